@@ -1,0 +1,1 @@
+"""Composes the rooms into a server: call lifecycle, dialogue, API, console and command line."""

@@ -1,0 +1,1 @@
+"""Settings schema, shipped profiles and agents. Imports no other room."""

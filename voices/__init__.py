@@ -1,0 +1,1 @@
+"""Voices: synthesis engines, vocoders and (later) consent, enrolment, watermark."""

@@ -1,1 +1,1 @@
-"""The call as a streaming graph: turns, recognition, language, speech, playout, the media clock and the gate."""
+"""The call as a streaming graph: turns, recognition, language, speech, playout, clock and gate."""

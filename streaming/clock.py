@@ -54,9 +54,7 @@ class ClockStats:
 class MediaClock:
     """Drives every registered call from one timer."""
 
-    def __init__(
-        self, *, on_fault: Callable[[Ticked, BaseException], None] | None = None
-    ) -> None:
+    def __init__(self, *, on_fault: Callable[[Ticked, BaseException], None] | None = None) -> None:
         """``on_fault`` is told of a call whose tick raised; that call is dropped from the clock."""
         self._calls: dict[Ticked, None] = {}
         self._on_fault = on_fault

@@ -1,0 +1,253 @@
+"""The graph of one call: processors in their order, and the worker that runs them.
+
+::
+
+    leg → listener → recognizer → DTMF → user context → LLM → watchdog → phrases → synthesizer
+                                                            leg ← gate ← playout ← assistant context
+
+Recognizer, LLM and synthesizer may be any Pipecat service; everything they say still ends in
+playout and the gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from pipecat.audio.dtmf.types import KeypadEntry
+from pipecat.frames.frames import (
+    EndFrame,
+    ErrorFrame,
+    Frame,
+    InputDTMFFrame,
+    LLMRunFrame,
+    TTSSpeakFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMAssistantAggregator,
+    LLMUserAggregator,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from ringtrue.streaming.errors import GraphError
+from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, Watermarker
+from ringtrue.streaming.listen import Listener
+from ringtrue.streaming.ports import MediaLeg
+from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+from ringtrue.streaming.session import CallSession
+from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
+from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS: Final = 10.0
+"""How long a graph may take to start."""
+
+DTMF_SECONDS: Final = 2.0
+"""Pause after which the digits dialled so far are one entry; ``#`` ends it at once."""
+
+
+class SharedModels:
+    """What every call of a process shares: VAD and turn networks, and the thread they run on."""
+
+    def __init__(self, *, smart_turn: bool = True) -> None:
+        """Load the models; takes some hundred milliseconds, so do it before the first call."""
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turns")
+        self.silero = SileroModel()
+        self.smart_turn = SmartTurnModel(self._executor) if smart_turn else None
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The three services of a call, and what stands between them."""
+
+    stt: FrameProcessor
+    llm: FrameProcessor
+    tts: FrameProcessor
+    before_tts: Sequence[FrameProcessor] = ()
+    """Watchdog and phrase chunker, in their order."""
+
+    context: LLMContext = field(default_factory=LLMContext)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPolicy:
+    """Behaviour of one call's graph."""
+
+    vad: VadPolicy = VadPolicy()
+    turns: TurnPolicy = TurnPolicy()
+    gate: GatePolicy = GatePolicy()
+
+
+class CallGraph:
+    """The running graph of one call."""
+
+    def __init__(
+        self,
+        leg: MediaLeg,
+        record: CallRecord,
+        services: Services,
+        models: SharedModels,
+        *,
+        policy: GraphPolicy | None = None,
+        watermarker: Watermarker | None = None,
+        on_heard: Callable[[Frame], Awaitable[None]] | None = None,
+        on_turn: Callable[[TurnRecord], None] | None = None,
+        on_digest: Callable[[UtteranceDigest], None] | None = None,
+        on_message: Callable[[Any], None] | None = None,
+        tap: Callable[[bytes, bytes], None] | None = None,
+    ) -> None:
+        """Build the graph; nothing runs before :meth:`start`."""
+        policy = policy or GraphPolicy()
+        rate = leg.rate
+        self._listener = Listener(
+            SpeechDetector(models.silero, rate, policy.vad),
+            rate,
+            smart_turn=models.smart_turn,
+            probe=self._probe,
+        )
+        self.session = CallSession(
+            leg,
+            record,
+            hear=self._listener.hear,
+            on_digit=self._digit,
+            on_heard=on_heard,
+            on_turn=on_turn,
+            on_digest=on_digest,
+            on_message=on_message,
+            tap=tap,
+            policy=policy.gate,
+            watermarker=watermarker,
+        )
+        judge = self._listener.judge if models.smart_turn is not None else None
+        self.context = services.context
+        self._user = LLMUserAggregator(
+            self.context,
+            params=LLMUserAggregatorParams(
+                user_turn_strategies=UserTurnStrategies(
+                    start=[
+                        VADUserTurnStartStrategy(),
+                        TranscriptionUserTurnStartStrategy(use_interim=False),
+                    ],
+                    stop=[SpokenTurnStop(judge, policy.turns, self._probe)],
+                ),
+                audio_idle_timeout=0,
+            ),
+        )
+        self._dtmf = DTMFAggregator(timeout=DTMF_SECONDS)
+        # In direct mode the words released by playout reach the context before an interruption
+        # that follows them can commit it.
+        assistant = LLMAssistantAggregator(self.context, enable_direct_mode=True)
+        self._worker = PipelineWorker(
+            Pipeline(
+                [
+                    self._listener,
+                    services.stt,
+                    self._dtmf,
+                    self._user,
+                    services.llm,
+                    *services.before_tts,
+                    services.tts,
+                    self.session.output,
+                    assistant,
+                ]
+            ),
+            params=PipelineParams(audio_in_sample_rate=rate, audio_out_sample_rate=rate),
+            cancel_on_idle_timeout=False,
+            idle_timeout_secs=None,
+            enable_turn_tracking=False,
+            enable_rtvi=False,
+            check_dangling_tasks=False,
+        )
+        self._runner = WorkerRunner(handle_sigint=False)
+        self._started = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._worker.add_event_handler("on_pipeline_started", self._on_started)
+        self._worker.add_event_handler("on_pipeline_error", self._on_error)
+        self._user.add_event_handler("on_user_turn_stopped", self._on_turn_stopped)
+
+    @property
+    def user_aggregator(self) -> LLMUserAggregator:
+        """The user's half of the context."""
+        return self._user
+
+    async def start(self) -> None:
+        """Run the graph; returns once every processor has started.
+
+        Raises :class:`GraphError` when that takes longer than :data:`START_SECONDS`.
+        """
+        loop = asyncio.get_running_loop()
+        await self._runner.add_workers(self._worker)
+        self._tasks.append(loop.create_task(self._run(), name="graph"))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._started.wait()
+        except TimeoutError:
+            await self.stop()
+            raise GraphError(f"the graph did not start within {START_SECONDS:.0f} s") from None
+        self._tasks.append(loop.create_task(self.session.feed(), name="graph-feed"))
+
+    async def say(self, text: str) -> None:
+        """Speak ``text`` as the agent, in turn with what it is saying."""
+        await self._worker.queue_frame(TTSSpeakFrame(text, append_to_context=True))
+
+    async def respond(self) -> None:
+        """Let the LLM speak without waiting for the caller (greetings)."""
+        await self._worker.queue_frame(LLMRunFrame())
+
+    async def finish(self) -> None:
+        """Say what was queued, then end the graph."""
+        await self._worker.queue_frame(EndFrame())
+        await self._join()
+
+    async def stop(self) -> None:
+        """End the graph now."""
+        await self._worker.cancel()
+        await self._join()
+
+    async def _join(self) -> None:
+        for task in self._tasks:
+            if task.get_name() == "graph-feed":
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _run(self) -> None:
+        await self._runner.run()
+
+    async def _digit(self, digit: str) -> None:
+        try:
+            entry = KeypadEntry(digit)
+        except ValueError:  # A–D exist in RFC 4733 but on no keypad
+            return
+        await self._dtmf.queue_frame(InputDTMFFrame(button=entry))
+
+    def _probe(self, stage: Stage, at: float | None = None) -> None:
+        self.session.probe(stage, at)
+
+    async def _on_started(self, _worker: object, _frame: Frame) -> None:
+        self._started.set()
+
+    async def _on_error(self, _worker: object, frame: ErrorFrame) -> None:
+        source = type(frame.processor).__name__ if frame.processor else "graph"
+        self.session.record.errors[source] += 1
+        log.warning("graph.error", processor=source, category=str(frame.category))
+
+    async def _on_turn_stopped(self, *_: object) -> None:
+        self._listener.turn_ended()

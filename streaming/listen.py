@@ -1,0 +1,84 @@
+"""The graph's first processor: the caller's audio becomes speech events and recognizer input.
+
+Audio enters by :meth:`Listener.hear`, in blocks of two or three frames, and crosses one hop (to
+the recognizer), where it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from pipecat.frames.frames import (
+    Frame,
+    InputAudioRawFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+from ringtrue.streaming.record import Stage
+from ringtrue.streaming.turns import PRE_SPEECH_SECONDS, SmartTurnModel, TurnAudio
+from ringtrue.streaming.vad import SpeechDetector, SpeechStarted
+
+PRE_SPEECH: Final = PRE_SPEECH_SECONDS
+
+
+class Listener(FrameProcessor):
+    """Detects speech and hands audio on."""
+
+    def __init__(
+        self,
+        detector: SpeechDetector,
+        rate: int,
+        *,
+        smart_turn: SmartTurnModel | None,
+        probe: Callable[[Stage, float], None],
+    ) -> None:
+        """Detect with ``detector`` at ``rate`` Hz; ``probe`` takes a stage and its loop time."""
+        super().__init__(name="listener", enable_direct_mode=True)
+        self._detector = detector
+        self._rate = rate
+        self._smart_turn = smart_turn
+        self._probe = probe
+        self._audio = TurnAudio(rate)
+        self._position = 0
+        self._speech_started: int | None = None
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Pass everything; audio comes by :meth:`hear`."""
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+
+    async def hear(self, pcm: bytes) -> None:
+        """Take one block of the caller's PCM."""
+        self._audio.push(pcm)
+        self._position += len(pcm) // 2
+        events = self._detector.push(pcm)
+        for event in events:
+            if isinstance(event, SpeechStarted):
+                if self._speech_started is None:
+                    self._speech_started = event.at
+                policy = self._detector.policy
+                await self.push_frame(VADUserStartedSpeakingFrame(start_secs=policy.start_seconds))
+        await self.push_frame(InputAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1))
+        for event in events:
+            if not isinstance(event, SpeechStarted):
+                now = asyncio.get_running_loop().time()
+                self._probe(Stage.SPEECH_ENDED, now - (self._position - event.at) / self._rate)
+                self._probe(Stage.VAD_STOPPED, now)
+                policy = self._detector.policy
+                await self.push_frame(VADUserStoppedSpeakingFrame(stop_secs=policy.stop_seconds))
+
+    def turn_ended(self) -> None:
+        """The turn is over: the next speech starts a new segment for the model."""
+        self._speech_started = None
+
+    async def judge(self) -> float:
+        """Probability that the caller's turn, as heard so far, is complete."""
+        if self._smart_turn is None:
+            return 1.0
+        started = self._position if self._speech_started is None else self._speech_started
+        length = self._position - started + int(PRE_SPEECH * self._rate)
+        return await self._smart_turn.judge(self._audio.segment(length), self._rate)

@@ -1,0 +1,297 @@
+"""The playout buffer: what the agent is about to say, cut to the sample.
+
+Utterances are queued in order and drained 20 ms a tick. The cursor counts samples handed to the
+gate, so on barge-in it is known exactly what went out. Text (and any other frame that must keep
+its place) rides along as marks, released once their last sample has been heard.
+
+Overflow policy: :meth:`Playout.write` refuses audio beyond ``max_seconds`` and the writer waits;
+nothing that was accepted is dropped except by :meth:`Playout.cut`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from ringtrue.streaming.gate import DigitEvent, Draft, FrameKind, Ticket
+from ringtrue.streaming.ports import frame_bytes, frame_samples
+from ringtrue.streaming.tones import dtmf_frames
+
+MarkT = TypeVar("MarkT")
+
+MAX_SECONDS: Final = 60.0
+"""Audio that may wait in one call's buffer; about 1 MB at 8 kHz."""
+
+
+@dataclass(slots=True)
+class _Chunk:
+    pcm: bytes
+    queued_at: float
+    kind: FrameKind
+    digit: DigitEvent | None = None
+
+
+@dataclass(slots=True)
+class _Utterance(Generic[MarkT]):
+    label: str
+    chunks: deque[_Chunk] = field(default_factory=deque)
+    offset: int = 0
+    """Bytes of the first chunk already taken."""
+
+    pending: int = 0
+    """Bytes waiting."""
+
+    written: int = 0
+    """Samples written since it began."""
+
+    taken: int = 0
+    """Samples taken since it began."""
+
+    finished: bool = False
+    ticket: Ticket | None = None
+    drafts: int = 0
+    marks: deque[tuple[int, MarkT]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class Step(Generic[MarkT]):
+    """What one tick took from the buffer."""
+
+    draft: Draft
+    heard: list[MarkT] = field(default_factory=list)
+    """Marks whose audio has been heard by now, in order."""
+
+    began: str | None = None
+    """Label of the utterance whose first sample is in this frame."""
+
+    ended: str | None = None
+    """Label of the utterance whose last sample is in this frame."""
+
+    underrun: bool = False
+    """True where an unfinished utterance had nothing ready after it had begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Generic[MarkT]):
+    """What a barge-in threw away."""
+
+    heard: tuple[MarkT, ...]
+    """Marks that were heard before the cut and not yet released."""
+
+    unheard: tuple[MarkT, ...]
+    heard_samples: int
+    """Samples of the utterance in progress that went out."""
+
+    dropped_samples: int
+    label: str | None
+    """The utterance that was playing, if any."""
+
+
+class Playout(Generic[MarkT]):
+    """One call's playout buffer at ``rate`` Hz. Sans-IO: times come from the caller."""
+
+    def __init__(self, rate: int, *, max_seconds: float = MAX_SECONDS) -> None:
+        """``max_seconds`` bounds the audio waiting over all queued utterances."""
+        self.rate = rate
+        self._frame_samples = frame_samples(rate)
+        self._frame_bytes = frame_bytes(rate)
+        self._silence = bytes(self._frame_bytes)
+        self._max_bytes = int(max_seconds * rate) * 2
+        self._queue: deque[_Utterance[MarkT]] = deque()
+        self._pending = 0
+        self._position = 0
+        self._sent: deque[tuple[int, MarkT]] = deque()
+        self.underruns = 0
+
+    @property
+    def position(self) -> int:
+        """Samples taken since the call began, silence included."""
+        return self._position
+
+    @property
+    def pending_seconds(self) -> float:
+        """Audio waiting, over all queued utterances."""
+        return self._pending / (2 * self.rate)
+
+    @property
+    def speaking(self) -> bool:
+        """True while an utterance has begun and not ended."""
+        return bool(self._queue) and self._queue[0].ticket is not None
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing is queued and every mark has been released."""
+        return not self._queue and not self._sent
+
+    def has_room(self) -> bool:
+        """True while :meth:`write` will accept audio."""
+        return self._pending < self._max_bytes
+
+    def begin(self, label: str) -> None:
+        """Queue a new utterance behind the ones waiting; the one before it is finished."""
+        if self._queue:
+            self._queue[-1].finished = True
+        self._queue.append(_Utterance(label))
+
+    def write(self, pcm: bytes, now: float) -> bool:
+        """Append PCM to the newest utterance. False, and nothing taken, when full.
+
+        Raises ``ValueError`` for half a sample or when no utterance is open.
+        """
+        if len(pcm) % 2:
+            raise ValueError(f"PCM must be whole 16-bit samples, got {len(pcm)} bytes")
+        utterance = self._open()
+        if not self.has_room():
+            return False
+        if pcm:
+            utterance.chunks.append(_Chunk(pcm, now, FrameKind.SPEECH))
+            utterance.pending += len(pcm)
+            utterance.written += len(pcm) // 2
+            self._pending += len(pcm)
+        return True
+
+    def write_digits(self, digits: str, now: float) -> None:
+        """Queue DTMF ``digits`` (``0-9*#A-D``) as an utterance of its own.
+
+        Raises ``ValueError`` naming a digit that is none.
+        """
+        frames = dtmf_frames(digits, self.rate)
+        self.begin(f"dtmf:{len(digits)}")
+        utterance = self._queue[-1]
+        for pcm, event in frames:
+            kind = FrameKind.DIGIT if event is not None else FrameKind.TONE
+            utterance.chunks.append(_Chunk(pcm, now, kind, event))
+            utterance.pending += len(pcm)
+            utterance.written += len(pcm) // 2
+            self._pending += len(pcm)
+        utterance.finished = True
+
+    def mark(self, mark: MarkT, *, at: int | None = None) -> bool:
+        """Release ``mark`` once the newest utterance was heard up to ``at`` (default: all written).
+
+        ``at`` is in samples from the utterance's start. False when nothing is queued or awaiting
+        its release, so that the caller may act on the mark at once.
+        """
+        if not self._queue:
+            if not self._sent:
+                return False
+            self._sent.append((self._sent[-1][0], mark))
+            return True
+        utterance = self._queue[-1]
+        position = utterance.written if at is None else max(0, at)
+        if utterance.marks:
+            position = max(position, utterance.marks[-1][0])
+        utterance.marks.append((position, mark))
+        return True
+
+    def finish(self) -> None:
+        """The newest utterance is complete."""
+        if self._queue:
+            self._queue[-1].finished = True
+
+    def cut(self, heard_position: int | None = None) -> Cut[MarkT]:
+        """Drop everything not yet taken; ``heard_position`` as in :meth:`take`."""
+        heard = self._release(heard_position)
+        unheard = [mark for _, mark in self._sent]
+        label: str | None = None
+        taken = dropped = 0
+        for index, utterance in enumerate(self._queue):
+            if index == 0 and utterance.ticket is not None:
+                label, taken = utterance.label, utterance.taken
+            unheard.extend(mark for _, mark in utterance.marks)
+            dropped += utterance.pending // 2
+        self._queue.clear()
+        self._sent.clear()
+        self._pending = 0
+        return Cut(tuple(heard), tuple(unheard), taken, dropped, label)
+
+    def take(
+        self, now: float, open_ticket: Callable[[], Ticket], heard_position: int | None = None
+    ) -> Step[MarkT]:
+        """The next 20 ms.
+
+        ``open_ticket`` is called when an utterance begins (the gate's ``open_utterance``).
+        ``heard_position`` is what the far end confirms as played, in samples since the call
+        began; None means that what was taken counts as heard.
+        """
+        utterance = self._current()
+        if utterance is None or not self._ready(utterance):
+            return self._pause(utterance, now, heard_position)
+        began = None
+        if utterance.ticket is None:
+            utterance.ticket = open_ticket()
+            began = utterance.label
+        pcm, queued_at, kind, digit = self._draw(utterance)
+        start = self._position
+        self._position += self._frame_samples
+        ended = None
+        while utterance.marks and utterance.marks[0][0] <= utterance.taken:
+            offset, mark = utterance.marks.popleft()
+            self._sent.append((start + self._frame_samples - (utterance.taken - offset), mark))
+        if utterance.finished and not utterance.pending:
+            ended = utterance.label
+            self._sent.extend((self._position, mark) for _, mark in utterance.marks)
+            self._queue.popleft()
+        draft = Draft(pcm, kind, utterance.ticket, utterance.drafts, queued_at, digit)
+        utterance.drafts += 1
+        return Step(draft, self._release(heard_position), began, ended)
+
+    def _open(self) -> _Utterance[MarkT]:
+        if not self._queue or self._queue[-1].finished:
+            raise ValueError("no utterance is open; call begin first")
+        return self._queue[-1]
+
+    def _current(self) -> _Utterance[MarkT] | None:
+        while self._queue:
+            utterance = self._queue[0]
+            if utterance.pending or not utterance.finished:
+                return utterance
+            self._sent.extend((self._position, mark) for _, mark in utterance.marks)
+            self._queue.popleft()
+        return None
+
+    def _ready(self, utterance: _Utterance[MarkT]) -> bool:
+        return utterance.pending >= self._frame_bytes or (
+            utterance.finished and utterance.pending > 0
+        )
+
+    def _pause(
+        self, utterance: _Utterance[MarkT] | None, now: float, heard_position: int | None
+    ) -> Step[MarkT]:
+        self._position += self._frame_samples
+        underrun = utterance is not None and utterance.ticket is not None
+        self.underruns += underrun
+        draft = Draft(self._silence, FrameKind.SILENCE, None, 0, now)
+        return Step(draft, self._release(heard_position), underrun=underrun)
+
+    def _draw(
+        self, utterance: _Utterance[MarkT]
+    ) -> tuple[bytes, float, FrameKind, DigitEvent | None]:
+        first = utterance.chunks[0]
+        queued_at, kind, digit = first.queued_at, first.kind, first.digit
+        need = self._frame_bytes
+        parts: list[bytes] = []
+        while need and utterance.chunks:
+            chunk = utterance.chunks[0]
+            piece = chunk.pcm[utterance.offset : utterance.offset + need]
+            parts.append(piece)
+            need -= len(piece)
+            utterance.offset += len(piece)
+            if utterance.offset == len(chunk.pcm):
+                utterance.chunks.popleft()
+                utterance.offset = 0
+        got = self._frame_bytes - need
+        utterance.pending -= got
+        utterance.taken += got // 2
+        self._pending -= got
+        pcm = b"".join(parts) if need == 0 else b"".join(parts) + bytes(need)
+        return pcm, queued_at, kind, digit
+
+    def _release(self, heard_position: int | None) -> list[MarkT]:
+        heard = self._position if heard_position is None else heard_position
+        released: list[MarkT] = []
+        while self._sent and self._sent[0][0] <= heard:
+            released.append(self._sent.popleft()[1])
+        return released

@@ -1,0 +1,167 @@
+"""One call between its leg and its graph: what happens to it every 20 ms.
+
+The media clock calls :meth:`CallSession.tick_in` and :meth:`CallSession.tick_out`; nothing in
+them waits. Caller audio leaves in blocks for the graph through a bounded queue (overflow drops
+the oldest block and counts it); agent audio comes from playout and passes the gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from pipecat.frames.frames import Frame
+
+from ringtrue.streaming.gate import Gate, GatePolicy, UtteranceDigest, Watermarker
+from ringtrue.streaming.output import PlayoutOutput
+from ringtrue.streaming.playout import Cut, Playout
+from ringtrue.streaming.ports import FRAME_MS, MediaLeg
+from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
+
+BLOCK_FRAMES: Final = 2
+"""Frames handed to the graph at once: 40 ms."""
+
+MAX_BLOCKS: Final = 25
+"""Blocks that may wait for the graph: one second."""
+
+
+class CallSession:
+    """Leg, playout, gate and record of one call."""
+
+    def __init__(
+        self,
+        leg: MediaLeg,
+        record: CallRecord,
+        *,
+        hear: Callable[[bytes], Awaitable[None]],
+        on_digit: Callable[[str], Awaitable[None]],
+        on_heard: Callable[[Frame], Awaitable[None]] | None = None,
+        on_turn: Callable[[TurnRecord], None] | None = None,
+        on_digest: Callable[[UtteranceDigest], None] | None = None,
+        on_message: Callable[[Any], None] | None = None,
+        tap: Callable[[bytes, bytes], None] | None = None,
+        policy: GatePolicy | None = None,
+        watermarker: Watermarker | None = None,
+    ) -> None:
+        """Join ``leg`` to a graph.
+
+        ``hear`` takes blocks of caller PCM, ``on_digit`` each DTMF digit, ``on_heard`` frames as
+        the caller hears them. ``tap`` sees both directions of every tick (caller, agent).
+        """
+        self._leg = leg
+        self.record = record
+        self._hear = hear
+        self._on_digit = on_digit
+        self._on_digest = on_digest
+        self._tap = tap
+        self.turns = TurnLog(record, on_turn=on_turn)
+        self.playout: Playout[Frame] = Playout(leg.rate)
+        self.gate = Gate(
+            record.call_id,
+            leg.rate,
+            opened_at=record.answered_at,
+            last_heard=leg.last_heard,
+            policy=policy,
+            watermarker=watermarker,
+            on_digest=self._digested,
+        )
+        self.output = PlayoutOutput(
+            self.playout,
+            on_cut=self._cut,
+            heard_position=leg.heard_position,
+            probe=self.probe,
+            on_heard=on_heard,
+            on_message=on_message,
+        )
+        self._block: list[bytes] = []
+        self._blocks: deque[bytes | str] = deque()
+        self._wake = asyncio.Event()
+        self._inbound_pcm = b""
+        self._spoken = 0
+
+    def probe(self, stage: Stage, at: float | None = None) -> None:
+        """Report a moment of the turn; now, unless ``at`` says when."""
+        moment = asyncio.get_running_loop().time() if at is None else at
+        self.turns.report(stage, moment)
+
+    def tick_in(self, now: float) -> None:
+        """Pull 20 ms from the leg."""
+        inbound = self._leg.pull(now)
+        if self._tap is not None:
+            self._inbound_pcm = inbound.pcm
+        for digit in inbound.digits:
+            self._queue(digit)
+        self._block.append(inbound.pcm)
+        if len(self._block) >= BLOCK_FRAMES:
+            self._queue(b"".join(self._block))
+            self._block.clear()
+
+    def tick_out(self, now: float) -> None:
+        """Send 20 ms through the gate to the leg."""
+        step = self.playout.take(now, self.gate.open_utterance, self._leg.heard_position())
+        frame = self.gate.admit(step.draft, now)
+        self._leg.send(frame, now)
+        if self._tap is not None:
+            self._tap(self._inbound_pcm, frame.pcm)
+        if step.began is not None:
+            self._spoken = 0
+            self.turns.report(Stage.FIRST_PACKET, now)
+            waited = (now - step.draft.queued_at) * 1000
+            self.record.standing_delay_out_ms = max(self.record.standing_delay_out_ms, waited)
+        if step.draft.ticket is not None:
+            self._spoken += len(frame.pcm) // 2
+        if step.ended is not None:
+            self.gate.end_utterance()
+            self.turns.heard(self._spoken)
+        self.output.step(step)
+
+    async def feed(self) -> None:
+        """Carry blocks and digits to the graph until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._blocks:
+                item = self._blocks.popleft()
+                if isinstance(item, str):
+                    await self._on_digit(item)
+                else:
+                    await self._hear(item)
+
+    def close(self, now: float, outcome: str) -> None:
+        """The call is over: shut the gate and complete the record."""
+        self.gate.close()
+        self.record.ended_at = now
+        self.record.outcome = outcome
+        self.record.underruns = self.playout.underruns
+        self.record.refused = {
+            str(reason): count for reason, count in self.gate.stats.refused.items()
+        }
+        self.record.frames_sealed = self.gate.stats.sealed
+        stats = self._leg.stats
+        self.record.packets_received = stats.packets_received
+        self.record.packets_lost = stats.packets_lost
+        self.record.packets_late = stats.packets_late
+        self.record.frames_concealed = stats.frames_concealed
+        self.record.jitter_ms = stats.jitter_ms
+
+    def _queue(self, item: bytes | str) -> None:
+        if len(self._blocks) >= MAX_BLOCKS:
+            self._blocks.popleft()
+            self.record.inbound_dropped += 1
+        self._blocks.append(item)
+        waiting = len(self._blocks) * BLOCK_FRAMES * FRAME_MS + self._leg.stats.jitter_buffer_ms
+        self.record.standing_delay_in_ms = max(self.record.standing_delay_in_ms, waiting)
+        self._wake.set()
+
+    def _cut(self, cut: Cut[Frame]) -> None:
+        self.gate.end_utterance()
+        self._leg.clear()
+        if cut.label is not None:
+            self.turns.interrupted(asyncio.get_running_loop().time(), cut.heard_samples)
+
+    def _digested(self, digest: UtteranceDigest) -> None:
+        self.record.digests.append(digest.chain)
+        if self._on_digest is not None:
+            self._on_digest(digest)

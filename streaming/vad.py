@@ -1,0 +1,184 @@
+"""Voice activity in two stages: ``webrtcvad`` gates, silero confirms.
+
+The gate costs microseconds and rejects silence and steady noise; only while it is open, or speech
+has been confirmed, does the silero network run (Silero VAD v5/v6, 32 ms windows, recurrent). The
+state machine is sans-IO: PCM in, events out, positions in samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import webrtcvad
+
+WINDOW_SECONDS: Final = 0.032
+"""Silero's window: 256 samples at 8 kHz, 512 at 16 kHz."""
+
+LOOKBACK_WINDOWS: Final = 3
+"""Windows replayed through silero when the gate opens, so that its state is warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class VadPolicy:
+    """Thresholds and times of the state machine."""
+
+    confidence: float = 0.6
+    """Silero's speech probability from which a window counts as speech."""
+
+    release: float = 0.35
+    """Below this a window of confirmed speech counts as a pause."""
+
+    start_seconds: float = 0.16
+    """Speech needed before it is confirmed."""
+
+    stop_seconds: float = 0.2
+    """Pause needed before the end is confirmed."""
+
+    aggressiveness: int = 2
+    """webrtcvad's mode for the gate: 0 lets most through, 3 least."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Speech was confirmed."""
+
+    at: int
+    """Position of its first window's first sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The end of speech was confirmed."""
+
+    at: int
+    """Position just after its last window."""
+
+
+class SileroModel:
+    """The network, loaded once per process; state lives with each stream."""
+
+    def __init__(self) -> None:
+        """Load the ONNX file that Pipecat ships."""
+        options = onnxruntime.SessionOptions()
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = 1
+        path = resources.files("pipecat.audio.vad.data").joinpath("silero_vad.onnx")
+        self._session = onnxruntime.InferenceSession(
+            path.read_bytes(), providers=["CPUExecutionProvider"], sess_options=options
+        )
+
+    def run(
+        self, window: npt.NDArray[np.float32], state: npt.NDArray[np.float32], rate: int
+    ) -> tuple[float, npt.NDArray[np.float32]]:
+        """Speech probability of one window with its context, and the next state (2, 1, 128)."""
+        feeds: dict[str, Any] = {
+            "input": window[np.newaxis],
+            "state": state,
+            "sr": np.array(rate, dtype=np.int64),
+        }
+        probability, following = self._session.run(None, feeds)
+        return float(probability[0, 0]), following
+
+
+class SpeechDetector:
+    """One stream's detector at 8000 or 16000 Hz."""
+
+    def __init__(self, model: SileroModel, rate: int, policy: VadPolicy | None = None) -> None:
+        """Raises ``ValueError`` for another rate."""
+        if rate not in (8000, 16000):
+            raise ValueError(f"rate must be 8000 or 16000 Hz, got {rate}")
+        self._model = model
+        self._rate = rate
+        self.policy = policy or VadPolicy()
+        self._gate = webrtcvad.Vad(self.policy.aggressiveness)
+        self._window = int(rate * WINDOW_SECONDS)
+        self._context = self._window // 8
+        self._start_windows = max(1, round(self.policy.start_seconds / WINDOW_SECONDS))
+        self._stop_windows = max(1, round(self.policy.stop_seconds / WINDOW_SECONDS))
+        self._buffer = b""
+        self._position = 0
+        self._lookback: deque[bytes] = deque(maxlen=LOOKBACK_WINDOWS)
+        self._fresh()
+        self._open = False
+        self._closed_windows = 0
+        self._run = 0
+        self.speaking = False
+        self.windows_confirmed = 0
+        """Windows the network ran on."""
+
+    def push(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
+        """Take PCM of any length and return what was decided, in order."""
+        self._buffer += pcm
+        size = 2 * self._window
+        events: list[SpeechStarted | SpeechStopped] = []
+        offset = 0
+        while len(self._buffer) - offset >= size:
+            event = self._step(self._buffer[offset : offset + size])
+            offset += size
+            self._position += self._window
+            if event is not None:
+                events.append(event)
+        self._buffer = self._buffer[offset:]
+        return events
+
+    def _step(self, window: bytes) -> SpeechStarted | SpeechStopped | None:
+        if not self._confirmable(window):
+            self._lookback.append(window)
+            self._run = 0
+            return None
+        probability = self._probability(window)
+        if not self.speaking:
+            self._run = self._run + 1 if probability >= self.policy.confidence else 0
+            if self._run < self._start_windows:
+                return None
+            started = self._position + self._window - self._run * self._window
+            self.speaking, self._run = True, 0
+            return SpeechStarted(started)
+        self._run = self._run + 1 if probability < self.policy.release else 0
+        if self._run < self._stop_windows:
+            return None
+        stopped = self._position + self._window - self._run * self._window
+        self.speaking, self._run = False, 0
+        return SpeechStopped(stopped)
+
+    def _confirmable(self, window: bytes) -> bool:
+        """The first stage: open on voiced 10 ms pieces, closed after a while without."""
+        if self.speaking:
+            return True
+        piece = self._rate // 50
+        voiced = any(
+            self._gate.is_speech(window[start : start + piece], self._rate)
+            for start in range(0, 3 * piece, piece)
+        )
+        if voiced:
+            if not self._open:
+                self._open = True
+                self._fresh()
+                for earlier in self._lookback:
+                    self._probability(earlier)
+                self._lookback.clear()
+            self._closed_windows = 0
+        elif self._open:
+            self._closed_windows += 1
+            if self._closed_windows > self._start_windows:
+                self._open = False
+        return self._open
+
+    def _fresh(self) -> None:
+        self._state = np.zeros((2, 1, 128), np.float32)
+        self._tail = np.zeros(self._context, np.float32)
+
+    def _probability(self, window: bytes) -> float:
+        samples = np.frombuffer(window, np.int16).astype(np.float32) / 32768.0
+        probability, self._state = self._model.run(
+            np.concatenate((self._tail, samples)), self._state, self._rate
+        )
+        self._tail = samples[-self._context :]
+        self.windows_confirmed += 1
+        return probability

@@ -1,0 +1,122 @@
+"""The media clock on virtual time: a fixed grid, bounded catch-up, isolated faults."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from ringtrue.streaming.clock import MAX_CATCH_UP, TICK, MediaClock, Ticked
+from virtual_time import VirtualTimeLoop
+
+pytestmark = pytest.mark.virtual_time
+
+
+class Call:
+    """Notes its ticks."""
+
+    def __init__(self, log: list[tuple[str, str]] | None = None, name: str = "") -> None:
+        self.ins: list[float] = []
+        self.outs: list[float] = []
+        self.log = log
+        self.name = name
+
+    def tick_in(self, now: float) -> None:
+        self.ins.append(now)
+        if self.log is not None:
+            self.log.append((self.name, "in"))
+
+    def tick_out(self, now: float) -> None:
+        self.outs.append(now)
+        if self.log is not None:
+            self.log.append((self.name, "out"))
+
+
+class Faulty(Call):
+    """Raises in its third tick."""
+
+    def tick_out(self, now: float) -> None:
+        super().tick_out(now)
+        if len(self.outs) == 3:
+            raise ValueError("boom")
+
+
+async def test_ticks_lie_on_a_fixed_grid_without_drift() -> None:
+    clock, call = MediaClock(), Call()
+    start = asyncio.get_running_loop().time()
+    clock.add(call)
+    await asyncio.sleep(60.01)
+    clock.remove(call)
+    assert len(call.ins) == len(call.outs) == 3000
+    for index in (0, 1, 1499, 2999):
+        assert call.ins[index] == pytest.approx(start + (index + 1) * TICK, abs=1e-6)
+
+
+async def test_all_hear_before_any_speaks() -> None:
+    log: list[tuple[str, str]] = []
+    clock = MediaClock()
+    calls = [Call(log, "a"), Call(log, "b")]
+    for call in calls:
+        clock.add(call)
+    await asyncio.sleep(TICK * 1.5)
+    clock.stop()
+    assert log == [("a", "in"), ("b", "in"), ("a", "out"), ("b", "out")]
+
+
+async def test_a_fault_drops_that_call_and_no_other() -> None:
+    faults: list[tuple[Ticked, BaseException]] = []
+    clock = MediaClock(on_fault=lambda call, error: faults.append((call, error)))
+    good, bad = Call(), Faulty()
+    clock.add(good)
+    clock.add(bad)
+    await asyncio.sleep(TICK * 10.5)
+    clock.remove(good)
+    assert len(good.outs) == 10
+    assert len(bad.outs) == 3
+    assert faults[0][0] is bad
+    assert clock.stats.faults == 1
+
+
+def stall(seconds: float) -> None:
+    """Hold the loop up: time passes and nothing runs."""
+    cast(VirtualTimeLoop, asyncio.get_running_loop()).skip(seconds)
+
+
+async def test_a_short_stall_is_caught_up_at_once() -> None:
+    clock, call = MediaClock(), Call()
+    clock.add(call)
+    await asyncio.sleep(TICK * 1.5)
+    stall(TICK * 5)
+    await asyncio.sleep(TICK * 4)
+    clock.remove(call)
+    assert len(call.ins) == 10
+    assert clock.stats.skipped == 0
+    assert clock.stats.late == 1
+    steps = [b - a for a, b in zip(call.ins, call.ins[1:], strict=False)]
+    assert steps == pytest.approx([TICK] * 9, abs=1e-6)
+
+
+async def test_a_long_stall_moves_the_grid_and_is_counted() -> None:
+    clock, call = MediaClock(), Call()
+    clock.add(call)
+    await asyncio.sleep(TICK * 1.5)
+    stall(5.0)
+    await asyncio.sleep(TICK * 0.1)
+    clock.remove(call)
+    assert len(call.ins) == 1 + MAX_CATCH_UP + 1
+    assert clock.stats.skipped == pytest.approx(250 - MAX_CATCH_UP, abs=2)
+
+
+async def test_the_timer_stops_with_the_last_call_and_starts_again() -> None:
+    clock, call = MediaClock(), Call()
+    clock.add(call)
+    await asyncio.sleep(TICK * 2.5)
+    clock.remove(call)
+    clock.remove(call)
+    await asyncio.sleep(1)
+    assert len(call.ins) == 2
+    clock.add(call)
+    await asyncio.sleep(TICK * 2.5)
+    clock.remove(call)
+    assert len(call.ins) == 4

@@ -1,0 +1,224 @@
+"""The playout buffer: every sample once, in order, with a cursor that can be trusted."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringtrue.streaming.gate import FrameKind, Ticket
+from ringtrue.streaming.playout import Playout, Step
+
+RATE = 8000
+FRAME = 320
+
+
+class Tickets:
+    """Hands out tickets and counts them."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def __call__(self) -> Ticket:
+        self.opened += 1
+        return Ticket("c", self.opened)
+
+
+def drain(playout: Playout[str], tickets: Tickets, ticks: int) -> list[Step[str]]:
+    """Take ``ticks`` frames."""
+    return [playout.take(n * 0.02, tickets) for n in range(ticks)]
+
+
+def noise(samples: int, seed: int = 1) -> bytes:
+    """PCM that is nowhere zero."""
+    generator = np.random.default_rng(seed)
+    return generator.integers(1, 30000, samples, dtype=np.int16).tobytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 700), max_size=12), st.integers(0, 2**32))
+def test_what_is_written_in_any_pieces_comes_out_whole(pieces: list[int], seed: int) -> None:
+    playout: Playout[str] = Playout(RATE)
+    pcm = noise(sum(pieces), seed)
+    playout.begin("u")
+    offset = 0
+    for size in pieces:
+        assert playout.write(pcm[2 * offset : 2 * (offset + size)], 0.0)
+        offset += size
+    playout.finish()
+    steps = drain(playout, Tickets(), sum(pieces) // 160 + 2)
+    out = b"".join(s.draft.pcm for s in steps if s.draft.ticket is not None)
+    assert out[: len(pcm)] == pcm
+    assert not any(out[len(pcm) :])
+    assert len(out) - len(pcm) < FRAME
+    assert all(len(s.draft.pcm) == FRAME for s in steps)
+
+
+def test_silence_goes_out_when_nothing_is_queued() -> None:
+    playout: Playout[str] = Playout(RATE)
+    (step,) = drain(playout, Tickets(), 1)
+    assert step.draft.pcm == bytes(FRAME)
+    assert step.draft.kind is FrameKind.SILENCE
+    assert step.draft.ticket is None
+    assert not step.underrun
+
+
+def test_began_ended_and_tickets_follow_the_utterances() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    for label in ("one", "two"):
+        playout.begin(label)
+        playout.write(noise(320), 0.0)
+    playout.finish()
+    steps = drain(playout, tickets, 5)
+    assert [s.began for s in steps] == ["one", None, "two", None, None]
+    assert [s.ended for s in steps] == [None, "one", None, "two", None]
+    assert [s.draft.ticket and s.draft.ticket.utterance for s in steps] == [1, 1, 2, 2, None]
+    assert [s.draft.seq for s in steps[:4]] == [0, 1, 0, 1]
+
+
+def test_marks_are_released_once_their_last_sample_went_out() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.begin("u")
+    playout.mark("start")
+    playout.write(noise(200), 0.0)
+    playout.mark("at 200")
+    playout.write(noise(280), 0.0)
+    playout.mark("end")
+    playout.finish()
+    assert [s.heard for s in drain(playout, Tickets(), 4)] == [["start"], ["at 200"], ["end"], []]
+
+
+def test_marks_beyond_the_audio_are_released_with_its_end() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    playout.mark("late", at=10_000)
+    playout.finish()
+    assert drain(playout, Tickets(), 1)[0].heard == ["late"]
+
+
+def test_marks_of_an_utterance_without_audio_keep_their_place() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.begin("a")
+    playout.write(noise(160), 0.0)
+    playout.begin("empty")
+    playout.mark("empty")
+    playout.finish()
+    heard = [s.heard for s in drain(playout, Tickets(), 2)]
+    assert heard == [[], ["empty"]]
+    assert not playout.mark("now")
+
+
+def test_a_far_end_that_confirms_late_releases_late() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    playout.mark("one")
+    playout.write(noise(160), 0.0)
+    playout.mark("two")
+    playout.finish()
+    tickets = Tickets()
+    assert playout.take(0.0, tickets, 0).heard == []
+    assert playout.take(0.02, tickets, 160).heard == ["one"]
+    assert not playout.idle
+    assert playout.take(0.04, tickets, 319).heard == []
+    assert playout.take(0.06, tickets, 320).heard == ["two"]
+    assert playout.idle
+
+
+def test_underruns_are_counted_only_inside_an_utterance_that_began() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    playout.begin("u")
+    assert not playout.take(0.0, tickets).underrun
+    playout.write(noise(160), 0.0)
+    playout.take(0.02, tickets)
+    assert playout.take(0.04, tickets).underrun
+    playout.write(noise(100), 0.04)
+    step = playout.take(0.06, tickets)
+    assert step.underrun
+    assert step.draft.pcm == bytes(FRAME)
+    playout.finish()
+    assert not playout.take(0.08, tickets).underrun
+    assert playout.underruns == 2
+
+
+def test_a_cut_reports_what_was_heard_and_drops_the_rest() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    playout.mark("heard")
+    playout.write(noise(480), 0.0)
+    playout.mark("unheard")
+    playout.begin("next")
+    playout.write(noise(160), 0.0)
+    drain(playout, tickets, 2)
+    cut = playout.cut()
+    assert cut.label == "u"
+    assert cut.heard_samples == 320
+    assert cut.dropped_samples == 480
+    assert cut.unheard == ("unheard",)
+    assert playout.idle
+    assert playout.take(1.0, tickets).draft.pcm == bytes(FRAME)
+    assert playout.cut().label is None
+
+
+def test_a_cut_before_the_far_end_played_counts_marks_as_unheard() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    playout.mark("sent")
+    playout.finish()
+    playout.take(0.0, Tickets(), 0)
+    assert playout.cut(0).unheard == ("sent",)
+
+
+def test_is_bounded_and_gives_room_back() -> None:
+    playout: Playout[str] = Playout(RATE, max_seconds=1.0)
+    playout.begin("u")
+    writes = 0
+    while playout.write(noise(160), 0.0):
+        writes += 1
+        assert writes < 1000
+    assert writes == 50
+    playout.take(0.0, Tickets())
+    assert playout.has_room()
+
+
+def test_writing_without_an_utterance_is_an_error() -> None:
+    playout: Playout[str] = Playout(RATE)
+    with pytest.raises(ValueError, match="begin"):
+        playout.write(b"\0\0", 0.0)
+    playout.begin("u")
+    with pytest.raises(ValueError, match="16-bit"):
+        playout.write(b"\0", 0.0)
+
+
+def test_digits_are_an_utterance_of_tones_with_their_steps() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.write_digits("4#", 0.0)
+    steps = drain(playout, Tickets(), 19)
+    digits = [s.draft.digit.digit if s.draft.digit else "." for s in steps[:18]]
+    assert "".join(digits) == "44444....#####...."
+    assert steps[0].draft.kind is FrameKind.DIGIT
+    assert steps[18].draft.ticket is None
+    with pytest.raises(ValueError, match="'X'"):
+        playout.write_digits("1x", 0.0)
+
+
+def test_positions_count_every_tick() -> None:
+    playout: Playout[str] = Playout(RATE)
+    rng = random.Random(3)
+    tickets = Tickets()
+    for _ in range(200):
+        if rng.random() < 0.1:
+            playout.begin("u")
+            playout.write(noise(rng.randrange(1, 900)), 0.0)
+            playout.finish()
+        playout.take(0.0, tickets)
+    assert playout.position == 200 * 160

@@ -121,6 +121,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
         self._speaking = False
         self._complete = False
         self._final = False
+        self._judging = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
@@ -147,17 +148,20 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
             self._speaking = True
             self._restart()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
-            self._speaking = False
+            self._speaking = self._final = False
+            self._judging = True
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, TranscriptionFrame):
             self._probe(Stage.TRANSCRIPT)
             self._final = True
+            if not self._judging:  # words without speech: digits, or a late transcript
+                self._complete = True
             await self._maybe_end()
         return ProcessFrameResult.CONTINUE
 
     def _restart(self) -> None:
         self._generation += 1
-        self._complete = self._final = False
+        self._complete = self._final = self._judging = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_asyncio
 import uvloop
@@ -39,7 +40,14 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers and the hypothesis profile."""
+    hypothesis.settings.register_profile(
+        "project",
+        deadline=None,  # the machine is shared; slowness is no finding
+        derandomize=True,  # a run is the same everywhere
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("project")
     config.addinivalue_line("markers", "virtual_time: run on a loop whose sleeps cost nothing")
     config.addinivalue_line("markers", "uvloop: run on uvloop, as the server does")
     config.addinivalue_line("markers", "keeps(why): threads and processes may outlive the test")

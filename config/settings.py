@@ -1,0 +1,424 @@
+"""The server's settings: their types, ranges and meaning. :func:`load_settings` reads them.
+
+Everything is frozen and unknown keys are errors. Times are in seconds, rates in Hz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
+from ringtrue.config.problems import is_secret_name
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""A port to listen on; 0 lets the system choose."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Codec = Literal["PCMU", "PCMA", "G722"]
+
+
+def _split(value: object) -> object:
+    """Let a list be written ``a,b`` in an environment variable."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _unique(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("names something twice")
+    return value
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys, defaults checked too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ServerSettings(Section):
+    """The process."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "Ringtrue"
+    """Shown in User-Agent, on the page and in logs."""
+
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30
+    """How long a stopping server lets calls finish."""
+
+    max_calls: Annotated[int, Field(ge=1, le=10_000)] = 50
+    max_call_seconds: Seconds = 3600
+
+
+class SipSettings(Section):
+    """SIP signalling and RTP."""
+
+    enabled: bool = True
+    host: str = "0.0.0.0"
+    port: Port = 5060
+    udp: bool = True
+    tcp: bool = True
+    advertised_host: str | None = None
+    """What Contact and SDP name, where it differs from ``host``."""
+
+    codecs: Annotated[tuple[Codec, ...], BeforeValidator(_split), Field(min_length=1)] = (
+        "G722",
+        "PCMU",
+        "PCMA",
+    )
+    """In order of preference."""
+
+    rtp_port_min: Annotated[int, Field(ge=1024, le=65534)] = 20000
+    rtp_port_max: Annotated[int, Field(ge=1025, le=65535)] = 20999
+    """RTP takes even ports, RTCP the odd one above (RFC 3550 §11)."""
+
+    routes: dict[str, str] = {}
+    """User part of the dialled URI → agent."""
+
+    _codecs_once = field_validator("codecs")(_unique)
+
+    @model_validator(mode="after")
+    def _together(self) -> SipSettings:
+        if self.rtp_port_min % 2:
+            raise ValueError(f"rtp_port_min {self.rtp_port_min} is odd; RTP takes even ports")
+        if self.rtp_port_max <= self.rtp_port_min:
+            raise ValueError(
+                f"rtp_port_max {self.rtp_port_max} must be above rtp_port_min {self.rtp_port_min}"
+            )
+        if self.enabled and not (self.udp or self.tcp):
+            raise ValueError("enabled, but neither udp nor tcp is; allowed: at least one of them")
+        return self
+
+
+class HttpSettings(Section):
+    """The web server: page, WebRTC signalling, Twilio, health and metrics."""
+
+    enabled: bool = True
+    host: str = "0.0.0.0"
+    port: Port = 8080
+    public_url: str | None = None
+    """As the outside sees this server; Twilio signs it and connects to it."""
+
+    metrics: bool = True
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError("not an absolute http(s) URL, e.g. https://voice.example.com")
+        return value.rstrip("/")
+
+
+class IceServer(Section):
+    """One STUN or TURN server (RFC 8445)."""
+
+    urls: Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)]
+    username: str | None = None
+    credential: SecretStr | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _schemes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if url.partition(":")[0] not in ("stun", "stuns", "turn", "turns"):
+                raise ValueError(f"{url!r} does not begin with stun:, stuns:, turn: or turns:")
+        return value
+
+
+class WebRtcSettings(Section):
+    """Calls from browsers."""
+
+    enabled: bool = True
+    ice_servers: tuple[IceServer, ...] = ()
+    session_token_ttl_seconds: Seconds = 120
+    """How long a loaded page may wait before it calls."""
+
+
+class TwilioSettings(Section):
+    """Calls through Twilio Media Streams."""
+
+    enabled: bool = False
+    auth_token: SecretStr | None = None
+    account_sid: str | None = None
+    stream_token_ttl_seconds: Seconds = 30
+    """How long the stream may take to connect after the webhook was answered."""
+
+    @model_validator(mode="after")
+    def _needs_token(self) -> TwilioSettings:
+        if self.enabled and (self.auth_token is None or not self.auth_token.get_secret_value()):
+            raise ValueError(
+                "enabled, but auth_token is not set: without it no webhook's signature can be "
+                "checked; set RINGTRUE_TWILIO__AUTH_TOKEN"
+            )
+        return self
+
+
+class VadSettings(Section):
+    """Voice activity: webrtcvad gates, silero confirms."""
+
+    confidence: Probability = 0.6
+    release: Probability = 0.35
+    start_seconds: Annotated[float, Field(ge=0.032, le=2)] = 0.16
+    stop_seconds: Annotated[float, Field(ge=0.032, le=5)] = 0.2
+    aggressiveness: Annotated[int, Field(ge=0, le=3)] = 2
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> VadSettings:
+        if self.release > self.confidence:
+            raise ValueError(
+                f"release {self.release} must not be above confidence {self.confidence}"
+            )
+        return self
+
+
+class TurnSettings(Section):
+    """When a pause ends the caller's turn."""
+
+    smart_turn: bool = True
+    complete: Annotated[float, Field(gt=0, le=1)] = 0.5
+    incomplete_seconds: Annotated[float, Field(ge=0, le=30)] = 1.2
+    transcript_seconds: Annotated[float, Field(gt=0, le=30)] = 1.5
+
+
+class PipecatService(Section):
+    """Any Pipecat service, by name, with its own settings."""
+
+    engine: Literal["pipecat"]
+    service: Annotated[str, Field(min_length=1)]
+    """A short name or an import path."""
+
+    settings: dict[str, Any] = {}
+    """Passed to the service; values of secret-sounding keys are held as ``SecretStr``."""
+
+    @field_validator("settings")
+    @classmethod
+    def _hide(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {key: _hidden(key, item) for key, item in value.items()}
+
+    def revealed(self) -> dict[str, Any]:
+        """The settings with secrets as plain strings, for the service's constructor."""
+        return {key: _revealed(item) for key, item in self.settings.items()}
+
+
+def _hidden(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _hidden(str(k), v) for k, v in value.items()}
+    if isinstance(value, str) and is_secret_name(key):
+        return SecretStr(value)
+    return value
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Mapping):
+        return {k: _revealed(v) for k, v in value.items()}
+    return value
+
+
+class PocketsphinxSettings(Section):
+    """The embedded recognizer; its model is in the wheel."""
+
+    engine: Literal["pocketsphinx"]
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Worker processes shared by all calls."""
+
+    model: Literal["agent", "general", "lm", "jsgf"] = "agent"
+    """``agent``: compiled from the agent's own phrases; ``general``: the wheel's;
+    ``lm``, ``jsgf``: from ``file``."""
+
+    file: Path | None = None
+    mirror_gain: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Gain of the 0-4 kHz band mirrored into 4-8 kHz on 8 kHz calls."""
+
+    @model_validator(mode="after")
+    def _file_with_model(self) -> PocketsphinxSettings:
+        wants = self.model in ("lm", "jsgf")
+        if wants and self.file is None:
+            raise ValueError(f"model {self.model!r} needs file: the path of the {self.model} file")
+        if not wants and self.file is not None:
+            raise ValueError(f"file is only read with model lm or jsgf, not {self.model!r}")
+        return self
+
+
+class WhisperSettings(Section):
+    """faster-whisper, from a directory or a hub name."""
+
+    engine: Literal["whisper"]
+    model: Annotated[str, Field(min_length=1)] = "base.en"
+    """A directory with a CTranslate2 model, or a name on the Hugging Face hub."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute_type: str = "int8"
+    language: str | None = "en"
+    beam_size: Annotated[int, Field(ge=1, le=10)] = 1
+    window_seconds: Annotated[float, Field(ge=2, le=30)] = 15
+    step_seconds: Annotated[float, Field(ge=0.2, le=5)] = 0.6
+    threads: Annotated[int, Field(ge=0, le=64)] = 0
+    """CPU threads of the model; 0 lets CTranslate2 choose."""
+
+
+class DialogueSettings(Section):
+    """The embedded dialogue of the agent's file; needs no model."""
+
+    engine: Literal["dialogue"]
+
+
+class OpenAiSettings(Section):
+    """An OpenAI-compatible endpoint: OpenAI, vLLM, Ollama and others."""
+
+    engine: Literal["openai"]
+    model: Annotated[str, Field(min_length=1)]
+    base_url: str | None = None
+    """E.g. ``http://127.0.0.1:11434/v1``; none: OpenAI's own."""
+
+    api_key: SecretStr | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+
+class FliteSettings(Section):
+    """The embedded synthesizer."""
+
+    engine: Literal["flite"]
+    threads: Annotated[int, Field(ge=1, le=64)] = 2
+    voice: Literal["slt", "awb", "rms"] | None = None
+    """Overrides every agent's own voice."""
+
+
+class GateSettings(Section):
+    """Limits the outbound gate enforces."""
+
+    far_end_timeout_seconds: Seconds = 10
+    far_end_grace_seconds: Seconds = 10
+    max_age_seconds: Seconds = 120
+
+
+class DeadlineSettings(Section):
+    """How long a stage may take before the call goes on without it."""
+
+    llm_first_chunk_seconds: Seconds = 2.5
+    llm_inter_chunk_seconds: Seconds = 2.0
+    stt_final_seconds: Seconds = 2.0
+    tts_first_audio_seconds: Seconds = 1.5
+
+
+class AgentSettings(Section):
+    """Where agents are found, and which answers where no route names one."""
+
+    dir: Path | None = None
+    """None: the agents shipped with the package."""
+
+    default: Annotated[str, Field(min_length=1)] = "reception"
+
+
+class RecordSettings(Section):
+    """Call records on disk."""
+
+    dir: Path | None = None
+    """None: records are not written."""
+
+    keep: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    """How many of the newest are kept."""
+
+
+class LoggingSettings(Section):
+    """The log."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "console"] = "console"
+
+
+class PathSettings(Section):
+    """Places on this machine."""
+
+    libraries: Annotated[tuple[Path, ...], BeforeValidator(_split)] = ()
+    """Searched for shared libraries after the system's own directories."""
+
+    cache: Path | None = None
+
+
+class Settings(BaseSettings):
+    """Everything the server is told; see ``config/default.yaml`` for the shipped values."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    server: ServerSettings = ServerSettings()
+    sip: SipSettings = SipSettings()
+    http: HttpSettings = HttpSettings()
+    webrtc: WebRtcSettings = WebRtcSettings()
+    twilio: TwilioSettings = TwilioSettings()
+    vad: VadSettings = VadSettings()
+    turns: TurnSettings = TurnSettings()
+    stt: Annotated[
+        PocketsphinxSettings | WhisperSettings | PipecatService, Field(discriminator="engine")
+    ] = PocketsphinxSettings(engine="pocketsphinx")
+    llm: Annotated[
+        DialogueSettings | OpenAiSettings | PipecatService, Field(discriminator="engine")
+    ] = DialogueSettings(engine="dialogue")
+    tts: Annotated[FliteSettings | PipecatService, Field(discriminator="engine")] = FliteSettings(
+        engine="flite"
+    )
+    gate: GateSettings = GateSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
+    agents: AgentSettings = AgentSettings()
+    records: RecordSettings = RecordSettings()
+    logging: LoggingSettings = LoggingSettings()
+    paths: PathSettings = PathSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: :func:`load_settings` reads files and the environment."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _something_to_serve(self) -> Settings:
+        if self.twilio.enabled and not self.http.enabled:
+            raise ValueError("twilio is enabled, but http is not: Twilio connects over HTTP")
+        if self.webrtc.enabled and not self.http.enabled and not self.sip.enabled:
+            raise ValueError("neither sip nor http is enabled: nobody could call")
+        return self
+
+
+def load_settings(
+    path: Path | None = None, *, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings: shipped defaults, then the YAML file at ``path``, then ``RINGTRUE_*``.
+
+    ``environ`` is the environment to read (default: the process's). Variables nest by ``__``:
+    ``RINGTRUE_SIP__PORT=5070``. Where a layer names another ``engine``, it replaces the section
+    below it as a whole. Relative paths in the file are relative to the file.
+
+    Raises :class:`~ringtrue.config.errors.SettingsError` listing every wrong key with its value
+    (secrets masked), where it came from and what is allowed.
+    """
+    layers = load_layers(path, environ)
+    return validated(Settings, layers)

@@ -1,0 +1,52 @@
+# make demo    place one real call against a server started for it, and print what was said when
+# make serve   the server: SIP on 5060, the browser page and Twilio on 8080
+# make test    set up everything and run all tests
+# make lint | types | bench | clean
+# Arguments: make test ARGS="-k sip", make serve ARGS="--config my.yaml"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+ROOMS := agent streaming telephony voices loadtest config
+BIN := .venv/bin
+ARGS ?=
+RUN := . scripts/env.sh;
+
+.PHONY: help demo serve test lint format types bench clean setup-run setup-lint setup-test
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup-run setup-lint setup-test: setup-%:
+	@bash scripts/setup.sh $*
+
+demo: setup-run
+	@$(RUN) exec $(BIN)/ringtrue demo $(ARGS)
+
+serve: setup-run
+	@$(RUN) exec $(BIN)/ringtrue serve $(ARGS)
+
+bench: setup-run
+	@$(RUN) exec $(BIN)/ringtrue bench $(ARGS)
+
+test: setup-test
+	@$(RUN) exec $(BIN)/python -m pytest $(ARGS)
+
+lint: setup-lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup-lint
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# The folders are linked as the namespace they install as, so that mypy sees ringtrue.* names.
+types: setup-lint
+	@mkdir -p build/ns/ringtrue
+	@for room in $(ROOMS); do ln -sfn "../../../$$room" "build/ns/ringtrue/$$room"; done
+	@MYPYPATH=build/ns $(BIN)/mypy --strict --cache-dir .mypy_cache --namespace-packages \
+		--explicit-package-bases $(ROOMS:%=build/ns/ringtrue/%)
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis ringtrue.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""Call records on disk: one JSON file a call, the newest so many kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ringtrue.streaming.record import CallRecord
+
+log = structlog.get_logger(__name__)
+
+RECENT: Final = 100
+"""Records kept in memory for the API."""
+
+
+class RecordStore:
+    """Keeps the latest records in memory and, where a directory is set, on disk."""
+
+    def __init__(self, directory: Path | None, keep: int) -> None:
+        """Write into ``directory`` (made on first use; None: nowhere), keeping ``keep`` files."""
+        self._directory = directory
+        self._keep = keep
+        self._lock = asyncio.Lock()
+        self.recent: deque[CallRecord] = deque(maxlen=RECENT)
+
+    async def write(self, record: CallRecord) -> None:
+        """Keep ``record``. A disk that refuses is logged, and the call is not troubled by it."""
+        self.recent.append(record)
+        if self._directory is None:
+            return
+        async with self._lock:
+            try:
+                await asyncio.to_thread(self._write, self._directory, record)
+            except OSError as error:
+                log.error("record.not_written", call=record.call_id, error=error.strerror)
+
+    def _write(self, directory: Path, record: CallRecord) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in record.call_id)[:100]
+        path = directory / f"{name}.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(record.as_dict(), indent=1) + "\n")
+        os.replace(part, path)
+        files = sorted(directory.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        for old in files[: -self._keep]:
+            old.unlink(missing_ok=True)

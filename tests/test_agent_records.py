@@ -1,0 +1,45 @@
+"""Call records on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ringtrue.agent.records import RecordStore
+from ringtrue.streaming.record import CallRecord
+
+
+def record(call_id: str) -> CallRecord:
+    return CallRecord(call_id, "sip", "inbound", "reception", 8000, 1.0, ended_at=2.0)
+
+
+async def test_writes_one_file_a_call_and_keeps_the_newest(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records", keep=3)
+    for n in range(6):
+        await store.write(record(f"call-{n}"))
+        os.utime(tmp_path / "records" / f"call-{n}.json", (n, n))
+    names = sorted(path.name for path in (tmp_path / "records").iterdir())
+    assert names == ["call-3.json", "call-4.json", "call-5.json"]
+    assert json.loads((tmp_path / "records" / "call-5.json").read_text())["duration_ms"] == 1000
+    assert len(store.recent) == 6
+
+
+async def test_a_hostile_call_id_stays_in_the_directory(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records", keep=3)
+    await store.write(record("../../etc/passwd\0x"))
+    assert len(list((tmp_path / "records").iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_a_disk_that_refuses_troubles_no_call(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = RecordStore(tmp_path / "file", keep=3)
+    await store.write(record("c"))
+    assert len(store.recent) == 1
+
+
+async def test_without_a_directory_nothing_is_written(tmp_path: Path) -> None:
+    store = RecordStore(None, keep=3)
+    await store.write(record("c"))
+    assert list(tmp_path.iterdir()) == []

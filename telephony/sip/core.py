@@ -19,7 +19,6 @@ from ringtrue.telephony.sip.client_transaction import (
 from ringtrue.telephony.sip.errors import SipCapacityError
 from ringtrue.telephony.sip.headers import Via
 from ringtrue.telephony.sip.message import Request, Response
-from ringtrue.telephony.sip.responses import make_response
 from ringtrue.telephony.sip.schedule import Schedule, Timers
 from ringtrue.telephony.sip.server_transaction import (
     InviteServerTransaction,
@@ -154,7 +153,7 @@ class Core:
         if len(self._clients) >= self.policy.max_client_transactions:
             raise SipCapacityError(f"{len(self._clients)} client transactions are open")
         if "via" not in request.headers:
-            request.headers.set("via", [self.via(hop)])
+            request.headers.prepend("via", self.via(hop))
         machine = (
             InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         )
@@ -234,23 +233,9 @@ class Core:
 
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> None:
         """Answer a server transaction; nothing happens if it is over."""
-        response.headers.add("server", self.policy.product)
         entry = self._servers.get(transaction.key)
         if entry is not None and entry.transaction is transaction:
             self.apply_server(entry, transaction.handle(Respond(response), now))
-
-    def respond_stateless(
-        self,
-        request: Request,
-        source: Hop,
-        status: int,
-        *,
-        to_tag: str,
-        extra: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        """Answer without a transaction (§8.2.7)."""
-        response = make_response(request, status, to_tag=to_tag, extra=extra)
-        self.send(response.encode(), response_hop(request.via, source))
 
     def apply_server(self, entry: _Server, outputs: list[Output]) -> None:
         """Carry out what a server transaction asked for.

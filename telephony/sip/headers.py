@@ -88,6 +88,10 @@ class Headers:
         """Append a header."""
         self._lines.append((canonical(name), value))
 
+    def prepend(self, name: str, value: str) -> None:
+        """Put a header before all others."""
+        self._lines.insert(0, (canonical(name), value))
+
     def set(self, name: str, values: Iterable[str]) -> None:
         """Replace every header of this name by ``values``, in place of the first."""
         name = canonical(name)

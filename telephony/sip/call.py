@@ -1,0 +1,341 @@
+"""An established call, whoever placed it: ACKs, re-INVITEs, BYE (RFC 3261 §13.3, §14, §15)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from ringtrue.telephony.sip.context import ALLOW, SDP, Context, Discard
+from ringtrue.telephony.sip.dialog import Dialog, remote_target
+from ringtrue.telephony.sip.errors import SipCapacityError, SipParseError, SipStateError
+from ringtrue.telephony.sip.events import (
+    Confirmed,
+    EndCause,
+    Ended,
+    ReInvite,
+    ReInviteAnswered,
+    ReInviteRejected,
+)
+from ringtrue.telephony.sip.message import Request, Response
+from ringtrue.telephony.sip.server_transaction import ServerTransaction
+from ringtrue.telephony.sip.transport import Hop
+
+MAX_RETRY_AFTER: Final = 10
+MAX_ACKS: Final = 4
+"""ACKs kept for 2xx that come again; older INVITEs are long acknowledged."""
+
+
+@dataclass(slots=True)
+class _Unacknowledged:
+    """A 2xx of ours that has no ACK yet; the user sends it again, on any transport."""
+
+    transaction: ServerTransaction
+    response: Response
+    interval: float
+    again: float
+    deadline: float
+    offered: bool
+    """The 2xx carried the offer: the answer comes with the ACK."""
+
+
+class Call:
+    """The INVITE usage of one confirmed dialog."""
+
+    def __init__(
+        self, context: Context, handle: str, dialog: Dialog, user: str | None, *, caller: bool
+    ) -> None:
+        """``user`` is the user part of our Contact; ``caller`` whether the Call-ID is ours."""
+        self._context = context
+        self._handle = handle
+        self.dialog = dialog
+        self._user = user
+        self._caller = caller
+        self._over = False
+        self._unacknowledged: dict[int, _Unacknowledged] = {}
+        self._incoming: tuple[ServerTransaction, Request] | None = None
+        self._outgoing: tuple[bytes, bool] | None = None
+        self._retry_at: float | None = None
+        self._acks: dict[int, tuple[bytes, Hop]] = {}
+        self._bye_wanted = False
+        self._bye_sent = False
+        self._cause = EndCause.LOCAL_BYE
+
+    # -- our 2xx -----------------------------------------------------------------------------
+
+    def send_success(
+        self, transaction: ServerTransaction, request: Request, body: bytes, now: float
+    ) -> None:
+        """Answer an INVITE with 200 and keep at it until its ACK comes (§13.3.1.4)."""
+        timers = self._context.core.policy.timers
+        response = self._context.response(
+            request,
+            200,
+            to_tag=self.dialog.local.tag,
+            extra=(
+                ("contact", self._context.contact(self.dialog.flow, self._user)),
+                ("allow", ALLOW),
+                ("accept", SDP),
+            ),
+            body=body,
+        )
+        self._unacknowledged[request.cseq] = _Unacknowledged(
+            transaction,
+            response,
+            timers.t1,
+            now + timers.t1,
+            now + timers.timeout,
+            offered=not request.body,
+        )
+        self._context.core.respond(transaction, response, now)
+        self._context.core.schedule.track(self)
+
+    def receive_ack(self, request: Request, now: float) -> None:
+        """Stop sending the 2xx; take the answer where the 2xx offered."""
+        waiting = self._unacknowledged.pop(request.cseq, None)
+        if waiting is None or self._over:
+            return
+        answer = request.body or None if waiting.offered else None
+        self._context.emit(Confirmed(self._handle, answer))
+        if self._bye_wanted:
+            self._send_bye(now)
+
+    # -- requests from the far end -----------------------------------------------------------
+
+    def matches(self, request: Request) -> bool:
+        """Whether the request belongs to this dialog."""
+        return self.dialog.matches(request)
+
+    def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """INVITE or BYE inside the dialog."""
+        if not self.dialog.in_order(request):
+            self._respond(transaction, request, 500, now)
+        elif request.method == "BYE":
+            self._receive_bye(transaction, request, now)
+        elif self._bye_sent or self._bye_wanted:
+            self._respond(transaction, request, 481, now)
+        else:
+            self._receive_invite(transaction, request, now)
+
+    def _receive_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        self._respond(transaction, request, 200, now)
+        if self._incoming is not None:
+            self._respond(*self._incoming, 487, now)
+            self._incoming = None
+        self._finish(self._cause if self._bye_sent else EndCause.REMOTE_BYE)
+
+    def _receive_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        if self._incoming is not None:
+            wait = str(self._context.random.randint(0, MAX_RETRY_AFTER))
+            self._respond(transaction, request, 500, now, (("retry-after", wait),))
+            return
+        if self._outgoing is not None or any(w.offered for w in self._unacknowledged.values()):
+            self._respond(transaction, request, 491, now)
+            return
+        try:
+            remote_target(request)
+        except SipParseError as error:
+            self._respond(transaction, request, error.status, now)
+            return
+        self._incoming = (transaction, request)
+        self._respond(transaction, request, 100, now)
+        self._context.emit(ReInvite(self._handle, request.body or None))
+
+    def accept(self, body: bytes, now: float) -> None:
+        """Accept the pending re-INVITE with ``body``. Raises :class:`SipStateError`."""
+        transaction, request = self._pending()
+        self._incoming = None
+        self.dialog.target = remote_target(request)
+        self.send_success(transaction, request, body, now)
+
+    def reject(
+        self, status: int, reason: str | None, extra: tuple[tuple[str, str], ...], now: float
+    ) -> None:
+        """Refuse the pending re-INVITE; the session stays. Raises :class:`SipStateError`."""
+        transaction, request = self._pending()
+        self._incoming = None
+        self._respond(transaction, request, status, now, extra, reason)
+
+    def cancel_incoming(self, transaction: ServerTransaction, now: float) -> None:
+        """A CANCEL came for the pending re-INVITE: 487, the session stays."""
+        if self._incoming is not None and self._incoming[0] is transaction:
+            self._respond(*self._incoming, 487, now)
+            self._incoming = None
+
+    def _pending(self) -> tuple[ServerTransaction, Request]:
+        if self._incoming is None:
+            raise SipStateError("there is no re-INVITE to answer")
+        return self._incoming
+
+    # -- requests of ours --------------------------------------------------------------------
+
+    def acknowledge(self, cseq: int) -> None:
+        """Send the ACK to a 2xx, or the same one again (§13.2.2.4)."""
+        core = self._context.core
+        if cseq not in self._acks:
+            ack = self.dialog.request("ACK", cseq=cseq)
+            hop = self._context.hop_for(self.dialog)
+            ack.headers.prepend("via", core.via(hop))
+            self._acks[cseq] = (ack.encode(), hop)
+            while len(self._acks) > MAX_ACKS:
+                del self._acks[next(iter(self._acks))]
+        core.send(*self._acks[cseq])
+
+    def reinvite(self, offer: bytes, now: float, *, again: bool = False) -> None:
+        """Offer a change of the session (§14.1).
+
+        Raises :class:`SipStateError` while another exchange or a BYE is under way.
+        """
+        if self._over or self._bye_sent or self._bye_wanted:
+            raise SipStateError("the call is over")
+        if self._incoming or self._outgoing or self._unacknowledged:
+            raise SipStateError("another INVITE is under way on this call")
+        hop = self._context.hop_for(self.dialog)
+        request = self.dialog.request("INVITE")
+        request.headers.add("contact", self._context.contact(hop, self._user))
+        request.headers.add("allow", ALLOW)
+        request.headers.add("content-type", SDP)
+        request.body = offer
+        self._outgoing = (offer, again)
+        self._context.core.request(request, hop, self, now)
+
+    def bye(self, now: float) -> None:
+        """End the call; waits for the ACK to our 2xx first (§15). Idempotent."""
+        if self._over or self._bye_sent or self._bye_wanted:
+            return
+        if self._unacknowledged and not self._caller:
+            self._bye_wanted = True
+        else:
+            self._send_bye(now)
+
+    def _send_bye(self, now: float) -> None:
+        if self._bye_sent or self._over:
+            return
+        self._bye_sent = True
+        self._retry_at = None
+        self._unacknowledged.clear()
+        if self._incoming is not None:
+            self._respond(*self._incoming, 487, now)
+            self._incoming = None
+        try:
+            hop = self._context.hop_for(self.dialog)
+            self._context.core.request(self.dialog.request("BYE"), hop, self, now)
+        except SipCapacityError:
+            self._finish(self._cause)
+
+    def on_response(self, request: Request, response: Response, now: float) -> None:
+        """Answers to our BYE and re-INVITE."""
+        if response.provisional:
+            return
+        if request.method == "BYE":
+            self._finish(self._cause)
+        elif response.success:
+            self._reinvite_accepted(request, response)
+        elif not self._over:
+            self._reinvite_refused(response.status, response.reason, now)
+
+    def on_failure(self, request: Request, status: int, now: float) -> None:
+        """Our BYE or re-INVITE got no answer."""
+        if request.method == "BYE":
+            self._finish(self._cause)
+        elif not self._over:
+            self._reinvite_refused(status, "no answer", now)
+
+    def _reinvite_accepted(self, request: Request, response: Response) -> None:
+        if request.cseq in self._acks:
+            self.acknowledge(request.cseq)
+            return
+        self._outgoing = None
+        with suppress(SipParseError):
+            self.dialog.target = remote_target(response)
+        self.acknowledge(request.cseq)
+        if not self._over:
+            self._context.emit(ReInviteAnswered(self._handle, response.body or None))
+
+    def _reinvite_refused(self, status: int, reason: str, now: float) -> None:
+        pending, self._outgoing = self._outgoing, None
+        if status == 491 and pending is not None and not pending[1] and not self._bye_sent:
+            low, high = (2.1, 4.0) if self._caller else (0.0, 2.0)
+            self._outgoing = (pending[0], True)
+            self._retry_at = now + self._context.random.uniform(low, high)
+            self._context.core.schedule.track(self)
+            return
+        self._context.emit(ReInviteRejected(self._handle, status, reason))
+        if status in (408, 481, 503):
+            self._cause = EndCause.LOST
+            self._send_bye(now)
+
+    # -- time --------------------------------------------------------------------------------
+
+    def next_timer(self) -> float | None:
+        """2xx retransmissions, their end, and the retry after a glare."""
+        times = [min(w.again, w.deadline) for w in self._unacknowledged.values()]
+        if self._retry_at is not None:
+            times.append(self._retry_at)
+        return min(times, default=None)
+
+    def handle_timer(self, now: float) -> None:
+        """Send 2xx again, give up on their ACK, retry after a glare."""
+        timers = self._context.core.policy.timers
+        for waiting in list(self._unacknowledged.values()):
+            if waiting.deadline <= now:
+                if not self._bye_wanted:
+                    self._cause = EndCause.NO_ACK
+                self._send_bye(now)
+                return
+            if waiting.again <= now:
+                waiting.interval = min(2 * waiting.interval, timers.t2)
+                waiting.again = now + waiting.interval
+                self._context.core.respond(waiting.transaction, waiting.response, now)
+        if self._retry_at is not None and self._retry_at <= now:
+            self._retry_at = None
+            pending, self._outgoing = self._outgoing, None
+            if pending is not None:
+                self._retry(pending[0], now)
+
+    def _retry(self, offer: bytes, now: float) -> None:
+        try:
+            self.reinvite(offer, now, again=True)
+        except (SipStateError, SipCapacityError) as error:
+            self._outgoing = None
+            self._context.emit(ReInviteRejected(self._handle, 491, str(error)))
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _finish(self, cause: EndCause) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._unacknowledged.clear()
+        self._retry_at = None
+        self._context.release(self._handle)
+        self._context.emit(Ended(self._handle, cause))
+
+    def _respond(
+        self,
+        transaction: ServerTransaction,
+        request: Request,
+        status: int,
+        now: float,
+        extra: tuple[tuple[str, str], ...] = (),
+        reason: str | None = None,
+    ) -> None:
+        response = self._context.response(request, status, reason, extra=extra)
+        self._context.core.respond(transaction, response, now)
+
+
+def drop_dialog(context: Context, dialog: Dialog, cseq: int, now: float) -> tuple[bytes, Hop]:
+    """Acknowledge and at once end a dialog nobody wants (an extra fork, a crossed CANCEL).
+
+    Returns the ACK, to be sent again when the 2xx comes again.
+    """
+    hop = context.hop_for(dialog)
+    ack = dialog.request("ACK", cseq=cseq)
+    ack.headers.prepend("via", context.core.via(hop))
+    data = ack.encode()
+    context.core.send(data, hop)
+    bye = dialog.request("BYE")
+    # Where the table is full the far end's session ends by its own means; ours never began.
+    with suppress(SipCapacityError):
+        context.core.request(bye, hop, Discard(), now)
+    return data, hop

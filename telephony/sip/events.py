@@ -1,0 +1,124 @@
+"""What the user agent tells its owner. ``call`` is always the handle the methods take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ringtrue.telephony.sip.message import Request
+from ringtrue.telephony.sip.transport import Hop
+
+
+class EndCause(StrEnum):
+    """Why an established call ended."""
+
+    REMOTE_BYE = "remote_bye"
+    """The far end said BYE."""
+
+    LOCAL_BYE = "local_bye"
+    """We said BYE and it was answered, or timed out."""
+
+    NO_ACK = "no_ack"
+    """Our 2xx was never acknowledged; BYE was sent (RFC 3261 §13.3.1.4)."""
+
+    LOST = "lost"
+    """A request of ours inside the dialog got no answer, or 481 (§12.2.1.2)."""
+
+
+class CancelCause(StrEnum):
+    """Why an incoming call ended before it was answered."""
+
+    CANCEL = "cancel"
+    """The caller gave up."""
+
+    EXPIRED = "expired"
+    """Its Expires, or our ring limit, ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+    call: str
+    """The call's handle."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingInvite(Event):
+    """A new call. Answer with ``ring``, ``accept`` or ``reject``; 100 Trying is sent."""
+
+    request: Request
+    source: Hop
+    offer: bytes | None
+    """The caller's SDP; None where our 200 has to offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """An incoming call is gone before it was answered; the final response is sent."""
+
+    cause: CancelCause
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed(Event):
+    """The ACK to our 2xx came: the call, or its change, stands."""
+
+    answer: bytes | None
+    """The far end's SDP where our 2xx carried the offer; else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """A provisional response to our INVITE, 100 excepted. Its SDP is not used (no early media)."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Event):
+    """Our call was answered; the ACK is sent."""
+
+    answer: bytes | None
+    """The far end's SDP; None where it sent none, which ends the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Event):
+    """Our call failed: the final status, 408 where nobody answered, 503 where nothing arrived."""
+
+    status: int
+    reason: str
+    retry_after: int | None
+    """Seconds, from Retry-After."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReInvite(Event):
+    """The far end wants to change the session. Answer with ``accept`` or ``reject``."""
+
+    offer: bytes | None
+    """Its SDP; None where our 200 has to offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReInviteAnswered(Event):
+    """Our change was accepted; the ACK is sent."""
+
+    answer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReInviteRejected(Event):
+    """Our change was refused; the session stays as it was."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """An established call is over. Nothing more comes for it."""
+
+    cause: EndCause

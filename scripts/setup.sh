@@ -83,7 +83,7 @@ make_venv() {
     fi
     say "making $VENV with $python"
     rm -rf "$VENV"
-    if "$python" -c 'import ensurepip' 2>/dev/null && "$python" -m venv "$VENV"; then
+    if "$python" -c 'import ensurepip; ensurepip.version()' 2>/dev/null && "$python" -m venv "$VENV"; then
         return
     fi
     # Debian splits ensurepip from Python; the pip wheel it would unpack is a package of its own.
@@ -97,13 +97,13 @@ make_venv() {
             2>/dev/null | head -n1) || true
     fi
     [ -n "$wheel" ] || fail "$python has neither ensurepip nor a pip wheel; install python3-venv"
-    retry "$VENV/bin/python" "$wheel/pip" install --quiet pip
+    retry "$VENV/bin/python" "$wheel/pip" install -qq pip
 }
 
 cpu_torch() { # whether the index offers a build of torch that brings no CUDA along
     local report
     report=$(mktemp)
-    pip install --quiet --dry-run --report "$report" "$TORCH" >/dev/null 2>&1 || {
+    pip install -qq --dry-run --report "$report" "$TORCH" >/dev/null 2>&1 || {
         rm -f "$report"
         return 1
     }
@@ -131,7 +131,7 @@ whole_venv() { # complete, of a supported Python, and not moved here from anothe
 }
 
 whole_venv || make_venv
-retry pip install --quiet --upgrade 'pip>=24' 'setuptools>=77,<90' wheel
+retry pip install -qq --upgrade 'pip>=24' 'setuptools>=77,<90' wheel
 
 bash scripts/debian.sh --level "$level"
 
@@ -141,7 +141,7 @@ if [ "$level" = test ]; then
     extras='[test]'
     if cpu_torch; then
         say "installing torch (CPU)"
-        retry pip install --quiet "$TORCH"
+        retry pip install -qq "$TORCH"
         extras='[test,models]'
     else
         say "no CPU build of $TORCH on this package index: the tests that need it will skip"
@@ -149,7 +149,7 @@ if [ "$level" = test ]; then
     fi
 fi
 say "installing ringtrue$extras"
-retry pip install --quiet --editable ".$extras"
+retry pip install -qq --editable ".$extras"
 no_cuda
 "$VENV/bin/python" -c 'import ringtrue.agent, ringtrue.config.settings as s; s.load_settings(environ={})'
 stamp_key >"$stamp"

@@ -1,0 +1,314 @@
+"""Adaptive jitter buffer: packets in as they come, media out as the clock asks for it.
+
+All times are kept as *transit*: arrival (or playout) time less the RTP timestamp in seconds,
+known up to a constant. The smallest transit of the last seconds is the network's own delay; a
+high quantile of them, plus a margin, is where playout should be. Where it stands is seen at
+every :meth:`JitterBuffer.get` from what the caller has already taken; the difference is
+:attr:`JitterBuffer.excess`, which the stream removes by shortening or lengthening speech. Clock
+drift needs nothing of its own: it moves the transits and playout follows.
+
+An empty buffer does not move the cursor: a packet that comes late is still played, later, and
+the delay that adds is drained afterwards. A caller's word is worth more than 60 ms.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from ringtrue.telephony.codecs import Codec
+from ringtrue.telephony.rtp.packet import timestamp_delta
+
+WINDOW: Final = 500
+"""Packets the delay statistics look back on: 10 s at 20 ms."""
+
+QUANTILE: Final = 0.99
+"""Share of packets that should be there when the clock asks for them."""
+
+MARGIN: Final = 0.010
+"""Seconds kept above the quantile."""
+
+REVIEW: Final = 25
+"""Packets between two looks at the statistics; a late packet causes one at once."""
+
+YOUNG: Final = 50
+"""Packets before the statistics may go below the initial delay."""
+
+JUMP: Final = 1.0
+"""Seconds by which a packet may miss its place before it counts as another time line."""
+
+IDLE: Final = 0.2
+"""Seconds of nothing after which the stream counts as paused."""
+
+CAPACITY: Final = 64
+"""Packets held at most (1.28 s at 20 ms); the oldest gives way and counts as late."""
+
+
+class Put(Enum):
+    """What became of a packet."""
+
+    HELD = auto()
+    LATE = auto()
+    DUPLICATE = auto()
+    SUSPECT = auto()
+    """Far off the time line; played if the next packet agrees with it."""
+
+
+class Kind(Enum):
+    """What the next piece of media is."""
+
+    PACKET = auto()
+    LOST = auto()
+    """Missing while later packets are there: conceal :attr:`Step.units`."""
+
+    EMPTY = auto()
+    """Nothing is there: conceal :attr:`Step.units`; the packet may still come."""
+
+    SILENCE = auto()
+    """The sender paused (or has not begun): :attr:`Step.units` of silence."""
+
+
+@dataclass(order=True, slots=True)
+class Held:
+    """One packet in the buffer."""
+
+    timestamp: int
+    """Unwrapped."""
+
+    sequence: int = field(compare=False)
+    """Extended."""
+
+    units: int = field(compare=False)
+    payload: bytes = field(compare=False)
+    codec: Codec = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One piece of media, in RTP timestamp units."""
+
+    kind: Kind
+    units: int
+    packet: Held | None = None
+
+
+class JitterBuffer:
+    """One source's packets. ``now`` is seconds on the media clock."""
+
+    def __init__(
+        self,
+        clock_rate: int,
+        *,
+        initial: float = 0.040,
+        minimum: float = 0.020,
+        maximum: float = 0.200,
+    ) -> None:
+        """Delays in seconds above the network's own; playout never stays above ``maximum``."""
+        if not 0 < minimum <= initial <= maximum:
+            raise ValueError(
+                f"need 0 < minimum <= initial <= maximum, got {minimum}, {initial}, {maximum}"
+            )
+        self._rate = clock_rate
+        self._tick = clock_rate // 50
+        self._initial, self._minimum, self._maximum = initial, minimum, maximum
+        self.late = 0
+        self.duplicates = 0
+        self.resets = 0
+        self._noted: deque[int] = deque(maxlen=CAPACITY)
+        self._played: deque[int] = deque(maxlen=2 * CAPACITY)
+        self.reset()
+        self.resets = 0
+
+    def reset(self) -> None:
+        """Forget everything but the counters: another source or another time line."""
+        self._held: list[Held] = []
+        self._transits: deque[float] = deque(maxlen=WINDOW)
+        self._since_review = 0
+        self._suspect: tuple[int, int, bytes, Codec, float] | None = None
+        self._newest: int | None = None
+        self._target = self._initial
+        self._base = 0.0
+        self._playout = 0.0
+        self._playing = False
+        self._next = 0
+        self._starved = 0
+        self._last_sequence = 0
+        self._noted.clear()
+        self._played.clear()
+        self.resets += 1
+
+    def __len__(self) -> int:
+        """Packets held."""
+        return len(self._held)
+
+    @property
+    def target(self) -> float:
+        """Delay playout aims at, in seconds above the network's own."""
+        return self._target
+
+    @property
+    def depth(self) -> float:
+        """Delay playout stands at, in seconds above the network's own."""
+        return self._playout - self._base if self._newest is not None else 0.0
+
+    @property
+    def excess(self) -> float:
+        """How far playout stands above its aim, in seconds; negative where it runs too close."""
+        return self.depth - self._target if self._playing else 0.0
+
+    @property
+    def ready(self) -> bool:
+        """The packet the cursor stands at is here."""
+        return self._playing and bool(self._held) and self._held[0].timestamp <= self._next
+
+    def note(self, sequence: int) -> None:
+        """A packet of ``sequence`` came that carries no audio: its number is no loss."""
+        self._noted.append(sequence)
+
+    def put(self, sequence: int, timestamp: int, payload: bytes, codec: Codec, now: float) -> Put:
+        """Take a packet with extended ``sequence`` and 32-bit ``timestamp``."""
+        if self._newest is None:
+            self._newest = timestamp
+            self._playout = now + self._initial - timestamp / self._rate
+        unwrapped = self._newest + timestamp_delta(timestamp, self._newest & 0xFFFF_FFFF)
+        transit = now - unwrapped / self._rate
+        if self._transits and abs(transit - self._transits[-1]) > JUMP:
+            return self._off_line(sequence, timestamp, payload, codec, now)
+        self._suspect = None
+        if unwrapped > self._newest:
+            self._newest = unwrapped
+        self._learn(transit)
+        if self._playing and unwrapped < self._next:
+            if sequence in self._played:
+                self.duplicates += 1
+                return Put.DUPLICATE
+            self.late += 1
+            return Put.LATE
+        packet = Held(unwrapped, sequence, codec.duration(payload), payload, codec)
+        held = self._held
+        if not held or held[-1].timestamp < unwrapped:
+            held.append(packet)
+        elif any(other.timestamp == unwrapped for other in held):
+            self.duplicates += 1
+            return Put.DUPLICATE
+        else:
+            insort(held, packet)
+        if len(held) > CAPACITY:
+            self.late += 1
+            del held[0]
+            if self._playing:
+                self._next, self._starved = held[0].timestamp, 0
+        return Put.HELD
+
+    def _off_line(
+        self, sequence: int, timestamp: int, payload: bytes, codec: Codec, now: float
+    ) -> Put:
+        """A jump of the time line is believed when two packets in a row agree on it."""
+        before = self._suspect
+        self._suspect = (sequence, timestamp, payload, codec, now)
+        if before is None or before[0] == sequence:
+            return Put.SUSPECT
+        advance = timestamp_delta(timestamp, before[1]) / self._rate
+        if abs(now - before[4] - advance) > JUMP:
+            return Put.SUSPECT
+        self.reset()
+        self.put(*before)
+        return self.put(sequence, timestamp, payload, codec, now)
+
+    def _learn(self, transit: float) -> None:
+        transits = self._transits
+        if not transits or transit < self._base:
+            self._base = transit
+        transits.append(transit)
+        self._since_review += 1
+        if self._since_review >= REVIEW or transit > self._playout:
+            self._since_review = 0
+            ranked = sorted(transits)
+            self._base = ranked[0]
+            spread = ranked[int(QUANTILE * (len(ranked) - 1) + 0.5)] - ranked[0] + MARGIN
+            floor = self._initial if len(ranked) < YOUNG else self._minimum
+            self._target = min(self._maximum, max(floor, spread))
+
+    def get(self, now: float, buffered: int) -> Step:
+        """The next piece of media for the tick at ``now``.
+
+        ``buffered`` is what was taken before and not yet played, in timestamp units; a piece
+        other than a packet fills the tick at most.
+        """
+        wanted = max(1, self._tick - buffered)
+        held = self._held
+        if not self._playing:
+            self._skip_stale(now)
+            if not held or now < held[0].timestamp / self._rate + self._playout:
+                return Step(Kind.SILENCE, wanted)
+            self._playing = True
+            self._next, self._starved = held[0].timestamp, 0
+            self._last_sequence = held[0].sequence - 1
+        self._playout = now - (self._next - buffered) / self._rate
+        if not held:
+            return self._empty(wanted)
+        self._settle(now, buffered)
+        if not held:
+            return self._empty(wanted)
+        gap = held[0].timestamp - self._next
+        if gap <= 0:
+            packet = held.pop(0)
+            self._next = packet.timestamp + packet.units
+            self._last_sequence = packet.sequence
+            self._played.append(packet.sequence)
+            return Step(Kind.PACKET, packet.units, packet)
+        units = min(gap, wanted)
+        if not self._paused(held[0].sequence):
+            self._next += units
+            return Step(Kind.LOST, units)
+        # nobody hears a pause being cut or drawn out
+        surplus = int(self.excess * self._rate)
+        if surplus > 0:
+            self._next += min(gap, units + surplus)
+        elif surplus > -self._tick:
+            self._next += units
+        return Step(Kind.SILENCE, units)
+
+    def _empty(self, wanted: int) -> Step:
+        self._starved += wanted
+        if self._starved >= IDLE * self._rate:
+            self._playing = False
+            self._playout = self._base + self._target
+        return Step(Kind.EMPTY, wanted)
+
+    def _skip_stale(self, now: float) -> None:
+        """Before playout (re)starts: what should have been played already is not waited for."""
+        held = self._held
+        while len(held) > 1 and held[1].timestamp / self._rate + self._playout <= now:
+            del held[0]
+            self.late += 1
+
+    def _settle(self, now: float, buffered: int) -> None:
+        """Account for what was played while the buffer was empty, and keep below the maximum."""
+        held = self._held
+        gap = held[0].timestamp - self._next
+        covered = min(gap, self._starved) if gap > 0 else 0
+        self._next += covered
+        self._starved = 0
+        limit = self._base + self._maximum
+        while held:
+            self._playout = now - (self._next - buffered) / self._rate
+            if self._playout <= limit:
+                return
+            surplus = int((self._playout - limit) * self._rate) + 1
+            gap = held[0].timestamp - self._next
+            if gap > 0:
+                self._next += min(gap, surplus)
+            else:
+                packet = held.pop(0)
+                self.late += 1
+                self._next = packet.timestamp + packet.units
+                self._last_sequence = packet.sequence
+
+    def _paused(self, sequence: int) -> bool:
+        """No audio packet is missing before ``sequence``: the sender left the gap on purpose."""
+        missing = range(self._last_sequence + 1, sequence)
+        return len(missing) <= CAPACITY and all(number in self._noted for number in missing)

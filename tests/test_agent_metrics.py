@@ -1,0 +1,145 @@
+"""Metrics: what a call leaves in the registry, and that registries are apart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ringtrue.agent.metrics import LAG_INTERVAL, Metrics
+from ringtrue.streaming.clock import ClockStats
+from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """Read one sample back through Prometheus's own parser."""
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for item in family.samples:
+            if item.name == name and item.labels == labels:
+                return float(item.value)
+    return None
+
+
+def record(**fields: Any) -> CallRecord:
+    base: dict[str, Any] = {
+        "call_id": "c1",
+        "transport": "sip",
+        "direction": "inbound",
+        "agent": "reception",
+        "rate": 8000,
+        "answered_at": 100.0,
+        "ended_at": 130.0,
+        "outcome": "caller_hung_up",
+    }
+    return CallRecord(**base | fields)
+
+
+def test_a_call_from_start_to_end() -> None:
+    metrics = Metrics()
+    metrics.call_started("sip")
+    assert sample(metrics, "ringtrue_calls_active", transport="sip") == 1
+    turn = TurnRecord(index=0, stalls=Counter({"first_chunk": 2}))
+    metrics.call_ended(
+        record(
+            turns=[turn],
+            interruptions=1,
+            underruns=2,
+            refused={"far_end": 3},
+            frames_sealed=1500,
+            packets_received=990,
+            packets_lost=10,
+            packets_late=10,
+            frames_concealed=20,
+            jitter_ms=7.0,
+            standing_delay_in_ms=45.0,
+            errors=Counter({"RecognizerError": 1}),
+        )
+    )
+    assert sample(metrics, "ringtrue_calls_active", transport="sip") == 0
+    assert sample(metrics, "ringtrue_calls_total", transport="sip", outcome="caller_hung_up") == 1
+    assert sample(metrics, "ringtrue_call_seconds_total", transport="sip") == 30
+    assert sample(metrics, "ringtrue_interruptions_total") == 1
+    assert sample(metrics, "ringtrue_underruns_total") == 2
+    assert sample(metrics, "ringtrue_frames_refused_total", reason="far_end") == 3
+    assert sample(metrics, "ringtrue_frames_sealed_total") == 1500
+    assert sample(metrics, "ringtrue_packets_total", fate="lost") == 10
+    assert sample(metrics, "ringtrue_call_loss_ratio_sum") == pytest.approx(0.02)
+    assert sample(metrics, "ringtrue_call_jitter_seconds_bucket", le="0.005") == 0
+    assert sample(metrics, "ringtrue_call_jitter_seconds_bucket", le="0.01") == 1
+    assert sample(
+        metrics, "ringtrue_call_standing_delay_seconds_sum", direction="in"
+    ) == pytest.approx(0.045)
+    assert sample(metrics, "ringtrue_stalls_total", stage="llm", reason="first_chunk") == 2
+    assert sample(metrics, "ringtrue_errors_total", type="RecognizerError") == 1
+
+
+def test_a_call_that_heard_nothing_counts_no_loss() -> None:
+    metrics = Metrics()
+    metrics.call_started("webrtc")
+    metrics.call_ended(record(transport="webrtc", outcome=None))
+    assert sample(metrics, "ringtrue_call_loss_ratio_count") == 0
+    assert sample(metrics, "ringtrue_calls_total", transport="webrtc", outcome="error") == 1
+
+
+def test_a_turn_is_observed_stage_by_stage() -> None:
+    metrics = Metrics()
+    moments = {
+        Stage.SPEECH_ENDED: 1.0,
+        Stage.TURN_ENDED: 1.3,
+        Stage.FIRST_TOKEN: 1.35,
+        Stage.FIRST_PHRASE: 1.4,
+        Stage.FIRST_AUDIO: 1.45,
+        Stage.FIRST_PACKET: 1.46,
+    }
+    metrics.turn(TurnRecord(index=0, stages=moments))
+    assert sample(metrics, "ringtrue_turns_total") == 1
+    assert sample(metrics, "ringtrue_turn_latency_seconds_sum") == pytest.approx(0.46)
+    assert sample(metrics, "ringtrue_ttfa_seconds_sum") == pytest.approx(0.06)
+    assert sample(metrics, "ringtrue_stage_seconds_sum", stage="endpointing") == pytest.approx(0.3)
+    assert sample(metrics, "ringtrue_stage_seconds_count", stage="recognizer") is None
+
+
+def test_refusals_and_stalls() -> None:
+    metrics = Metrics()
+    metrics.call_refused("full")
+    metrics.stalled("stt", "final")
+    assert sample(metrics, "ringtrue_calls_refused_total", reason="full") == 1
+    assert sample(metrics, "ringtrue_stalls_total", stage="stt", reason="final") == 1
+
+
+def test_the_clock_is_read_at_scrape_time() -> None:
+    metrics = Metrics()
+    stats = ClockStats()
+    metrics.watch_clock(stats, lambda: 3)
+    assert sample(metrics, "ringtrue_clock_lateness_seconds", quantile="1.0") == 0
+    stats.ticks, stats.late, stats.busy = 500, 2, 0.25
+    stats.lateness.extend([0.001] * 99 + [0.05])
+    assert sample(metrics, "ringtrue_clock_ticks_total") == 500
+    assert sample(metrics, "ringtrue_clock_late_ticks_total") == 2
+    assert sample(metrics, "ringtrue_clock_busy_seconds_total") == 0.25
+    assert sample(metrics, "ringtrue_clock_calls") == 3
+    assert sample(metrics, "ringtrue_clock_lateness_seconds", quantile="0.5") == 0.001
+    assert sample(metrics, "ringtrue_clock_lateness_seconds", quantile="1.0") == 0.05
+
+
+@pytest.mark.virtual_time
+async def test_loop_lag_is_measured() -> None:
+    metrics = Metrics()
+    watcher = asyncio.create_task(metrics.watch_loop())
+    await asyncio.sleep(10 * LAG_INTERVAL + 0.01)
+    watcher.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watcher
+    assert sample(metrics, "ringtrue_loop_lag_seconds_count") == 10
+    assert sample(metrics, "ringtrue_loop_lag_seconds_bucket", le="0.005") == 10
+
+
+def test_two_servers_share_nothing() -> None:
+    one, other = Metrics(), Metrics()
+    one.call_started("sip")
+    assert sample(other, "ringtrue_calls_active", transport="sip") is None
+    assert sample(one, "process_open_fds") is not None

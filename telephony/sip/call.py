@@ -55,7 +55,7 @@ class Call:
         self._unacknowledged: dict[int, _Unacknowledged] = {}
         self._incoming: tuple[ServerTransaction, Request] | None = None
         self._outgoing: tuple[bytes, bool] | None = None
-        self._retry_at: float | None = None
+        self._retry: tuple[float, bytes] | None = None
         self._acks: dict[int, tuple[bytes, Hop]] = {}
         self._bye_wanted = False
         self._bye_sent = False
@@ -95,6 +95,7 @@ class Call:
         waiting = self._unacknowledged.pop(request.cseq, None)
         if waiting is None or self._over:
             return
+        self._context.core.schedule.track(self)
         answer = request.body or None if waiting.offered else None
         self._context.emit(Confirmed(self._handle, answer))
         if self._bye_wanted:
@@ -188,7 +189,7 @@ class Call:
         """
         if self._over or self._bye_sent or self._bye_wanted:
             raise SipStateError("the call is over")
-        if self._incoming or self._outgoing or self._unacknowledged:
+        if self._incoming or self._outgoing or self._retry or self._unacknowledged:
             raise SipStateError("another INVITE is under way on this call")
         hop = self._context.hop_for(self.dialog)
         request = self.dialog.request("INVITE")
@@ -212,7 +213,7 @@ class Call:
         if self._bye_sent or self._over:
             return
         self._bye_sent = True
-        self._retry_at = None
+        self._retry = None
         self._unacknowledged.clear()
         if self._incoming is not None:
             self._respond(*self._incoming, 487, now)
@@ -256,8 +257,7 @@ class Call:
         pending, self._outgoing = self._outgoing, None
         if status == 491 and pending is not None and not pending[1] and not self._bye_sent:
             low, high = (2.1, 4.0) if self._caller else (0.0, 2.0)
-            self._outgoing = (pending[0], True)
-            self._retry_at = now + self._context.random.uniform(low, high)
+            self._retry = (now + self._context.random.uniform(low, high), pending[0])
             self._context.core.schedule.track(self)
             return
         self._context.emit(ReInviteRejected(self._handle, status, reason))
@@ -270,8 +270,8 @@ class Call:
     def next_timer(self) -> float | None:
         """2xx retransmissions, their end, and the retry after a glare."""
         times = [min(w.again, w.deadline) for w in self._unacknowledged.values()]
-        if self._retry_at is not None:
-            times.append(self._retry_at)
+        if self._retry is not None:
+            times.append(self._retry[0])
         return min(times, default=None)
 
     def handle_timer(self, now: float) -> None:
@@ -287,13 +287,11 @@ class Call:
                 waiting.interval = min(2 * waiting.interval, timers.t2)
                 waiting.again = now + waiting.interval
                 self._context.core.respond(waiting.transaction, waiting.response, now)
-        if self._retry_at is not None and self._retry_at <= now:
-            self._retry_at = None
-            pending, self._outgoing = self._outgoing, None
-            if pending is not None:
-                self._retry(pending[0], now)
+        if self._retry is not None and self._retry[0] <= now:
+            offer, self._retry = self._retry[1], None
+            self._try_again(offer, now)
 
-    def _retry(self, offer: bytes, now: float) -> None:
+    def _try_again(self, offer: bytes, now: float) -> None:
         try:
             self.reinvite(offer, now, again=True)
         except (SipStateError, SipCapacityError) as error:
@@ -307,7 +305,8 @@ class Call:
             return
         self._over = True
         self._unacknowledged.clear()
-        self._retry_at = None
+        self._retry = None
+        self._context.core.schedule.track(self)
         self._context.release(self._handle)
         self._context.emit(Ended(self._handle, cause))
 

@@ -177,10 +177,9 @@ class Core:
     def apply_client(self, entry: _Client, outputs: list[Output], now: float) -> None:
         """Carry out what a client transaction asked for."""
         transaction = entry.transaction
+        self.schedule.track(entry)
         if transaction.state is State.TERMINATED:
             self._clients.pop(transaction.key, None)
-        else:
-            self.schedule.track(entry)
         for output in outputs:
             match output:
                 case Transmit(data):
@@ -247,8 +246,8 @@ class Core:
         for output in outputs:
             if isinstance(output, Transmit):
                 self.send(output.data, entry.hop)
+        self.schedule.track(entry)
         if transaction.state is not State.TERMINATED:
-            self.schedule.track(entry)
             return
         self._servers.pop(transaction.key, None)
         if entry.merge_key is not None and self._merges.get(entry.merge_key) is entry:

@@ -57,7 +57,7 @@ class IncomingCall:
     def accept(self, body: bytes, now: float) -> None:
         """Answer with 200 and ``body``; the call is then a :class:`Call`."""
         self._check()
-        self._open = False
+        self._close()
         call = Call(self._context, self._handle, self._dialog, self._user, caller=False)
         self._context.adopt(self._handle, call)
         call.send_success(self.transaction, self._request, body, now)
@@ -127,6 +127,7 @@ class IncomingCall:
     def _close(self) -> None:
         self._open = False
         self._context.release(self._handle)
+        self._context.core.schedule.track(self)
 
     def _ring(self, now: float) -> None:
         contact = self._context.contact(self._dialog.flow, self._user)

@@ -118,6 +118,7 @@ class OutgoingCall:
             return
         self._settled = True
         self._limit_at = None
+        self._context.core.schedule.track(self)
         call = Call(self._context, self._handle, dialog, self._user, caller=True)
         self._call = call
         self._context.adopt(self._handle, call)
@@ -131,6 +132,7 @@ class OutgoingCall:
         self._limit_at = None
         if self._rang_out and status == 487:
             status, reason = 408, REASONS[408]
+        self._context.core.schedule.track(self)
         self._context.release(self._handle)
         self._context.emit(Rejected(self._handle, status, reason, retry_after))
 

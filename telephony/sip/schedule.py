@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
@@ -45,34 +45,53 @@ class Timed(Protocol):
         ...
 
 
+@dataclass(order=True, slots=True)
+class _Entry:
+    when: float
+    order: int
+    item: Timed | None = field(compare=False)
+    """None once it is superseded or its item has no timer left."""
+
+
 class Schedule:
-    """A heap of :class:`Timed`; entries that moved are found stale when they surface."""
+    """A heap of :class:`Timed`. Items that are done are let go at once."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._entered: dict[int, float] = {}
+        self._heap: list[_Entry] = []
+        self._entries: dict[int, _Entry] = {}
         self._order = count()
 
     def track(self, item: Timed) -> None:
-        """Look at ``item``'s timers again; call after every change to it."""
+        """Look at ``item``'s timers again; call after every change to them.
+
+        A timer that moved later keeps its early entry, which is corrected when it surfaces.
+        """
         when = item.next_timer()
-        entered = self._entered.get(id(item))
-        if when is not None and (entered is None or when < entered):
-            self._entered[id(item)] = when
-            heapq.heappush(self._heap, (when, next(self._order), item))
+        entry = self._entries.get(id(item))
+        if entry is not None:
+            if when is not None and when >= entry.when:
+                return
+            entry.item = None
+            del self._entries[id(item)]
+        if when is not None:
+            entry = _Entry(when, next(self._order), item)
+            self._entries[id(item)] = entry
+            heapq.heappush(self._heap, entry)
 
     def next(self) -> float | None:
         """When something may be due, or None. Never later than the earliest timer."""
-        return self._heap[0][0] if self._heap else None
+        while self._heap and self._heap[0].item is None:
+            heapq.heappop(self._heap)
+        return self._heap[0].when if self._heap else None
 
     def due(self, now: float) -> Iterator[Timed]:
-        """Items with a timer at or before ``now``, each once; fire it while iterating."""
-        while self._heap and self._heap[0][0] <= now:
-            when, _, item = heapq.heappop(self._heap)
-            if self._entered.get(id(item)) != when:
+        """Items with a timer at or before ``now``; fire each while iterating."""
+        while (when := self.next()) is not None and when <= now:
+            item = heapq.heappop(self._heap).item
+            if item is None:
                 continue
-            del self._entered[id(item)]
+            del self._entries[id(item)]
             actual = item.next_timer()
             if actual is not None and actual <= now:
                 yield item

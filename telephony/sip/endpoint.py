@@ -1,0 +1,167 @@
+"""The asyncio endpoint: SIP on one UDP and TCP port, calls in and out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from ringtrue.streaming.ports import EndReason
+from ringtrue.telephony.sip.core import Policy
+from ringtrue.telephony.sip.driver import Driver
+from ringtrue.telephony.sip.errors import SipError
+from ringtrue.telephony.sip.events import IncomingInvite
+from ringtrue.telephony.sip.handles import OutgoingCall, ServerInvite, SipCall
+from ringtrue.telephony.sip.media import MediaFactory
+from ringtrue.telephony.sip.message import parse_target
+from ringtrue.telephony.sip.sockets import resolve
+from ringtrue.telephony.sip.transport import Hop, request_hop
+
+log = structlog.get_logger(__name__)
+
+GOODBYE: Final = 2.0
+"""Seconds :meth:`SipEndpoint.close` gives far ends to answer BYE, and handlers to finish."""
+
+OnInvite = Callable[[ServerInvite], Awaitable[None]]
+
+
+class SipEndpoint:
+    """A SIP user agent on the network.
+
+    ``on_invite`` runs as a task per call. It answers or rejects; where it returns without
+    either the caller gets 480, where it raises 500.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        on_invite: OnInvite,
+        udp: bool = True,
+        tcp: bool = True,
+        advertised_host: str | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """Nothing is bound until :meth:`start`. Port 0 takes a free one, the same for both.
+
+        ``advertised_host`` is what far ends are told (behind NAT, or bound to 0.0.0.0 with
+        several addresses); by default it is our address on the way to each of them.
+        """
+        if not udp and not tcp:
+            raise ValueError("an endpoint needs UDP, TCP or both")
+        self._host, self._wanted = host, port
+        self._udp, self._tcp = udp, tcp
+        self._on_invite = on_invite
+        self._driver = Driver(policy or Policy(), advertised_host, self._invited)
+        self._closing = False
+
+    async def start(self) -> None:
+        """Bind. Raises OSError where the port is taken."""
+        await self._driver.open(self._host, self._wanted, udp=self._udp, tcp=self._tcp)
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return self._driver.port
+
+    def sizes(self) -> dict[str, int]:
+        """Entries in the tables: ``calls``, ``client``, ``server``, ``streams``."""
+        return self._driver.ua.sizes()
+
+    async def close(self) -> None:
+        """Refuse new calls, end the ones there are, release the sockets. Idempotent."""
+        self._closing = True
+        parties = list(self._driver.parties.values())
+        goodbyes = []
+        for party in parties:
+            if isinstance(party, SipCall):
+                goodbyes.append(party.hangup(EndReason.SHUTDOWN))
+            elif isinstance(party, ServerInvite):
+                goodbyes.append(party.reject(503))
+            elif isinstance(party, OutgoingCall):
+                goodbyes.append(party.cancel())
+        try:
+            async with asyncio.timeout(GOODBYE):
+                await asyncio.gather(*goodbyes, return_exceptions=True)
+                await self._driver.idle()
+        except TimeoutError:
+            log.warning("sip.goodbyes_unanswered", calls=len(self._driver.parties))
+        await self._driver.close()
+        for party in list(self._driver.parties.values()):
+            if isinstance(party, SipCall | OutgoingCall):
+                party.abandon()
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    async def call(
+        self,
+        target_uri: str,
+        media_factory: MediaFactory,
+        *,
+        from_uri: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        via: Hop | None = None,
+    ) -> OutgoingCall:
+        """Place a call to ``sip:user@host[:port][;transport=tcp]``.
+
+        ``via`` sends it to another hop (an outbound proxy). Raises :class:`SipParseError` on a
+        bad URI or header, :class:`SipCapacityError`, :class:`SipError` on a name without
+        address, and whatever ``media_factory`` raises.
+        """
+        target = parse_target(target_uri)
+        wanted = via or request_hop(target, "udp" if self._udp else "tcp")
+        host = await resolve(wanted.host, wanted.port)
+        if host is None:
+            raise SipError(f"no address for host {wanted.host[:80]!r}")
+        media = media_factory()
+        driver = self._driver
+        try:
+            offer = await media.offer()
+            if self._closing:
+                raise SipError("the endpoint is closing")
+            hop = Hop(wanted.transport, host, wanted.port)
+            handle = driver.ua.invite(
+                target_uri, offer, driver.now(), from_uri=from_uri, headers=headers, via=hop
+            )
+        except BaseException:
+            media.close()
+            raise
+        outgoing = OutgoingCall(
+            driver, handle, media, target=target_uri, sender=from_uri or "sip:ringtrue"
+        )
+        driver.pump()
+        return outgoing
+
+    def _invited(self, event: IncomingInvite) -> None:
+        invite = ServerInvite(self._driver, event)
+        self._driver.spawn(self._serve(invite), f"sip-invite-{event.call}")
+
+    async def _serve(self, invite: ServerInvite) -> None:
+        if self._closing:
+            await invite.reject(503)
+            return
+        try:
+            await self._on_invite(invite)
+        except Exception as error:
+            if invite.pending:
+                await invite.reject(500)
+            log.error("sip.invite_failed", call=invite.id, error=repr(error), exc_info=error)
+            return
+        if invite.pending:
+            await invite.reject(480)

@@ -157,9 +157,7 @@ def answer_offer(
         agreed = _plan(offer, index, formats, local)
         answered = _describe(local, formats.audio, formats.event, agreed.direction)
         if agreed.rtcp_mux:
-            answered = replace(
-                answered, attributes=(*answered.attributes, Attribute("rtcp-mux"))
-            )
+            answered = replace(answered, attributes=(*answered.attributes, Attribute("rtcp-mux")))
         sections = tuple(
             answered if number == index else _refused(other)
             for number, other in enumerate(offer.media)
@@ -238,9 +236,7 @@ def _common(media: Media, codecs: Sequence[Codec]) -> _Formats:
     return _Formats(tuple(audio), events.get(clock))
 
 
-def _plan(
-    remote: SessionDescription, index: int, formats: _Formats, local: Local
-) -> AudioPlan:
+def _plan(remote: SessionDescription, index: int, formats: _Formats, local: Local) -> AudioPlan:
     media = remote.media[index]
     host = remote.media_host(media)
     if host is None:

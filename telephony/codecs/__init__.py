@@ -67,6 +67,9 @@ G722 = Codec("G722", 9, 8000, 16000, 8000, g722.G722Encoder, g722.G722Decoder)
 CODECS: tuple[Codec, ...] = (G722, PCMU, PCMA)
 """All there are, best first."""
 
+CODEC_NAMES: tuple[str, ...] = ("G722", "PCMU", "PCMA")
+"""Their names, as configuration gives them."""
+
 
 def by_name(name: str) -> Codec:
     """The codec called ``name``, whatever its case.
@@ -76,4 +79,4 @@ def by_name(name: str) -> Codec:
     for codec in CODECS:
         if codec.name == name.upper():
             return codec
-    raise ValueError(f"unknown codec {name!r}; known: {', '.join(c.name for c in CODECS)}")
+    raise ValueError(f"unknown codec {name!r}; known: {', '.join(CODEC_NAMES)}")

@@ -6,7 +6,7 @@ Each codec context is the state of one direction. The QMF banks delay the signal
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import av
 from av.audio.codeccontext import AudioCodecContext
@@ -14,9 +14,8 @@ from av.audio.codeccontext import AudioCodecContext
 PCM_RATE: Final = 16000
 
 
-def _context(mode: str) -> AudioCodecContext:
+def _context(mode: Literal["r", "w"]) -> AudioCodecContext:
     context = av.CodecContext.create("g722", mode)
-    assert isinstance(context, AudioCodecContext)
     context.sample_rate = PCM_RATE
     context.layout = "mono"
     context.format = "s16"

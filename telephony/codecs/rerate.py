@@ -19,7 +19,8 @@ TAPS: Final = 31
 def _half_band() -> npt.NDArray[np.float32]:
     offset = np.arange(TAPS) - TAPS // 2
     taps = np.sinc(offset / 2) / 2 * np.kaiser(TAPS, 6.0)
-    return (taps / taps.sum()).astype(np.float32)
+    normalised: npt.NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return normalised
 
 
 _FILTER: Final = _half_band()

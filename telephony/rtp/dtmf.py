@@ -140,6 +140,15 @@ class DtmfSender:
         self._start = 0
         self._duration = 0
 
+    @property
+    def active(self) -> bool:
+        """A digit has begun and not ended."""
+        return self._event is not None
+
+    def abandon(self) -> None:
+        """Forget a digit that can't be ended because nothing may be sent."""
+        self._event = None
+
     def step(self, digit: DigitEvent | None, timestamp: int, units: int) -> list[EventPacket]:
         """Packets for the 20 ms at RTP ``timestamp``, ``units`` long; none while no digit is on.
 

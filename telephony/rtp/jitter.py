@@ -120,7 +120,6 @@ class JitterBuffer:
         self._noted: deque[int] = deque(maxlen=CAPACITY)
         self._played: deque[int] = deque(maxlen=2 * CAPACITY)
         self.reset()
-        self.resets = 0
 
     def reset(self) -> None:
         """Forget everything but the counters: another source or another time line."""
@@ -132,13 +131,12 @@ class JitterBuffer:
         self._target = self._initial
         self._base = 0.0
         self._playout = 0.0
-        self._playing = False
+        self._playing = self._began = False
         self._next = 0
         self._starved = 0
         self._last_sequence = 0
         self._noted.clear()
         self._played.clear()
-        self.resets += 1
 
     def __len__(self) -> int:
         """Packets held."""
@@ -158,6 +156,11 @@ class JitterBuffer:
     def excess(self) -> float:
         """How far playout stands above its aim, in seconds; negative where it runs too close."""
         return self.depth - self._target if self._playing else 0.0
+
+    @property
+    def silent_unasked(self) -> bool:
+        """Nothing is played though the stream had begun: it stopped without a word."""
+        return self._began and not self._playing
 
     @property
     def ready(self) -> bool:
@@ -215,6 +218,7 @@ class JitterBuffer:
         if abs(now - before[4] - advance) > JUMP:
             return Put.SUSPECT
         self.reset()
+        self.resets += 1
         self.put(*before)
         return self.put(sequence, timestamp, payload, codec, now)
 
@@ -244,7 +248,7 @@ class JitterBuffer:
             self._skip_stale(now)
             if not held or now < held[0].timestamp / self._rate + self._playout:
                 return Step(Kind.SILENCE, wanted)
-            self._playing = True
+            self._playing = self._began = True
             self._next, self._starved = held[0].timestamp, 0
             self._last_sequence = held[0].sequence - 1
         self._playout = now - (self._next - buffered) / self._rate

@@ -108,6 +108,10 @@ class Latch:
         """``source`` is the latched one: the only test a packet of a running call needs."""
         return source == self._source
 
+    def may_change(self, source: Address, now: float) -> bool:
+        """Once latched: whether ``source`` could still displace the learned one."""
+        return source == self._signalled and now <= self._until
+
     def admit(self, source: Address, packet: RtpPacket, now: float) -> tuple[RtpPacket, ...]:
         """The packets to take now that ``packet`` came from ``source``; none if it is refused.
 
@@ -115,7 +119,7 @@ class Latch:
         """
         if source == self._source:
             return (packet,)
-        if source == self._signalled and (self._source is None or now <= self._until):
+        if source == self._signalled and (self._source is None or self.may_change(source, now)):
             self._latch(source)
             return (packet,)
         if self._source is not None or self._signalled is None:
@@ -132,9 +136,7 @@ class Latch:
         if candidate is None or not self._follows(candidate, packet, now):
             if candidate is None and len(self._candidates) >= MAX_CANDIDATES:
                 return ()
-            candidate = _Candidate(
-                packet.ssrc, packet.sequence_number, packet.timestamp, now, now
-            )
+            candidate = _Candidate(packet.ssrc, packet.sequence_number, packet.timestamp, now, now)
             self._candidates[source] = candidate
         else:
             candidate.sequence_number, candidate.timestamp = (

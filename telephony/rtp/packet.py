@@ -61,9 +61,7 @@ class RtpPacket:
             raise RtpError(f"RTP version {first >> 6}, not {VERSION}")
         start = 12
         if first == 0x80:  # no padding, extension or CSRC: nearly every packet of a call
-            return cls(
-                second & 0x7F, sequence_number, timestamp, ssrc, data[12:], second > 0x7F
-            )
+            return cls(second & 0x7F, sequence_number, timestamp, ssrc, data[12:], second > 0x7F)
         csrc: tuple[int, ...] = ()
         count = first & 0x0F
         if count:

@@ -103,7 +103,8 @@ class Concealer:
         self._phase = (self._phase + samples) % len(self._cycle)
         time = np.arange(self._lost, self._lost + samples, dtype=np.float32) / rate
         gain = np.clip((FADED - time) / (FADED - HOLD), 0, 1)
-        return self._cycle[index] * gain
+        faded: Samples = (self._cycle[index] * gain).astype(np.float32)
+        return faded
 
     def _merge(self, pcm: bytes) -> bytes:
         rate, lost = self._rate, self._lost
@@ -111,10 +112,8 @@ class Concealer:
         seconds = min(MERGE_MAX, MERGE + MERGE_STEP * int(lost / (0.010 * rate)))
         overlap = min(len(fresh), int(seconds * rate))
         if overlap:
-            if lost < FADED * rate:
-                tail = self._continue(overlap)
-            else:
-                tail = np.zeros(overlap, np.float32)
+            faded = lost >= FADED * rate
+            tail = np.zeros(overlap, np.float32) if faded else self._continue(overlap)
             ramp = np.arange(1, overlap + 1, dtype=np.float32) / (overlap + 1)
             fresh[:overlap] = fresh[:overlap] * ramp + tail * (1 - ramp)
             pcm = np.clip(np.rint(fresh), -32768, 32767).astype("<i2").tobytes()

@@ -52,12 +52,16 @@ def _join(pcm: bytes, rate: int, *, longer: bool) -> bytes:
         lag, likeness = best_lag(samples[:width], head[lags[0] :], lags, backwards=False)
         if likeness < ALIKE:
             return pcm
-    ramp = np.arange(1, width + 1, dtype=np.float32) / (width + 1)
     near, far = samples[:width], samples[lag : lag + width]
     if longer:
-        blended = far * (1 - ramp) + near * ramp
-        joined = (samples[:lag], blended, samples[width:])
+        joined = (samples[:lag], _fade(far, near), samples[width:])
     else:
-        blended = near * (1 - ramp) + far * ramp
-        joined = (blended, samples[lag + width :])
-    return np.rint(np.concatenate(joined)).astype("<i2").tobytes()
+        joined = (samples[:0], _fade(near, far), samples[lag + width :])
+    changed: bytes = np.rint(np.concatenate(joined)).astype("<i2").tobytes()
+    return changed
+
+
+def _fade(out: Samples, into: Samples) -> Samples:
+    ramp = np.arange(1, len(out) + 1, dtype=np.float32) / (len(out) + 1)
+    faded: Samples = (out * (1 - ramp) + into * ramp).astype(np.float32)
+    return faded

@@ -1,0 +1,166 @@
+"""A call's RTP on two UDP sockets: the thin asyncio side of :class:`RtpStream`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ringtrue.streaming.errors import GateError
+from ringtrue.streaming.gate import SealedFrame
+from ringtrue.streaming.ports import Inbound, LegStats
+from ringtrue.telephony.rtp.latch import Address, LatchPolicy
+from ringtrue.telephony.rtp.ports import PortPair, PortPool
+from ringtrue.telephony.rtp.stream import RtpStream, StreamPlan
+
+MAX_DATAGRAM: Final = 2048
+"""Longer datagrams are cut, and then refused by their own parser or played short."""
+
+BURST: Final = 64
+"""Datagrams read at one go, so that a flood can't hold up the media clock."""
+
+LATE: Final = 0.010
+"""A frame this many seconds after its tick counts as sent late."""
+
+
+class RtpLeg:
+    """A :class:`~ringtrue.streaming.ports.MediaLeg` over RTP.
+
+    Nothing waits and nothing is queued: a datagram the system won't take at once is dropped and
+    counted, as the network would.
+    """
+
+    def __init__(
+        self,
+        pool: PortPool,
+        pair: PortPair,
+        plan: StreamPlan,
+        *,
+        trusted: Iterable[str] = (),
+        latch: LatchPolicy | None = None,
+    ) -> None:
+        """Start receiving on ``pair``, which the leg releases to ``pool`` when it closes.
+
+        Must be called on the event loop that is to drive it.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._pool, self._pair = pool, pair
+        self._trusted = tuple(trusted)
+        self._closed = False
+        self._send_errors = 0
+        self._sent_late = 0
+        self._drain(pair.rtp)
+        self._drain(pair.rtcp)
+        now = self._loop.time()
+        codec = plan.codec
+        self._stream = RtpStream(codec.pcm_rate, codec.clock_rate, now=now, latch=latch)
+        self.configure(plan)
+        self._loop.add_reader(pair.rtp.fileno(), self._read, pair.rtp, self._stream.receive)
+        self._loop.add_reader(pair.rtcp.fileno(), self._read, pair.rtcp, self._stream.receive_rtcp)
+
+    def configure(self, plan: StreamPlan) -> None:
+        """Follow a later agreement: hold, another address, another codec."""
+        self._plan = plan
+        self._stream.configure(plan, self._loop.time(), trusted=self._trusted)
+
+    @property
+    def rate(self) -> int:
+        """PCM rate in Hz; stays what the first agreement made it."""
+        return self._stream.rate
+
+    @property
+    def codec(self) -> str:
+        """Encoding name of what is sent."""
+        return self._plan.codec.name
+
+    @property
+    def held(self) -> bool:
+        """The far end wants no audio from us now."""
+        return not self._plan.sending
+
+    @property
+    def stats(self) -> LegStats:
+        """Live counters."""
+        stats = self._stream.stats
+        stats.frames_sent_late = self._sent_late
+        stats.extra["send_errors"] = self._send_errors
+        return stats
+
+    def pull(self, now: float) -> Inbound:
+        """The next 20 ms from the caller."""
+        return self._stream.pull(now)
+
+    def send(self, frame: SealedFrame, now: float) -> None:
+        """Put one sealed frame on the wire; frames of another call or repeated are dropped.
+
+        Raises ``TypeError`` for anything but a sealed frame.
+        """
+        stream = self._stream
+        report = None if self._closed else stream.report(now)
+        try:
+            packets = stream.send(frame, now)
+        except GateError:
+            self._send_errors += 1
+            return
+        if self._closed:
+            return
+        destination = stream.latch.destination
+        if packets and destination is not None:
+            if self._loop.time() - now > LATE:
+                self._sent_late += 1
+            for packet in packets:
+                self._put(self._pair.rtp, packet, destination)
+        if report is not None:
+            self._put_report(report)
+
+    def last_heard(self) -> float | None:
+        """Loop time of the far end's last packet or report."""
+        return self._stream.last_heard
+
+    def heard_position(self) -> int | None:
+        """None: RTP doesn't tell what was played."""
+        return None
+
+    def clear(self) -> None:
+        """Nothing is buffered beyond this process."""
+
+    def close(self) -> None:
+        """Say goodbye and release sockets and ports; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._put_report(self._stream.goodbye(self._loop.time()))
+        self._loop.remove_reader(self._pair.rtp.fileno())
+        self._loop.remove_reader(self._pair.rtcp.fileno())
+        self._pool.release(self._pair)
+
+    def _put_report(self, report: bytes) -> None:
+        destination = self._stream.latch.rtcp_destination
+        if destination is not None:
+            sock = self._pair.rtp if self._plan.rtcp_mux else self._pair.rtcp
+            self._put(sock, report, destination)
+
+    def _put(self, sock: socket.socket, data: bytes, destination: Address) -> None:
+        try:
+            sock.sendto(data, destination)
+        except OSError:
+            self._send_errors += 1
+
+    def _read(self, sock: socket.socket, receive: Callable[[bytes, Address, float], None]) -> None:
+        now = self._loop.time()
+        for _ in range(BURST):
+            try:
+                data, source = sock.recvfrom(MAX_DATAGRAM)
+            except OSError:
+                return
+            receive(data, source[:2], now)
+
+    @staticmethod
+    def _drain(sock: socket.socket) -> None:
+        """Drop what came before the call had an address to take it from."""
+        for _ in range(4 * BURST):
+            try:
+                sock.recvfrom(MAX_DATAGRAM)
+            except OSError:
+                return

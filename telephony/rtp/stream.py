@@ -1,0 +1,223 @@
+"""One bidirectional RTP stream with its reports, sans-IO (RFC 3550).
+
+Datagrams and sealed frames in, 20 ms steps and datagrams out. Reports ride on the media tick:
+:meth:`RtpStream.send` returns them when they are due, so a stream needs no timer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ringtrue.streaming.gate import SealedFrame
+from ringtrue.streaming.ports import Inbound, LegStats
+from ringtrue.telephony.codecs import Codec
+from ringtrue.telephony.rtp.latch import Address, Latch, LatchPolicy
+from ringtrue.telephony.rtp.packet import RtpError, RtpPacket, is_rtcp
+from ringtrue.telephony.rtp.receiver import RtpReceiver
+from ringtrue.telephony.rtp.reception import round_trip
+from ringtrue.telephony.rtp.rtcp import (
+    Goodbye,
+    ReceiverReport,
+    ReportBlock,
+    Rtcp,
+    SenderReport,
+    SourceDescription,
+    build_compound,
+    parse_compound,
+)
+from ringtrue.telephony.rtp.sender import RtpSender
+
+REPORT_INTERVAL: Final = 5.0
+"""Mean seconds between reports; each interval is 0.5–1.5 of it (RFC 3550 §6.2, §6.3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What signalling agreed on; see :class:`ringtrue.telephony.offer_answer.AudioPlan`."""
+
+    codec: Codec
+    payload_type: int
+    receive: Mapping[int, Codec]
+    event_type: int | None
+    receive_events: frozenset[int]
+    sending: bool
+    receiving: bool
+    remote: Address | None
+    remote_rtcp: Address | None
+    rtcp_mux: bool = False
+
+
+class RtpStream:
+    """One call's media. ``now`` is seconds on the event loop's clock."""
+
+    def __init__(
+        self,
+        rate: int,
+        clock_rate: int,
+        *,
+        now: float,
+        random_source: random.Random | None = None,
+        latch: LatchPolicy | None = None,
+    ) -> None:
+        """``rate`` is the leg's PCM rate in Hz, fixed; ``clock_rate`` the audio's RTP clock.
+
+        ``random_source`` gives SSRC, initial sequence number and timestamp, CNAME and report
+        times; by default the system's.
+        """
+        self._random = random_source or random.SystemRandom()
+        self.rate = rate
+        self.receiver = RtpReceiver(rate, clock_rate)
+        self.sender = RtpSender(
+            rate,
+            ssrc=self._random.getrandbits(32),
+            sequence_number=self._random.getrandbits(15),
+            timestamp=self._random.getrandbits(32),
+        )
+        self.latch = Latch(clock_rate, latch)
+        self._cname = f"{self._random.getrandbits(96):024x}"  # RFC 7022 §4.2: names no host
+        self._opened = now
+        self._sr_count = 0
+        self._report_at = now + self._interval() / 2
+        self._heard: float | None = None
+        self._refused = 0
+        self._rtt: float | None = None
+        self._far_report: ReportBlock | None = None
+        self._rtcp_mux = False
+        self._stats = LegStats()
+
+    def configure(self, plan: StreamPlan, now: float, *, trusted: Iterable[str] = ()) -> None:
+        """Follow ``plan`` from now on; ``trusted`` are the hosts its signalling came from."""
+        if plan.remote is not None:
+            self.latch.signal(plan.remote, plan.remote_rtcp or plan.remote, now, trusted=trusted)
+        self._rtcp_mux = plan.rtcp_mux
+        self.receiver.configure(plan.receive, plan.receive_events, receiving=plan.receiving)
+        self.sender.configure(plan.codec, plan.payload_type, plan.event_type, sending=plan.sending)
+
+    @property
+    def last_heard(self) -> float | None:
+        """Arrival of the last packet or report that was the far end's."""
+        return self._heard
+
+    def receive(self, data: bytes, source: Address, now: float) -> None:
+        """Take one datagram of the media port; never raises."""
+        latch = self.latch
+        if self._rtcp_mux and is_rtcp(data):
+            self.receive_rtcp(data, source, now)
+            return
+        known = latch.known(source)
+        if not known and latch.source is not None and not latch.may_change(source, now):
+            self._refused += 1
+            return
+        try:
+            packet = RtpPacket.parse(data)
+        except RtpError:
+            self._refused += 1
+            return
+        if known:
+            if self.receiver.packet(packet, now):
+                self._heard = now
+            return
+        admitted = latch.admit(source, packet, now) if self.receiver.takes(packet) else ()
+        self._refused += 1 - len(admitted)  # what a candidate sent was counted as refused
+        for held in admitted:
+            if self.receiver.packet(held, now):
+                self._heard = now
+
+    def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
+        """Take one datagram of the report port; never raises."""
+        try:
+            packets = parse_compound(data)
+        except RtpError:
+            self._refused += 1
+            return
+        reception = self.receiver.reception
+        ssrcs = [p.ssrc for p in packets if not isinstance(p, Goodbye)]
+        if not self.latch.admit_rtcp(source, ssrcs, reception.ssrc if reception else None):
+            self._refused += 1
+            return
+        for packet in packets:
+            self._take_report(packet, now)
+
+    def _take_report(self, packet: Rtcp, now: float) -> None:
+        if not isinstance(packet, SenderReport | ReceiverReport):
+            return
+        self._heard = now
+        reception = self.receiver.reception
+        if isinstance(packet, SenderReport) and reception and packet.ssrc == reception.ssrc:
+            reception.sender_report(packet.ntp, now)
+        for block in packet.reports:
+            if block.ssrc == self.sender.ssrc:
+                self._far_report = block
+                seconds = round_trip(block, self._ntp(now))
+                if seconds is not None:
+                    self._rtt = seconds
+
+    def pull(self, now: float) -> Inbound:
+        """The next 20 ms from the far end."""
+        return self.receiver.pull(now)
+
+    def send(self, frame: SealedFrame, now: float) -> list[bytes]:
+        """Media datagrams for one tick, to :attr:`Latch.destination`; raises as the sender."""
+        return self.sender.send(frame, now)
+
+    def report(self, now: float) -> bytes | None:
+        """The compound report due by now, to :attr:`Latch.rtcp_destination`; else None."""
+        if now < self._report_at:
+            return None
+        self._report_at = now + self._interval()
+        return build_compound([*self._reports(now)])
+
+    def goodbye(self, now: float) -> bytes:
+        """The last report, with BYE (RFC 3550 §6.6)."""
+        return build_compound([*self._reports(now), Goodbye((self.sender.ssrc,))])
+
+    def _reports(self, now: float) -> Iterable[Rtcp]:
+        reception = self.receiver.reception
+        blocks = (reception.report(now),) if reception is not None else ()
+        sender = self.sender
+        if sender.packets > self._sr_count:
+            self._sr_count = sender.packets
+            yield SenderReport(
+                ssrc=sender.ssrc,
+                ntp=self._ntp(now),
+                rtp_timestamp=sender.timestamp,
+                packet_count=sender.packets,
+                octet_count=sender.octets,
+                reports=blocks,
+            )
+        else:
+            yield ReceiverReport(sender.ssrc, blocks)
+        yield SourceDescription(sender.ssrc, self._cname)
+
+    def _ntp(self, now: float) -> int:
+        """Time since the stream opened: allowed where wall clock is not used (§6.4.1)."""
+        return int((now - self._opened + 1) * (1 << 32)) & 0xFFFF_FFFF_FFFF_FFFF
+
+    def _interval(self) -> float:
+        return REPORT_INTERVAL * (0.5 + self._random.random())
+
+    @property
+    def stats(self) -> LegStats:
+        """Counters since the stream opened, brought up to date."""
+        stats, receiver, buffer = self._stats, self.receiver, self.receiver.buffer
+        reception = receiver.reception
+        stats.packets_received = receiver.received
+        stats.packets_sent = self.sender.packets
+        stats.packets_lost = receiver.lost
+        stats.packets_late = buffer.late
+        stats.packets_duplicate = buffer.duplicates
+        stats.packets_refused = self._refused + receiver.refused
+        stats.frames_concealed = receiver.frames_concealed
+        stats.jitter_ms = 1000 * reception.jitter if reception is not None else 0.0
+        stats.jitter_buffer_ms = 1000 * buffer.target
+        stats.round_trip_ms = None if self._rtt is None else 1000 * self._rtt
+        stats.extra["playout_delay_ms"] = 1000 * buffer.depth
+        stats.extra["time_joins"] = receiver.joins
+        stats.extra["timeline_resets"] = buffer.resets
+        if self._far_report is not None:
+            stats.extra["far_lost"] = self._far_report.cumulative_lost
+            stats.extra["far_fraction_lost"] = self._far_report.fraction_lost / 256
+        return stats

@@ -1,0 +1,364 @@
+"""The graph's voice: phrases in, audio with its words in place out, by any synthesis engine.
+
+Downstream of an utterance come, in this order::
+
+    AggregatedTextFrame   each phrase, as it is about to be spoken (not for the context)
+    TTSStartedFrame
+    TTSAudioRawFrame …    20 to 100 ms each, cut where a word ends
+    TTSTextFrame …        each word, right behind the audio in which it ended
+    TTSStoppedFrame
+
+An utterance is one LLM response or one ``TTSSpeakFrame``. Other downstream frames keep their place
+behind the speech that was asked for before them. Interruption ends everything at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InterruptionFrame,
+    LLMAssistantPushAggregationFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    StartFrame,
+    SystemFrame,
+    TTSAudioRawFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.utils.errors import ErrorCategory
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from ringtrue.streaming.errors import SynthesisError
+from ringtrue.streaming.ports import SpeechChunk, SynthesisEngine, SynthesisStream
+
+log = structlog.get_logger(__name__)
+
+MAX_AHEAD: Final = 5.0
+"""Seconds of audio pushed ahead of real time; the rest of a long utterance is made later."""
+
+MAX_WAITING: Final = 1000
+"""Phrases and frames that may wait here; beyond, phrases are refused with an error."""
+
+DRAIN_SECONDS: Final = 15.0
+"""How long an ending call waits for the engine to finish what was asked of it."""
+
+ENGINE_RATES: Final = (8000, 16000)
+
+
+@dataclass(slots=True, eq=False)
+class _Utterance:
+    stream: SynthesisStream
+    append_to_context: bool
+    commit: bool
+    """Push the aggregation when it ends: it isn't part of an LLM response that will."""
+
+    context_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    phrases: deque[AggregatedTextFrame] = field(default_factory=deque)
+    """Fed and not yet spoken to the end; the first is being spoken."""
+
+
+class SpeechSynthesizer(FrameProcessor):
+    """Speaks with a :class:`~ringtrue.streaming.ports.SynthesisEngine`.
+
+    Speech always yields to an interruption, also that of a frame marked uninterruptible: a
+    caller who speaks is listened to.
+    """
+
+    def __init__(
+        self,
+        engine: SynthesisEngine,
+        voice: str,
+        *,
+        rate: int | None = None,
+        max_ahead: float = MAX_AHEAD,
+    ) -> None:
+        """Speak in ``voice``.
+
+        ``rate`` in Hz is 8000 or 16000 and defaults to the pipeline's output rate where that is
+        one of them, else 16000. ``max_ahead`` bounds, in seconds, the audio pushed ahead of real
+        time. Raises ``ValueError`` for another rate.
+        """
+        if rate is not None and rate not in ENGINE_RATES:
+            raise ValueError(f"rate must be one of {ENGINE_RATES} Hz, got {rate}")
+        super().__init__(name="synthesizer")
+        self._engine = engine
+        self._voice = voice
+        self._asked_rate = rate
+        self._rate = rate or ENGINE_RATES[-1]
+        self._max_ahead = max_ahead
+        self._queue: deque[_Utterance | Frame] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+        self._speaking: _Utterance | None = None
+        self._open: _Utterance | None = None
+        self._in_response = False
+        self._waiting_phrases = 0
+        self._horizon = 0.0
+        self._idle.set()
+
+    def can_generate_metrics(self) -> bool:
+        """True: time to first byte, from the first phrase to the first audio, is reported."""
+        return True
+
+    @property
+    def voice(self) -> str:
+        """The voice of utterances to come."""
+        return self._voice
+
+    @voice.setter
+    def voice(self, voice: str) -> None:
+        self._voice = voice
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Take text to speak; pass everything else on in its place."""
+        await super().process_frame(frame, direction)
+        if direction is FrameDirection.UPSTREAM:
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, StartFrame):
+            self._start(frame)
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, InterruptionFrame):
+            await self._interrupt()
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, CancelFrame):
+            await self._stop()
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, SystemFrame):
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, EndFrame):
+            self._close_open()
+            await self._drain()
+            await self.push_frame(frame, direction)
+        elif isinstance(frame, TTSSpeakFrame):
+            await self._speak(frame)
+        elif type(frame) is AggregatedTextFrame and not frame.skip_tts:
+            await self._phrase(frame)
+        else:
+            if isinstance(frame, LLMFullResponseStartFrame | LLMFullResponseEndFrame):
+                self._close_open()
+                self._in_response = isinstance(frame, LLMFullResponseStartFrame)
+            self._enqueue(frame)
+
+    async def cleanup(self) -> None:
+        """Stop speaking."""
+        await super().cleanup()  # type: ignore[no-untyped-call]
+        await self._stop()
+
+    def _start(self, frame: StartFrame) -> None:
+        if self._asked_rate is None and frame.audio_out_sample_rate in ENGINE_RATES:
+            self._rate = frame.audio_out_sample_rate
+        self._start_pump()
+
+    def _start_pump(self) -> None:
+        if self._pump is None:
+            self._pump = self.create_task(self._run(), "synthesizer::pump")
+
+    async def _stop(self) -> None:
+        """End the pump; what it was speaking is cut and nothing of it is pushed any more."""
+        pump, self._pump = self._pump, None
+        for item in (self._speaking, self._open, *self._queue):
+            if isinstance(item, _Utterance):
+                item.stream.cut()
+        self._open = self._speaking = None
+        if pump is not None:
+            await self.cancel_task(pump)
+        self._queue = deque(item for item in self._queue if _outlives_interruption(item))
+        self._waiting_phrases = 0
+        self._horizon = 0.0
+        if not self._queue:
+            self._idle.set()
+
+    async def _interrupt(self) -> None:
+        await self._stop()
+        self._in_response = False
+        self._start_pump()
+        self._wake.set()
+
+    def _enqueue(self, item: _Utterance | Frame) -> None:
+        self._queue.append(item)
+        self._idle.clear()
+        self._wake.set()
+
+    async def _speak(self, frame: TTSSpeakFrame) -> None:
+        self._close_open()
+        if not frame.text.strip():
+            return
+        commit = frame.append_to_context and not self._in_response
+        text = AggregatedTextFrame(frame.text, frame.text_type, raw_text=frame.text)
+        await self._feed(text, append_to_context=frame.append_to_context, commit=commit)
+        self._close_open()
+
+    async def _phrase(self, frame: AggregatedTextFrame) -> None:
+        if not frame.text.strip():
+            return
+        await self._feed(frame, append_to_context=frame.append_to_context, commit=False)
+        if not self._in_response:
+            self._close_open()
+
+    async def _feed(
+        self, frame: AggregatedTextFrame, *, append_to_context: bool, commit: bool
+    ) -> None:
+        if self._waiting_phrases + len(self._queue) >= MAX_WAITING:
+            await self._report(SynthesisError(f"more than {MAX_WAITING} phrases wait to be spoken"))
+            return
+        utterance = self._open
+        if utterance is None or utterance.append_to_context != append_to_context:
+            self._close_open()
+            try:
+                stream = self._engine.open(self._voice, self._rate)
+            except Exception as error:
+                await self._report(error)
+                return
+            utterance = _Utterance(stream, append_to_context, commit)
+            self._open = utterance
+            await self.start_ttfb_metrics()
+            self._enqueue(utterance)
+        utterance.phrases.append(frame)
+        self._waiting_phrases += 1
+        utterance.stream.feed(frame.text)
+        await self.start_tts_usage_metrics(frame.text)
+
+    def _close_open(self) -> None:
+        if self._open is not None:
+            self._open.stream.finish()
+            self._open = None
+
+    async def _drain(self) -> None:
+        """Push all that is queued, no longer paced, before the call ends."""
+        self._hurry.set()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("synthesizer.drain_timeout", seconds=DRAIN_SECONDS)
+            await self._stop()
+
+    async def _run(self) -> None:
+        while True:
+            while self._queue:
+                item = self._queue.popleft()
+                if isinstance(item, _Utterance):
+                    await self._say(item)
+                else:
+                    await self.push_frame(item)
+            self._idle.set()
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _say(self, utterance: _Utterance) -> None:
+        self._speaking = utterance
+        chunks = utterance.stream.frames()
+        try:
+            await self._announce(utterance)
+            started = TTSStartedFrame(
+                context_id=utterance.context_id, append_to_context=utterance.append_to_context
+            )
+            await self.push_frame(started)
+            await self._deliver(utterance, chunks)
+        except Exception as error:
+            await self._report(error)
+        finally:
+            utterance.stream.cut()
+            self._speaking = None
+            self._waiting_phrases -= len(utterance.phrases)
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+            if self._open is utterance:
+                self._open = None
+        await self.push_frame(TTSStoppedFrame(context_id=utterance.context_id))
+        if utterance.commit:
+            await self.push_frame(LLMAssistantPushAggregationFrame())
+
+    async def _announce(self, utterance: _Utterance) -> None:
+        if utterance.phrases:
+            phrase = utterance.phrases[0]
+            phrase.append_to_context = False
+            phrase.context_id = utterance.context_id
+            phrase.will_be_spoken = True
+            await self.push_frame(phrase)
+
+    async def _deliver(self, utterance: _Utterance, chunks: AsyncIterator[SpeechChunk]) -> None:
+        position = 0
+        heard = False
+        announced = True
+        async for chunk in chunks:
+            if not announced:
+                await self._announce(utterance)
+                announced = True
+            position = await self._push_chunk(utterance, chunk, position)
+            if chunk.pcm and not heard:
+                heard = True
+                await self.stop_ttfb_metrics()
+            if chunk.phrase_end and utterance.phrases:
+                utterance.phrases.popleft()
+                self._waiting_phrases -= 1
+                announced = False
+            await self._pace(len(chunk.pcm) / (2 * self._rate))
+
+    async def _push_chunk(self, utterance: _Utterance, chunk: SpeechChunk, position: int) -> int:
+        """Push audio and words in order; ``position`` is in samples since the utterance began."""
+        end = position + len(chunk.pcm) // 2
+        at = position
+        for word in chunk.words:
+            stop = min(max(word.end, at), end)
+            await self._push_audio(
+                utterance, chunk.pcm[2 * (at - position) : 2 * (stop - position)]
+            )
+            at = stop
+            segment = utterance.phrases[0].id if utterance.phrases else None
+            text = TTSTextFrame(word.text, text_type=TextType.WORD, segment_id=segment)
+            text.context_id = utterance.context_id
+            text.append_to_context = utterance.append_to_context
+            text.will_be_spoken = True
+            await self.push_frame(text)
+        await self._push_audio(utterance, chunk.pcm[2 * (at - position) :])
+        return end
+
+    async def _push_audio(self, utterance: _Utterance, pcm: bytes) -> None:
+        if not pcm:
+            return
+        frame = TTSAudioRawFrame(pcm, self._rate, 1, context_id=utterance.context_id)
+        await self.push_frame(frame)
+        await self.process_ttfa_metrics(frame)
+
+    async def _pace(self, seconds: float) -> None:
+        now = self.get_event_loop().time()
+        self._horizon = max(self._horizon, now) + seconds
+        wait = self._horizon - now - self._max_ahead
+        if wait <= 0 or self._hurry.is_set():
+            return
+        try:
+            async with asyncio.timeout(wait):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+
+    async def _report(self, error: Exception) -> None:
+        """Tell the graph without costing the processor its use; the text itself is not logged."""
+        log.warning("synthesizer.failed", engine=self._engine.name, error=type(error).__name__)
+        message = str(error) if isinstance(error, SynthesisError) else type(error).__name__
+        await self.push_error(
+            f"speech synthesis failed: {message}", exception=error, category=ErrorCategory.UNKNOWN
+        )
+
+
+def _outlives_interruption(item: _Utterance | Frame) -> bool:
+    return isinstance(item, Frame) and not item.interruptible

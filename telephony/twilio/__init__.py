@@ -1,0 +1,1 @@
+"""Calls through Twilio: the signed webhook, and Media Streams over a websocket."""

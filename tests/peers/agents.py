@@ -1,0 +1,87 @@
+"""The smallest agents there can be: a clock, a gate, and something to say each tick."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import struct
+
+from ringtrue.streaming.clock import MediaClock
+from ringtrue.streaming.gate import Draft, FrameKind, Gate, Ticket
+from ringtrue.streaming.ports import Call, EndReason, Inbound, frame_samples
+
+
+class GatedAgent:
+    """Answers one call; every sample it sends goes through a real gate on a real clock."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.leg = call.leg
+        self.inbound = bytearray()
+        self.digits: list[str] = []
+        self.concealed = 0
+        self.end: EndReason | None = None
+        self.errors: list[BaseException] = []
+        self._sequence = 0
+        self._ticket: Ticket | None = None
+
+    def speak(self, inbound: Inbound) -> bytes | None:
+        """The next 20 ms to say; None is silence."""
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """Until the call is over."""
+        loop = asyncio.get_running_loop()
+        self.gate = Gate(
+            self.call.id, self.leg.rate, opened_at=loop.time(), last_heard=self.leg.last_heard
+        )
+        clock = MediaClock(on_fault=lambda _, error: self.errors.append(error))
+        clock.add(self)
+        try:
+            self.end = await self.call.ended()
+        finally:
+            self.gate.close()
+            clock.remove(self)
+
+    def tick_in(self, now: float) -> None:
+        self._inbound = self.leg.pull(now)
+        self.inbound += self._inbound.pcm
+        self.digits += self._inbound.digits
+        self.concealed += self._inbound.concealed
+
+    def tick_out(self, now: float) -> None:
+        pcm = self.speak(self._inbound)
+        if pcm is None:
+            if self._ticket is not None:
+                self.gate.end_utterance()
+                self._ticket = None
+            silence = bytes(2 * frame_samples(self.leg.rate))
+            draft = Draft(silence, FrameKind.SILENCE, None, 0, now)
+        else:
+            if self._ticket is None:
+                self._ticket, self._sequence = self.gate.open_utterance(), 0
+            self._sequence += 1
+            draft = Draft(pcm, FrameKind.SPEECH, self._ticket, self._sequence, now)
+        self.leg.send(self.gate.admit(draft, now), now)
+
+
+class EchoAgent(GatedAgent):
+    """Says what it hears."""
+
+    def speak(self, inbound: Inbound) -> bytes | None:
+        return None if inbound.concealed else inbound.pcm
+
+
+class ToneAgent(GatedAgent):
+    """A steady 440 Hz tone at about -12 dBFS."""
+
+    _position = 0
+
+    def speak(self, inbound: Inbound) -> bytes | None:
+        samples, rate = frame_samples(self.leg.rate), self.leg.rate
+        start = self._position
+        self._position += samples
+        wave = (
+            8000 * math.sin(2 * math.pi * 440 * n / rate) for n in range(start, start + samples)
+        )
+        return struct.pack(f"<{samples}h", *(int(value) for value in wave))

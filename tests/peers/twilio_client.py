@@ -1,0 +1,260 @@
+"""Twilio's side of a call, as its documentation describes the wire.
+
+It signs the voice webhook, reads the TwiML, opens the media websocket and then, every 20 ms,
+sends one ``media`` message and plays 160 bytes of what it was sent. A mark comes back only when
+the audio before it was played, or at once on ``clear``.
+
+Source: https://www.twilio.com/docs/voice/media-streams/websocket-messages
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import audioop
+
+FRAME = 160
+SILENCE = b"\xff" * FRAME
+
+
+class Rejected(Exception):
+    """The TwiML said ``<Reject>``; ``str`` is the reason."""
+
+
+@dataclass
+class Dialled:
+    """What the webhook answered."""
+
+    url: str
+    parameters: dict[str, str]
+    verbs: list[str]
+
+
+def new_sid(prefix: str) -> str:
+    return prefix + secrets.token_hex(16)
+
+
+def signed_headers(auth_token: str, url: str, form: Mapping[str, str]) -> dict[str, str]:
+    return {"X-Twilio-Signature": RequestValidator(auth_token).compute_signature(url, form)}
+
+
+def read_twiml(text: str) -> Dialled:
+    root = ElementTree.fromstring(text)
+    assert root.tag == "Response"
+    reject = root.find("Reject")
+    if reject is not None:
+        raise Rejected(reject.get("reason", ""))
+    stream = root.find("Connect/Stream")
+    assert stream is not None, text
+    parameters = {p.attrib["name"]: p.attrib["value"] for p in stream.findall("Parameter")}
+    return Dialled(stream.attrib["url"], parameters, [verb.tag for verb in root])
+
+
+@dataclass
+class TwilioCaller:
+    """One call. ``heard`` is what the caller heard: µ-law, real time, silence where none came."""
+
+    websocket: ClientConnection
+    call_sid: str
+    account_sid: str
+    stream_sid: str
+    dialled: Dialled
+    heard: bytearray = field(default_factory=bytearray)
+    marks_returned: list[str] = field(default_factory=list)
+    clears: int = 0
+    media_received: int = 0
+    closed_by_server: asyncio.Event = field(default_factory=asyncio.Event)
+    close_code: int | None = None
+    _say: deque[bytes] = field(default_factory=deque)
+    _playout: deque[bytes | str] = field(default_factory=deque)
+    _sequence: int = 1
+    _chunk: int = 0
+    _timestamp: int = 0
+
+    def say(self, pcm: bytes) -> None:
+        """Queue 16-bit PCM at 8 kHz to be spoken from the next tick on."""
+        ulaw = audioop.lin2ulaw(pcm, 2)
+        for start in range(0, len(ulaw), FRAME):
+            self._say.append(ulaw[start : start + FRAME].ljust(FRAME, b"\xff"))
+
+    @property
+    def speaking(self) -> bool:
+        return bool(self._say)
+
+    @property
+    def buffered_ms(self) -> float:
+        """What the server sent and was not played yet."""
+        return sum(len(item) for item in self._playout if isinstance(item, bytes)) / 8
+
+    def heard_pcm(self) -> bytes:
+        return audioop.ulaw2lin(bytes(self.heard), 2)
+
+    async def press(self, digit: str) -> None:
+        await self._send(
+            {"event": "dtmf", "dtmf": {"track": "inbound_track", "digit": digit}}, numbered=True
+        )
+
+    async def hang_up(self) -> None:
+        """The caller hangs up: ``stop``, then Twilio closes the websocket."""
+        stop = {"accountSid": self.account_sid, "callSid": self.call_sid}
+        await self._send({"event": "stop", "stop": stop}, numbered=True)
+        await self.websocket.close()
+
+    async def start(self) -> None:
+        await self._send({"event": "connected", "protocol": "Call", "version": "1.0.0"})
+        start = {
+            "accountSid": self.account_sid,
+            "streamSid": self.stream_sid,
+            "callSid": self.call_sid,
+            "tracks": ["inbound"],
+            "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            "customParameters": self.dialled.parameters,
+        }
+        await self._send({"event": "start", "start": start}, numbered=True)
+
+    async def run(self) -> None:
+        """Media both ways in real time until either side closes."""
+        receive = asyncio.create_task(self._receive())
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        try:
+            while not receive.done():
+                await self._tick()
+                due += 0.020
+                await asyncio.sleep(max(0.0, due - loop.time()))
+        except ConnectionClosed:
+            pass
+        finally:
+            receive.cancel()
+            await asyncio.gather(receive, return_exceptions=True)
+            self.close_code = self.websocket.close_code
+            self.closed_by_server.set()
+
+    async def _tick(self) -> None:
+        payload = self._say.popleft() if self._say else SILENCE
+        self._chunk += 1
+        media = {
+            "track": "inbound",
+            "chunk": str(self._chunk),
+            "timestamp": str(self._timestamp),
+            "payload": base64.b64encode(payload).decode(),
+        }
+        self._timestamp += 20
+        await self._send({"event": "media", "media": media}, numbered=True)
+        await self._play()
+
+    async def _play(self) -> None:
+        played = b""
+        while self._playout and len(played) < FRAME:
+            item = self._playout.popleft()
+            if isinstance(item, str):
+                await self._return_mark(item)
+                continue
+            need = FRAME - len(played)
+            played += item[:need]
+            if len(item) > need:
+                self._playout.appendleft(item[need:])
+        while self._playout and isinstance(self._playout[0], str):
+            await self._return_mark(str(self._playout.popleft()))
+        self.heard += played.ljust(FRAME, b"\xff")
+
+    async def _receive(self) -> None:
+        async for text in self.websocket:
+            message: dict[str, Any] = json.loads(text)
+            assert message["streamSid"] == self.stream_sid
+            match message["event"]:
+                case "media":
+                    assert set(message["media"]) == {"payload"}
+                    self.media_received += 1
+                    self._playout.append(base64.b64decode(message["media"]["payload"]))
+                case "mark":
+                    self._playout.append(message["mark"]["name"])
+                case "clear":
+                    self.clears += 1
+                    names = [item for item in self._playout if isinstance(item, str)]
+                    self._playout.clear()
+                    for name in names:
+                        await self._return_mark(name)
+                case other:
+                    raise AssertionError(f"Twilio knows no {other!r}")
+
+    async def _return_mark(self, name: str) -> None:
+        self.marks_returned.append(name)
+        await self._send({"event": "mark", "mark": {"name": name}}, numbered=True)
+
+    async def _send(self, message: dict[str, Any], *, numbered: bool = False) -> None:
+        if numbered:
+            message["sequenceNumber"] = str(self._sequence)
+            message["streamSid"] = self.stream_sid
+            self._sequence += 1
+        await self.websocket.send(json.dumps(message))
+
+
+async def ring(
+    base_url: str,
+    auth_token: str,
+    *,
+    caller: str = "+15005550006",
+    dialled: str = "+15005550001",
+    call_sid: str | None = None,
+    account_sid: str | None = None,
+    public_url: str | None = None,
+) -> tuple[Dialled, str, str]:
+    """POST the signed webhook; what it answered, with the call's and the account's SID.
+
+    Raises :class:`Rejected` for ``<Reject>``, ``httpx.HTTPStatusError`` for an HTTP error.
+    """
+    form = {
+        "CallSid": call_sid or new_sid("CA"),
+        "AccountSid": account_sid or new_sid("AC"),
+        "From": caller,
+        "To": dialled,
+        "CallStatus": "ringing",
+        "Direction": "inbound",
+        "ApiVersion": "2010-04-01",
+    }
+    signed_url = f"{public_url or base_url}/twilio/voice"
+    async with httpx.AsyncClient() as client:
+        response = await client.post(
+            f"{base_url}/twilio/voice",
+            data=form,
+            headers=signed_headers(auth_token, signed_url, form),
+        )
+        response.raise_for_status()
+        assert response.headers["content-type"].startswith("text/xml")
+        return read_twiml(response.text), form["CallSid"], form["AccountSid"]
+
+
+@asynccontextmanager
+async def dial(base_url: str, auth_token: str, **options: Any) -> AsyncIterator[TwilioCaller]:
+    """Call the server at ``base_url``; the caller hangs up, if still there, on leaving."""
+    dialled, call_sid, account_sid = await ring(base_url, auth_token, **options)
+    async with connect(dialled.url) as websocket:
+        caller = TwilioCaller(websocket, call_sid, account_sid, new_sid("MZ"), dialled)
+        await caller.start()
+        media = asyncio.create_task(caller.run())
+        try:
+            yield caller
+            if not media.done():
+                with suppress(ConnectionClosed):
+                    await caller.hang_up()
+        finally:
+            media.cancel()
+            await asyncio.gather(media, return_exceptions=True)

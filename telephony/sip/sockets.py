@@ -115,6 +115,7 @@ class Sockets:
             except OSError:
                 if self._udp is not None:
                     self._udp.abort()
+                    self._udp = None
                 if port or attempt == BIND_ATTEMPTS - 1:
                     raise
                 continue

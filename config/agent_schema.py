@@ -1,0 +1,301 @@
+"""An agent: who answers, in which voice, what it may do and, without a model, what it says.
+
+One YAML file per agent; :func:`load_agent` reads it, :func:`load_agents` a directory of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from ringtrue.config.agent_dialogue import (
+    Action,
+    Checker,
+    DialogueFile,
+    GiveUp,
+    Name,
+    Part,
+    Text,
+    Texts,
+    TransferAction,
+    placeholders,
+)
+from ringtrue.config.agent_words import vocabulary_of
+from ringtrue.config.errors import ConfigError, Problem, SettingsError
+from ringtrue.config.layers import parse_yaml
+
+_ADDRESS: Final = re.compile(r"sips?:[^\s@]+(?:@[^\s@]+)?|tel:\+?[0-9.\-()]+|\+[0-9]{4,15}")
+
+
+class AgentError(ConfigError):
+    """An agent's file can't be used; every problem in it is listed."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        """Keep ``problems`` and print each on a line of its own."""
+        self.problems = tuple(problems)
+        super().__init__("\n  ".join(["the agent can't be used:", *map(str, self.problems)]))
+
+
+class _InconsistentError(ValueError):
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{key}: {message}" for key, message in problems))
+        self.problems = problems
+
+
+class TransferTarget(Part):
+    """One place a caller may be handed to."""
+
+    to: str
+    """SIP URI, tel URI or E.164 number."""
+
+    title: Text
+    """As the agent and a model's tool name it, e.g. ``the sales team``."""
+
+    @field_validator("to")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if _ADDRESS.fullmatch(value) is None:
+            raise ValueError("not a sip: or tel: URI, nor a number like +15551234567")
+        return value
+
+
+class StallPolicy(Part):
+    """What the caller hears instead of silence when the language model fails."""
+
+    filler: Annotated[Texts, Field(min_length=1)] = ("One moment, please.",)
+    """Said while the model is asked once more."""
+
+    apology: Annotated[Texts, Field(min_length=1)] = (
+        "I'm sorry, something went wrong on my side. Could you say that again?",
+    )
+    """Said when the caller has to go on."""
+
+    retry: bool = True
+    """Ask the model once more when the first answer to a turn doesn't come."""
+
+    give_up_after: Annotated[int, Field(ge=1, le=10)] = 2
+    """Failures in a row after which ``give_up`` happens."""
+
+    give_up: GiveUp = GiveUp(
+        say=("I'm sorry, I'm having technical trouble. Please call again later. Goodbye.",)
+    )
+
+
+class Agent(Part):
+    """Everything an agent is made of."""
+
+    name: Name
+    title: Text
+    description: str = ""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    voice: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] = "slt"
+    """A voice of the synthesizer; embedded: slt, awb, rms."""
+
+    greeting: Annotated[Texts, Field(min_length=1)]
+    """The first words of a call: they say that the voice is automated."""
+
+    prompt: str = ""
+    """System prompt of a language model, where one is configured."""
+
+    phrases: Texts = ()
+    """What callers may say besides the dialogue's examples, for the recognizer."""
+
+    variables: dict[Name, str] = {}
+    """Placeholders of the texts; a call may bring its own values."""
+
+    transfers: dict[Name, TransferTarget] = {}
+    """The only places this agent may transfer to."""
+
+    stalls: StallPolicy = StallPolicy()
+    dialogue: DialogueFile | None = None
+    """Needed by the embedded dialogue; a language model does without."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Agent:
+        problems: list[tuple[str, str]] = []
+        known = {*self.variables, "time", "date", "weekday"}
+        for text in (*self.greeting, *((self.prompt,) if self.prompt else ())):
+            try:
+                unknown = placeholders(text) - known
+            except ValueError as error:
+                problems.append(("greeting" if text in self.greeting else "prompt", str(error)))
+                continue
+            key = "greeting" if text in self.greeting else "prompt"
+            problems += [
+                (key, f"uses {{{name}}}; placeholders here: {', '.join(sorted(known))}")
+                for name in sorted(unknown)
+            ]
+        action = self.stalls.give_up.action
+        if isinstance(action, TransferAction) and action.transfer not in self.transfers:
+            choices = ", ".join(sorted(self.transfers)) or "none defined"
+            problems.append(
+                (
+                    "stalls.give_up.action.transfer",
+                    f"is {action.transfer!r}; transfers: {choices}",
+                )
+            )
+        if self.dialogue is not None:
+            checker = Checker(self.dialogue, self.transfers, self.variables)
+            problems += [(f"dialogue.{key}", message) for key, message in checker.run()]
+        if problems:
+            raise _InconsistentError(problems)
+        return self
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """What callers may say, for the recognizer's domain language model: examples with their
+        slots filled in, answers to the agent's questions, yes and no, and :attr:`phrases`."""
+        return vocabulary_of(self.dialogue, self.phrases)
+
+
+def load_agent(path: Path) -> Agent:
+    """Read one agent's file.
+
+    Raises :class:`AgentError` naming the file and, for each problem, the key, the value and what
+    is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise AgentError([Problem("", f"can't be read: {reason}", str(path))]) from None
+    return parse_agent(text, str(path))
+
+
+def parse_agent(text: str, source: str) -> Agent:
+    """The same from text; ``source`` names it in errors."""
+    try:
+        data = parse_yaml(text, source)
+    except SettingsError as error:
+        raise AgentError(error.problems) from None
+    try:
+        return Agent.model_validate(data)
+    except ValidationError as error:
+        raise AgentError(_problems(error, data, source)) from None
+
+
+def shipped_agents() -> Path:
+    """The directory of the agents that come with the package."""
+    return Path(str(resources.files("ringtrue.config"))) / "agents"
+
+
+def load_agents(directory: Path | None = None) -> dict[str, Agent]:
+    """Every ``*.yaml`` in ``directory`` (default: :func:`shipped_agents`), by the agent's name.
+
+    Raises :class:`AgentError` also where two files give the same name or there are none.
+    """
+    directory = directory or shipped_agents()
+    agents: dict[str, Agent] = {}
+    for path in sorted(directory.glob("*.yaml")):
+        agent = load_agent(path)
+        if agent.name in agents:
+            raise AgentError(
+                [Problem("name", f"is {agent.name!r}, which another file has too", str(path))]
+            )
+        agents[agent.name] = agent
+    if not agents:
+        raise AgentError([Problem("", "has no *.yaml: no agent to answer with", str(directory))])
+    return agents
+
+
+def _problems(error: ValidationError, data: Mapping[str, Any], source: str) -> list[Problem]:
+    problems = []
+    for item in error.errors(include_url=False):
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, _InconsistentError):
+            problems += [Problem(key, message, source) for key, message in cause.problems]
+            continue
+        path = _path(item["loc"], data)
+        if item["type"] == "extra_forbidden":
+            fields = _fields_at(path[:-1], data)
+            message = f"unknown key; allowed: {', '.join(fields) or 'nothing'}"
+        elif item["type"] == "missing":
+            message = "must be given"
+        elif isinstance(cause, ValueError) and isinstance(item["input"], Mapping):
+            message = str(cause)
+        else:
+            message = f"is {_shown(item['input'])}; {_lowered(item['msg'])}"
+        problems.append(Problem(".".join(map(str, path)), message, source))
+    return problems
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lowered(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _path(loc: tuple[int | str, ...], data: object) -> list[int | str]:
+    """Pydantic's location without the tags of union members."""
+    path: list[int | str] = []
+    node: Any = data
+    for index, part in enumerate(loc):
+        inside = isinstance(node, Mapping) and part in node
+        if isinstance(node, list | tuple) and isinstance(part, int):
+            inside = part < len(node)
+        if inside:
+            node = node[part]
+        elif index < len(loc) - 1 or not isinstance(node, Mapping):
+            continue
+        path.append(part)
+    return path
+
+
+def _fields_at(path: list[int | str], data: object) -> list[str]:
+    """Fields of the model that the mapping at ``path`` is checked against."""
+    annotation: Any = Agent
+    node: Any = data
+    for part in path:
+        model = _model(annotation, node)
+        if model is not None and part in model.model_fields:
+            annotation = model.model_fields[str(part)].annotation
+        else:
+            inner = [a for member in _members(annotation) for a in get_args(member)]
+            annotation = inner[-1] if inner else None
+        node = node[part]
+    model = _model(annotation, node)
+    return list(model.model_fields) if model is not None else []
+
+
+def _members(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        return [member for arg in get_args(annotation) for member in _members(arg)]
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    return [annotation]
+
+
+def _model(annotation: Any, node: object) -> type[BaseModel] | None:
+    models = [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+    if len(models) > 1 and isinstance(node, Mapping):
+        for model in models:
+            field = model.model_fields.get("type")
+            if field is not None and node.get("type") in get_args(field.annotation):
+                return model
+        return None
+    return models[0] if models else None
+
+
+__all__ = [
+    "Action",
+    "Agent",
+    "AgentError",
+    "StallPolicy",
+    "TransferAction",
+    "TransferTarget",
+    "load_agent",
+    "load_agents",
+    "parse_agent",
+    "shipped_agents",
+]

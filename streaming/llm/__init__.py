@@ -1,0 +1,1 @@
+"""What the agent says: the embedded dialogue, OpenAI-compatible models, and their deadlines."""

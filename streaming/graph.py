@@ -24,7 +24,9 @@ from pipecat.frames.frames import (
     ErrorFrame,
     Frame,
     InputDTMFFrame,
+    InterimTranscriptionFrame,
     LLMRunFrame,
+    TranscriptionFrame,
     TTSSpeakFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
@@ -36,7 +38,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregator,
     LLMUserAggregatorParams,
 )
-from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
@@ -95,6 +97,22 @@ class GraphPolicy:
     gate: GatePolicy = GatePolicy()
 
 
+class CaptionTap(FrameProcessor):
+    """Shows what is recognized to whoever may see it (the caller's own page)."""
+
+    def __init__(self, on_caption: Callable[[str, bool], None]) -> None:
+        """``on_caption`` takes the text and whether it is final."""
+        super().__init__(name="captions", enable_direct_mode=True)
+        self._on_caption = on_caption
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Pass everything on."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, TranscriptionFrame | InterimTranscriptionFrame):
+            self._on_caption(frame.text, isinstance(frame, TranscriptionFrame))
+        await self.push_frame(frame, direction)
+
+
 class CallGraph:
     """The running graph of one call."""
 
@@ -111,9 +129,13 @@ class CallGraph:
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
+        on_caption: Callable[[str, bool], None] | None = None,
         tap: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
-        """Build the graph; nothing runs before :meth:`start`."""
+        """Build the graph; nothing runs before :meth:`start`.
+
+        ``on_caption`` is told what the caller says as it is recognized: text, and whether final.
+        """
         policy = policy or GraphPolicy()
         rate = leg.rate
         self._listener = Listener(
@@ -160,6 +182,7 @@ class CallGraph:
                     self._listener,
                     services.stt,
                     self._dtmf,
+                    *([] if on_caption is None else [CaptionTap(on_caption)]),
                     self._user,
                     services.llm,
                     *services.before_tts,

@@ -48,6 +48,9 @@ class EndReason(StrEnum):
     CALLER_HUNG_UP = "caller_hung_up"
     AGENT_HUNG_UP = "agent_hung_up"
     TRANSFERRED = "transferred"
+    TRANSFER_REQUESTED = "transfer_requested"
+    """The dialogue asked for a transfer that this transport can't make; the call was ended."""
+
     REJECTED = "rejected"
     CANCELLED = "cancelled"
     FAR_END_LOST = "far_end_lost"

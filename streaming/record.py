@@ -87,6 +87,9 @@ class CallRecord:
     answered_at: float
     ended_at: float | None = None
     outcome: str | None = None
+    transfer_requested: str | None = None
+    """The agent's own name of the place the caller was to be handed to."""
+
     turns: list[TurnRecord] = field(default_factory=list)
     interruptions: int = 0
     underruns: int = 0
@@ -144,6 +147,7 @@ class CallRecord:
             "rate": self.rate,
             "duration_ms": since(self.ended_at),
             "outcome": self.outcome,
+            "transfer_requested": self.transfer_requested,
             "turns": turns,
             "interruptions": self.interruptions,
             "underruns": self.underruns,

@@ -1,0 +1,329 @@
+"""A call from its answer to its record, whatever transport carried it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol, runtime_checkable
+
+import structlog
+from pipecat.frames.frames import Frame, TTSTextFrame
+
+from ringtrue.agent.engines import Engines
+from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.records import RecordStore
+from ringtrue.config.agent_schema import Agent
+from ringtrue.config.settings import Settings
+from ringtrue.streaming.clock import MediaClock, Ticked
+from ringtrue.streaming.gate import GatePolicy
+from ringtrue.streaming.graph import CallGraph, GraphPolicy
+from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
+from ringtrue.streaming.llm.deadline import StallReport
+from ringtrue.streaming.ports import Call, EndReason
+from ringtrue.streaming.record import INTERVALS, CallRecord, Stage, TurnRecord
+from ringtrue.streaming.turns import TurnPolicy
+from ringtrue.streaming.vad import VadPolicy
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS: Final = 10
+"""What a refused caller is told to wait."""
+
+GOODBYE_SECONDS: Final = 5.0
+"""How long far ends may take to confirm that a call was ended."""
+
+LOST_FACTOR: Final = 3
+"""A far end unheard this many times the gate's timeout is lost, and its call ended."""
+
+WATCH_SECONDS: Final = 1.0
+
+
+class Admission(StrEnum):
+    """Why a call is not taken."""
+
+    FULL = "full"
+    DRAINING = "draining"
+
+
+@runtime_checkable
+class Notified(Protocol):
+    """A call with a side channel (the browser's data channel)."""
+
+    def notify(self, event: dict[str, Any]) -> None:
+        """Send one event; never blocks."""
+        ...
+
+
+class Side:
+    """What a call's side channel is told, where it has one."""
+
+    def __init__(self, call: Call) -> None:
+        """Use ``call``'s side channel, if any."""
+        self._call = call if isinstance(call, Notified) else None
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody listens."""
+        return self._call is not None
+
+    def message(self, event: Any) -> None:
+        """Pass an event on."""
+        if self._call is not None:
+            self._call.notify(event)
+
+    def caller_said(self, text: str, final: bool) -> None:
+        """What was recognized, so far or finally."""
+        self.message({"type": "transcript", "text": text, "final": final})
+
+    def agent_said(self, word: str) -> None:
+        """A word of the agent's that the caller has heard."""
+        self.message({"type": "agent", "text": word})
+
+    def turn(self, turn: TurnRecord) -> None:
+        """A turn's latencies, in milliseconds."""
+        values = {name: turn.interval(name) for name in INTERVALS}
+        milliseconds = {name: round(v * 1000) for name, v in values.items() if v is not None}
+        self.message({"type": "turn", "index": turn.index, "ms": milliseconds})
+
+
+@dataclass(slots=True)
+class ActiveCall:
+    """A call in progress."""
+
+    call: Call
+    agent: Agent
+    graph: CallGraph
+    record: CallRecord
+    over: asyncio.Future[EndReason]
+
+
+class Calls:
+    """Runs calls, bounds their number, and ends them all when the server stops."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Engines,
+        *,
+        metrics: Metrics,
+        records: RecordStore,
+    ) -> None:
+        """Nothing runs until :meth:`run` is given a call."""
+        self._settings = settings
+        self._engines = engines
+        self._metrics = metrics
+        self._records = records
+        self._active: dict[str, ActiveCall] = {}
+        self._places = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.clock = MediaClock(on_fault=self._fault)
+        self.refused: Counter[Admission] = Counter()
+        turns, vad, gate = settings.turns, settings.vad, settings.gate
+        self._policy = GraphPolicy(
+            vad=VadPolicy(
+                confidence=vad.confidence,
+                release=vad.release,
+                start_seconds=vad.start_seconds,
+                stop_seconds=vad.stop_seconds,
+                aggressiveness=vad.aggressiveness,
+            ),
+            turns=TurnPolicy(
+                complete=turns.complete,
+                incomplete_seconds=turns.incomplete_seconds,
+                transcript_seconds=turns.transcript_seconds,
+            ),
+            gate=GatePolicy(
+                far_end_timeout=gate.far_end_timeout_seconds,
+                far_end_grace=gate.far_end_grace_seconds,
+                max_age=gate.max_age_seconds,
+            ),
+        )
+
+    def __len__(self) -> int:
+        """Calls in progress, those being answered included."""
+        return self._places
+
+    def full(self) -> bool:
+        """Whether :meth:`reserve` would refuse."""
+        return self._draining or len(self) >= self._settings.server.max_calls
+
+    def reserve(self) -> Admission | None:
+        """Take a place for a call about to be answered, or say why there is none.
+
+        A place taken is given back by :meth:`run`, or by :meth:`release` if the call never came.
+        """
+        refusal = None
+        if self._draining:
+            refusal = Admission.DRAINING
+        elif len(self) >= self._settings.server.max_calls:
+            refusal = Admission.FULL
+        if refusal is not None:
+            self.refused[refusal] += 1
+            self._metrics.call_refused(refusal.value)
+            return refusal
+        self._places += 1
+        self._idle.clear()
+        return None
+
+    def release(self) -> None:
+        """Give back a place that no call took."""
+        self._places -= 1
+        self._note_idle()
+
+    async def run(self, call: Call, agent: Agent) -> CallRecord:
+        """Run an answered call, for which a place was reserved, to its end."""
+        loop = asyncio.get_running_loop()
+        record = CallRecord(
+            call_id=call.id,
+            transport=call.transport,
+            direction=str(call.direction),
+            agent=agent.name,
+            rate=call.leg.rate,
+            answered_at=loop.time(),
+        )
+        log.info("call.answered", call=call.id, transport=call.transport, agent=agent.name)
+        self._metrics.call_started(call.transport)
+        outcome = EndReason.ERROR
+        try:
+            outcome = await self._converse(call, agent, record)
+        except Exception as error:
+            record.errors[type(error).__name__] += 1
+            log.exception("call.failed", call=call.id)
+        finally:
+            record.outcome = str(outcome)
+            if record.ended_at is None:
+                record.ended_at = loop.time()
+            self._metrics.call_ended(record)
+            await self._records.write(record)
+            log.info(
+                "call.ended",
+                call=call.id,
+                outcome=record.outcome,
+                seconds=round(record.ended_at - record.answered_at, 1),
+                turns=len(record.turns),
+                interruptions=record.interruptions,
+            )
+            self.release()
+        return record
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more calls, let those in progress finish for ``seconds``, then end them."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("calls.drain_timeout", calls=len(self))
+        for active in tuple(self._active.values()):
+            self._end(active, EndReason.SHUTDOWN)
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("calls.not_ended", calls=len(self))
+        self.clock.stop()
+
+    async def _converse(self, call: Call, agent: Agent, record: CallRecord) -> EndReason:
+        loop = asyncio.get_running_loop()
+        side = Side(call)
+        over: asyncio.Future[EndReason] = loop.create_future()
+
+        def probe(stage: Stage, at: float | None = None) -> None:
+            graph.session.probe(stage, at)
+
+        def stalled(report: StallReport) -> None:
+            graph.session.turns.stalled(str(report.reason))
+
+        async def heard(frame: Frame) -> None:
+            if isinstance(frame, TTSTextFrame):
+                side.agent_said(frame.text)
+            elif isinstance(frame, CallActionFrame):
+                self._act(active, frame)
+
+        def turn(finished: TurnRecord) -> None:
+            self._metrics.turn(finished)
+            side.turn(finished)
+
+        services = self._engines.services(agent, call.leg.rate, probe=probe, on_stall=stalled)
+        graph = CallGraph(
+            call.leg,
+            record,
+            services,
+            self._engines.models,
+            policy=self._policy,
+            on_heard=heard,
+            on_turn=turn,
+            on_caption=side.caller_said if side.open else None,
+            on_message=side.message if side.open else None,
+        )
+        active = ActiveCall(call, agent, graph, record, over)
+        self._active[call.id] = active
+        far_end = loop.create_task(call.ended(), name="call-far-end")
+        far_end.add_done_callback(lambda task: _settle(over, task))
+        outcome = EndReason.ERROR
+        try:
+            await graph.start()
+            self.clock.add(graph.session)
+            await graph.respond()
+            outcome = await self._until_over(active)
+            if outcome is EndReason.AGENT_HUNG_UP:
+                await graph.finish()
+        finally:
+            del self._active[call.id]
+            await graph.stop()
+            self.clock.remove(graph.session)
+            graph.session.close(loop.time(), str(outcome))
+            await call.hangup(outcome)
+            far_end.cancel()
+            await asyncio.gather(far_end, return_exceptions=True)
+        return outcome
+
+    async def _until_over(self, active: ActiveCall) -> EndReason:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        patience = LOST_FACTOR * self._settings.gate.far_end_timeout_seconds
+        while True:
+            done, _ = await asyncio.wait([active.over], timeout=WATCH_SECONDS)
+            if done:
+                return active.over.result()
+            heard = active.call.leg.last_heard()
+            if loop.time() - (started if heard is None else heard) > patience:
+                return EndReason.FAR_END_LOST
+            if loop.time() - started > self._settings.server.max_call_seconds:
+                return EndReason.MAX_DURATION
+
+    def _act(self, active: ActiveCall, frame: CallActionFrame) -> None:
+        """Carry out what the dialogue asked for, now that its words were heard."""
+        action = frame.action
+        log.info("call.action", call=active.call.id, action=type(action).__name__, by=frame.reason)
+        if isinstance(action, Hangup):
+            self._end(active, EndReason.AGENT_HUNG_UP)
+            return
+        active.record.transfer_requested = action.target
+        self._end(active, EndReason.TRANSFER_REQUESTED)
+
+    def _end(self, active: ActiveCall, reason: EndReason) -> None:
+        if not active.over.done():
+            active.over.set_result(reason)
+
+    def _fault(self, ticked: Ticked, error: BaseException) -> None:
+        for active in self._active.values():
+            if active.graph.session is ticked:
+                active.record.errors[type(error).__name__] += 1
+                log.error("call.tick_failed", call=active.call.id, exc_info=error)
+                self._end(active, EndReason.ERROR)
+
+    def _note_idle(self) -> None:
+        if not len(self):
+            self._idle.set()
+
+
+def _settle(over: asyncio.Future[EndReason], task: asyncio.Task[EndReason]) -> None:
+    """The far end ended the call (or waiting for that failed)."""
+    if task.cancelled() or over.done():
+        return
+    over.set_result(EndReason.ERROR if task.exception() is not None else task.result())

@@ -1,0 +1,274 @@
+"""The server: engines, SIP, the web and the calls, started together and drained together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+import uvicorn
+
+from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
+from ringtrue.agent.cpu import CpuMeter
+from ringtrue.agent.engines import Engines
+from ringtrue.agent.http import build_app
+from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.records import RecordStore
+from ringtrue.config.agent_schema import Agent, AgentError, load_agents
+from ringtrue.config.errors import ConfigError
+from ringtrue.config.settings import Settings
+from ringtrue.streaming.ports import Call
+from ringtrue.telephony.rtp.ports import PortPool
+from ringtrue.telephony.rtp.session import session_factory
+from ringtrue.telephony.sip.endpoint import SipEndpoint
+from ringtrue.telephony.sip.errors import SipError
+from ringtrue.telephony.sip.handles import ServerInvite
+from ringtrue.telephony.sip.media import MediaError
+from ringtrue.telephony.sip.sockets import source_address
+from ringtrue.telephony.sip.uri import parse_uri
+
+log = structlog.get_logger(__name__)
+
+HTTP_GRACE_SECONDS: Final = 5
+
+
+class AgentChoice:
+    """Which agent answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load the agents.
+
+        Raises :class:`AgentError` for a file that can't be used, :class:`ConfigError` where the
+        default or a route names an agent there isn't.
+        """
+        self.agents = load_agents(settings.agents.dir)
+        self._default = settings.agents.default
+        self._routes = settings.sip.routes
+        for key, name in [("agents.default", self._default)] + [
+            (f"sip.routes.{user}", name) for user, name in self._routes.items()
+        ]:
+            if name not in self.agents:
+                choices = ", ".join(sorted(self.agents))
+                raise ConfigError(f"{key} is {name!r}; agents: {choices}")
+
+    def named(self, name: str | None) -> Agent:
+        """The agent called ``name``, or the default for None and for names there aren't."""
+        return self.agents.get(name or "", self.agents[self._default])
+
+    def dialled(self, uri: str) -> Agent:
+        """The agent for a dialled SIP URI: by route, by its own name, or the default."""
+        try:
+            user = parse_uri(uri).user or ""
+        except SipError:
+            user = ""
+        return self.named(self._routes.get(user, user))
+
+
+class Server:
+    """Everything that runs in one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Check the agents and build the parts; nothing is bound until :meth:`start`."""
+        self.settings = settings
+        self.agents = AgentChoice(settings)
+        self.metrics = Metrics()
+        self.engines = Engines(settings, tuple(self.agents.agents.values()))
+        self.calls = Calls(
+            settings,
+            self.engines,
+            metrics=self.metrics,
+            records=RecordStore(settings.records.dir, settings.records.keep),
+        )
+        self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
+        self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
+        self.ready = False
+        self._pool: PortPool | None = None
+        self._sip: SipEndpoint | None = None
+        self._web: _Web | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def sip_port(self) -> int | None:
+        """The bound SIP port; None where SIP is off."""
+        return self._sip.port if self._sip is not None else None
+
+    @property
+    def http_port(self) -> int | None:
+        """The bound HTTP port; None where HTTP is off."""
+        return self._web.port if self._web is not None else None
+
+    async def start(self) -> None:
+        """Load and warm the engines, then bind. Raises OSError where a port is taken."""
+        await self.engines.warm()
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
+        sip, http = self.settings.sip, self.settings.http
+        if sip.enabled:
+            self._pool = PortPool(sip.host, sip.rtp_port_min, sip.rtp_port_max)
+            self._sip = SipEndpoint(
+                sip.host,
+                sip.port,
+                on_invite=self._invited,
+                udp=sip.udp,
+                tcp=sip.tcp,
+                advertised_host=sip.advertised_host,
+            )
+            await self._sip.start()
+        if http.enabled:
+            self._web = _Web(build_app(self), http.host, http.port)
+            await self._web.start()
+        self.ready = True
+        log.info("server.ready", sip=self.sip_port, http=self.http_port)
+
+    async def stop(self) -> None:
+        """Take no more calls, let those in progress finish, then release everything."""
+        self.ready = False
+        await self.calls.drain(self.settings.server.drain_seconds)
+        if self._sip is not None:
+            await self._sip.close()
+        if self._web is not None:
+            await self._web.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engines.close()
+        log.info("server.stopped")
+
+    async def __aenter__(self) -> Self:
+        """Start; what was started is released if the rest fails."""
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def _invited(self, invite: ServerInvite) -> None:
+        refusal = self.calls.reserve()
+        if refusal is not None:
+            await invite.reject(503, retry_after=RETRY_AFTER_SECONDS)
+            return
+        assert self._pool is not None
+        sip = self.settings.sip
+        try:
+            factory = session_factory(
+                self._pool,
+                codecs=sip.codecs,
+                advertised_host=self._media_host(invite.remote[0]),
+                trusted_hosts=(invite.remote[0],),
+            )
+            call = await invite.answer(factory)
+        except (MediaError, SipError) as error:
+            self.calls.release()
+            log.info("call.not_answered", call=invite.id, reason=type(error).__name__)
+            return
+        except BaseException:
+            self.calls.release()
+            raise
+        await self.calls.run(call, self.agents.dialled(invite.request_uri))
+
+    def _media_host(self, remote: str) -> str:
+        """The address that descriptions give a caller at ``remote``."""
+        sip = self.settings.sip
+        if sip.advertised_host is not None:
+            return sip.advertised_host
+        if not ipaddress.ip_address(sip.host).is_unspecified:
+            return sip.host
+        return source_address(remote) or "127.0.0.1"
+
+    async def answer(self, call: Call, agent: str | None) -> None:
+        """Run a call that a web transport answered, or end it at once when there is no room."""
+        if self.calls.reserve() is not None:
+            await call.hangup()
+            return
+        await self.calls.run(call, self.agents.named(agent))
+
+
+class _QuietUvicorn(uvicorn.Server):
+    """Leaves signals to the process that runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Web:
+    """Uvicorn in this loop."""
+
+    def __init__(self, app: object, host: str, port: int) -> None:
+        config = uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
+            ws="websockets-sansio",
+            ws_max_size=65536,
+        )
+        self._server = _QuietUvicorn(config)
+        self._task: asyncio.Task[None] | None = None
+        self.port = port
+
+    async def start(self) -> None:
+        """Bind and serve. Raises OSError where the port is taken."""
+        sock = _bind(self._server.config.host, self._server.config.port)
+        self.port = sock.getsockname()[1]
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._server.serve(sockets=[sock]), name="http")
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise OSError("the web server ended while starting")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Finish what is being answered, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve_until_signalled(server: Server, stop: asyncio.Event) -> None:
+    """Run ``server`` until ``stop`` is set or SIGTERM or SIGINT comes."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with server:
+            await stop.wait()
+            log.info("server.draining", calls=len(server.calls))
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+__all__ = ["AgentChoice", "AgentError", "Server", "serve_until_signalled"]

@@ -47,10 +47,17 @@ class Prompt:
         """Its length."""
         return len(self.pcm) / (2 * self.rate)
 
+    @cached_property
+    def _resampled(self) -> dict[int, Prompt]:
+        return {self.rate: self}
+
     def at(self, rate: int) -> Prompt:
-        """The same at ``rate`` Hz."""
-        if rate == self.rate:
-            return self
+        """The same at ``rate`` Hz; made once."""
+        if rate not in self._resampled:
+            self._resampled[rate] = self._resample(rate)
+        return self._resampled[rate]
+
+    def _resample(self, rate: int) -> Prompt:
         samples = resample_segment(np.frombuffer(self.pcm, "<i2"), self.rate, rate)
         pcm = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2").tobytes()
         return Prompt(self.name, self.text, pcm, rate)

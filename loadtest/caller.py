@@ -1,0 +1,289 @@
+"""A caller that follows a script over a real SIP call and reports how it went.
+
+A script is a coroutine function that is given a :class:`VirtualCaller`. Every step is bounded in
+time; an expectation that isn't met ends the script with a :class:`ScriptFailedError` that names
+its :class:`Failure`, and the call's result carries it. A call never hangs and never vanishes
+from the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from ringtrue.loadtest.ear import Span
+from ringtrue.loadtest.line import CallerLine, LineFaults, Said
+from ringtrue.loadtest.prompts import Prompt
+from ringtrue.loadtest.recording import MAX_SECONDS, Recording
+from ringtrue.streaming.clock import MediaClock
+from ringtrue.streaming.errors import RingtrueError
+from ringtrue.streaming.ports import Call, EndReason, LegStats
+
+log = structlog.get_logger(__name__)
+
+HANGUP_SECONDS: Final = 5.0
+"""How long our own hang-up may take."""
+
+
+class Failure(StrEnum):
+    """Why a call did not go as its script says."""
+
+    NOT_ANSWERED = "not_answered"
+    """Refused, or no answer in time."""
+
+    AGENT_SILENT = "agent_silent"
+    """The agent was expected to speak and didn't."""
+
+    AGENT_ENDLESS = "agent_endless"
+    """The agent was expected to come to an end and didn't."""
+
+    CALL_ENDED = "call_ended"
+    """The call was over before the script was."""
+
+    NOT_HUNG_UP = "not_hung_up"
+    """The agent was expected to hang up and didn't."""
+
+    TOO_LONG = "too_long"
+    """The script as a whole took too long."""
+
+    BROKEN = "broken"
+    """The caller itself failed."""
+
+
+class ScriptFailedError(RingtrueError):
+    """An expectation was not met."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        """``detail`` is one line for a report."""
+        super().__init__(f"{failure}: {detail}")
+        self.failure = failure
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class CallResult:
+    """One call as its caller saw it. Positions are samples of :attr:`recording`."""
+
+    name: str
+    failure: Failure | None = None
+    detail: str = ""
+    setup_seconds: float | None = None
+    """From calling to the answer; None if there was none."""
+
+    answered: int | None = None
+    """Position of the moment of the answer: about 0, maybe negative."""
+
+    answered_at: float | None = None
+    """The same on the loop's clock."""
+
+    said: list[Said] = field(default_factory=list)
+    agent: list[Span] = field(default_factory=list)
+    """Stretches of the agent's speech as heard."""
+
+    recording: Recording | None = None
+    ended: EndReason | None = None
+    """Why the call ended, if it was the far end or the network that ended it."""
+
+    ended_position: int | None = None
+    stats: LegStats = field(default_factory=LegStats)
+    faults: LineFaults = field(default_factory=LineFaults)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the script ran to its end."""
+        return self.failure is None
+
+
+class VirtualCaller:
+    """What a script can do in an answered call."""
+
+    def __init__(self, line: CallerLine, call: Call, ended: asyncio.Task[EndReason]) -> None:
+        """``ended`` is the task that waits for the call's end; the line closes with it."""
+        self.line = line
+        self._call = call
+        self._ended = ended
+        self._listen_from = 0
+
+    async def say(self, prompt: Prompt) -> Said:
+        """Speak, and return once the last frame was sent."""
+        await self._met(self.line.say(prompt), prompt.seconds + 5, Failure.BROKEN, "saying")
+        said = self.line.said[-1]
+        self._listen_from = said.speech.end if said.interrupts else said.speech.start
+        return said
+
+    async def wait_for_agent_to_start(self, within: float = 10.0) -> int:
+        """Wait for speech that began after what was last said; return its first position."""
+        start = -1
+
+        def begun() -> bool:
+            nonlocal start
+            begins = [span.start for span in self.line.detector.spans[-4:]]
+            if self.line.detector.speech_start is not None:
+                begins.append(self.line.detector.speech_start)
+            start = next((begin for begin in begins if begin >= self._listen_from), -1)
+            return start >= 0
+
+        await self._until(begun, within, Failure.AGENT_SILENT, "the agent did not begin to speak")
+        return start
+
+    async def wait_for_agent_to_finish(self, quiet_ms: int = 900, within: float = 30.0) -> None:
+        """Wait until the agent has been quiet for ``quiet_ms``: longer than its own pauses."""
+        quiet = self.line.rate * quiet_ms // 1000
+        await self._until(
+            lambda: not self.line.agent_speaking and self.line.agent_quiet_samples() >= quiet,
+            within,
+            Failure.AGENT_ENDLESS,
+            "the agent did not come to an end",
+        )
+
+    async def hear_out(self, start_within: float = 10.0, finish_within: float = 30.0) -> None:
+        """Wait for the agent to begin and then to finish."""
+        await self.wait_for_agent_to_start(start_within)
+        await self.wait_for_agent_to_finish(within=finish_within)
+
+    async def interrupt(self, prompt: Prompt, after_ms: int, within: float = 10.0) -> Said:
+        """Wait for the agent to speak for ``after_ms``, then speak over it."""
+        start = await self.wait_for_agent_to_start(within)
+        wanted = start + self.line.rate * after_ms // 1000
+        await self._until(
+            lambda: self.line.position >= wanted and self.line.agent_speaking,
+            within + after_ms / 1000,
+            Failure.AGENT_SILENT,
+            f"the agent did not speak for {after_ms} ms, so it could not be interrupted",
+        )
+        return await self.say(prompt)
+
+    async def press(self, digits: str) -> None:
+        """Dial DTMF digits; returns once they were sent."""
+        self._listen_from = self.line.position
+        await self._met(
+            self.line.press(digits), 5 + 0.2 * len(digits), Failure.BROKEN, "pressing digits"
+        )
+
+    async def pause(self, seconds: float) -> None:
+        """Say nothing for a while."""
+        until = self.line.position + round(seconds * self.line.rate)
+        await self._until(
+            lambda: self.line.position >= until, seconds + 5, Failure.BROKEN, "pausing"
+        )
+
+    async def hangup(self) -> None:
+        """End the call."""
+        async with asyncio.timeout(HANGUP_SECONDS):
+            await self._call.hangup()
+
+    async def expect_hangup(self, within: float = 15.0) -> EndReason:
+        """Wait for the far end to end the call."""
+        done, _ = await asyncio.wait([self._ended], timeout=within)
+        if not done:
+            raise ScriptFailedError(
+                Failure.NOT_HUNG_UP, f"the agent did not hang up within {within:.0f} s"
+            )
+        return self._ended.result()
+
+    async def _until(
+        self, predicate: Callable[[], bool], within: float, failure: Failure, detail: str
+    ) -> None:
+        future = self.line.until(predicate)
+        await self._met(future, within, failure, f"{detail} within {within:.0f} s")
+
+    async def _met(
+        self, future: asyncio.Future[bool], within: float, failure: Failure, detail: str
+    ) -> None:
+        try:
+            async with asyncio.timeout(within):
+                met = await future
+        except TimeoutError:
+            raise ScriptFailedError(failure, detail) from None
+        if not met:
+            if self.line.faults.error is not None:
+                raise ScriptFailedError(Failure.BROKEN, self.line.faults.error)
+            raise ScriptFailedError(Failure.CALL_ENDED, f"the call ended while: {detail}")
+
+
+Script = Callable[[VirtualCaller], Awaitable[None]]
+"""What a caller does once the call is answered."""
+
+Dial = Callable[[], Awaitable[Call]]
+"""Places the call: returns once it is answered, raises what keeps it from being."""
+
+
+async def run_call(
+    dial: Dial,
+    script: Script,
+    clock: MediaClock,
+    *,
+    name: str = "caller",
+    answer_within: float = 10.0,
+    max_seconds: float = 180.0,
+) -> CallResult:
+    """Place a call, follow ``script``, and report. Only cancellation raises.
+
+    ``clock`` should come from :func:`~ringtrue.loadtest.line.caller_clock`. ``max_seconds``
+    bounds the script; at most :data:`~ringtrue.loadtest.recording.MAX_SECONDS`.
+    """
+    loop = asyncio.get_running_loop()
+    result = CallResult(name)
+    dialled = loop.time()
+    try:
+        async with asyncio.timeout(answer_within):
+            call = await dial()
+    except TimeoutError:
+        return _failed(result, Failure.NOT_ANSWERED, f"no answer within {answer_within:.0f} s")
+    except (RingtrueError, OSError) as error:
+        return _failed(result, Failure.NOT_ANSWERED, str(error))
+    result.answered_at = loop.time()
+    result.setup_seconds = result.answered_at - dialled
+    line = CallerLine(call.leg, call.id, result.answered_at, max_seconds=MAX_SECONDS)
+    ended = asyncio.create_task(call.ended(), name=f"{name}: call's end")
+    ended.add_done_callback(lambda _: line.close())
+    clock.add(line)
+    try:
+        async with asyncio.timeout(min(max_seconds, MAX_SECONDS)):
+            await script(VirtualCaller(line, call, ended))
+    except ScriptFailedError as error:
+        _failed(result, error.failure, error.detail)
+    except TimeoutError:
+        _failed(result, Failure.TOO_LONG, f"not over after {max_seconds:.0f} s")
+    except (RingtrueError, OSError, ValueError) as error:
+        _failed(result, Failure.BROKEN, f"{type(error).__name__}: {error}")
+    finally:
+        clock.remove(line)
+        await _conclude(result, line, call, ended)
+    return result
+
+
+async def _conclude(
+    result: CallResult, line: CallerLine, call: Call, ended: asyncio.Task[EndReason]
+) -> None:
+    if ended.done() and not ended.cancelled() and ended.exception() is None:
+        result.ended = ended.result()
+        result.ended_position = line.position
+    line.close()
+    if line.origin is not None and result.answered_at is not None:
+        result.answered = round((result.answered_at - line.origin) * line.rate)
+    result.said = line.said
+    result.agent = line.detector.spans
+    result.recording = line.recording
+    result.stats = call.leg.stats
+    result.faults = line.faults
+    try:
+        async with asyncio.timeout(HANGUP_SECONDS):
+            await call.hangup()
+    except TimeoutError:
+        log.warning("caller.hangup_timed_out", caller=result.name)
+    finally:
+        if not ended.done():
+            ended.cancel()
+        await asyncio.wait([ended])
+
+
+def _failed(result: CallResult, failure: Failure, detail: str) -> CallResult:
+    log.warning("caller.failed", caller=result.name, failure=str(failure))
+    result.failure, result.detail = failure, detail
+    return result

@@ -1,0 +1,1 @@
+"""Speech recognizers: PocketSphinx in worker processes, Whisper in threads, one Pipecat service."""

@@ -66,9 +66,9 @@ def _lines(report: CallReport, heard: Mapping[Stretch, str]) -> Table:
         if turn.interrupts and turn.stop_ms is not None:
             note = f"  [interrupts; agent heard {turn.stop_ms:.0f} ms longer]"
         events.append((turn.said, "caller", turn.text + note))
-    latencies = {turn.answer: turn.latency_ms for turn in report.turns}
+    latencies = {turn.answer.start_ms: turn.latency_ms for turn in report.turns if turn.answer}
     for stretch in report.agent:
-        latency = latencies.get(stretch)
+        latency = latencies.get(stretch.start_ms)
         note = "" if latency is None else f"  [after {latency:.0f} ms]"
         events.append((stretch, "agent", heard.get(stretch, "") + note))
     for stretch, who, what in sorted(events, key=lambda event: event[0].start_ms):

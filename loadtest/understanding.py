@@ -1,0 +1,165 @@
+"""What the agent said, recognized from what the caller heard, after the call.
+
+A caller can't see the server's texts, so it listens: every utterance of the agent is recognized
+with a language model of all that the agent could say, and matched against those texts. An answer
+counts as understood only if it is the best match among all of them, not merely similar.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rapidfuzz.distance import LCSseq
+
+from ringtrue.config.agent_schema import Agent
+from ringtrue.loadtest.ear import Span
+from ringtrue.streaming.recognizers.grammar import Grammar
+from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
+from ringtrue.streaming.recognizers.port import Recognizer
+from ringtrue.streaming.recognizers.sphinx import SphinxRecognizer
+from ringtrue.streaming.recognizers.vocabulary import Vocabulary, normalize
+
+MIN_SCORE: Final = 0.6
+"""Part of a text's words that must be heard in order for it to be taken."""
+
+MIN_WORDS: Final = 4
+"""Shorter texts score as if they had this many words: "Sure." alone is no evidence."""
+
+MIN_EXPLAINED: Final = 0.4
+"""Part of the heard words that a text must explain."""
+
+FILLINGS: Final = 20
+"""Strings of digits tried for each placeholder in the language model."""
+
+PAD_SECONDS: Final = 0.3
+"""Silence that the recognizer gets on both sides of an utterance."""
+
+MAX_SECONDS: Final = 50.0
+"""Longer utterances are recognized up to here."""
+
+_POLICY: Final = PoolPolicy(max_backlog=60.0, finish_timeout=30.0)
+_SENTENCE: Final = re.compile(r"(?<=[.?!])\s+")
+_PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """One utterance of the agent."""
+
+    text: str
+    """Words as recognized."""
+
+    topics: tuple[str, ...]
+    """The best-matching topics: several where they share a text; none below the threshold."""
+
+    score: float
+    """0 to 1, of the best match."""
+
+
+def topics_of(agent: Agent) -> dict[str, tuple[str, ...]]:
+    """What the agent can say, by topic, with its variables filled in.
+
+    Topics are ``greeting``, an intent's name (its answers), ``NAME.confirm``, a slot's name (its
+    questions), ``follow_up``, ``fallback``, ``trouble``.
+    """
+    texts: dict[str, list[str]] = defaultdict(list)
+    texts["greeting"] += agent.greeting
+    texts["trouble"] += [*agent.stalls.filler, *agent.stalls.apology, *agent.stalls.give_up.say]
+    if (dialogue := agent.dialogue) is not None:
+        for name, intent in dialogue.intents.items():
+            texts[name] += intent.answers
+            texts[f"{name}.confirm"] += intent.confirm
+            texts[f"{name}.declined"] += intent.declined
+            texts["follow_up"] += intent.follow_up or ()
+        for name, slot in dialogue.slots.items():
+            texts[name] += slot.ask
+            texts[f"{name}.retry"] += slot.retry
+        for state in dialogue.states.values():
+            texts["follow_up"] += state.prompt
+            texts["fallback"] += state.fallbacks
+        texts["follow_up"] += dialogue.follow_up
+        texts["fallback"] += [*dialogue.fallbacks, *dialogue.unheard]
+        texts["trouble"] += dialogue.give_up.say
+
+    def filled(text: str) -> str:
+        for name, value in agent.variables.items():
+            text = text.replace(f"{{{name}}}", value)
+        return text
+
+    return {topic: tuple(map(filled, said)) for topic, said in texts.items() if said}
+
+
+def match(text: str, topics: Mapping[str, Sequence[str]]) -> Understood:
+    """Find the topic of recognized words: the one with a text that explains most of them.
+
+    A text counts if enough of its words were heard in order, or enough of the heard words are
+    in it where those are fewer (an answer that was cut off), and it explains enough of what was
+    heard: an answer and the question that follows it are one utterance.
+    """
+    heard = normalize(text)
+    explained: dict[str, int] = {}
+    scores: dict[str, float] = {}
+    for topic, texts in topics.items():
+        for said in texts:
+            words = normalize(_PLACEHOLDER.sub(" ", said))
+            common = LCSseq.similarity(words, heard)
+            score = common / max(MIN_WORDS, min(len(words), len(heard)))
+            enough = score >= MIN_SCORE and common >= MIN_EXPLAINED * len(heard)
+            if enough and common >= explained.get(topic, 0):
+                explained[topic], scores[topic] = common, score
+    best = max(explained.values(), default=0)
+    named = tuple(topic for topic, common in explained.items() if common == best)
+    return Understood(text, named, round(max((scores[t] for t in named), default=0.0), 3))
+
+
+def _phrases(topics: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Every sentence, with digits for what only a call can fill in."""
+    chance = random.Random(1)
+    phrases = set()
+    for sentence in (s for texts in topics.values() for t in texts for s in _SENTENCE.split(t)):
+        for _ in range(FILLINGS if _PLACEHOLDER.search(sentence) else 1):
+            digits = " ".join(chance.choices("0123456789", k=5))
+            phrases.add(_PLACEHOLDER.sub(digits, sentence))
+    return tuple(sorted(phrase for phrase in phrases if normalize(phrase)))
+
+
+async def recognize(
+    recognizer: Recognizer, pcm: bytes, rate: int, spoken: Iterable[Span]
+) -> list[str]:
+    """The words of each utterance in ``spoken``. Raises ``RecognizerError``."""
+    texts: list[str] = []
+    silence = bytes(2 * round(PAD_SECONDS * rate))
+    stream = recognizer.open(rate)
+    try:
+        for span in spoken:
+            end = min(span.end, span.start + round(MAX_SECONDS * rate))
+            await stream.start()
+            await stream.accept(silence + pcm[2 * span.start : 2 * end] + silence)
+            texts.append((await stream.finish()).text)
+    finally:
+        await stream.close()
+    return texts
+
+
+async def understand(
+    pcm: bytes, rate: int, spoken: Iterable[Span], topics: Mapping[str, Sequence[str]]
+) -> list[Understood]:
+    """Recognize and match each utterance, in a process that ends afterwards.
+
+    ``pcm`` is 16-bit mono at ``rate`` Hz (8000 or 16000). Raises ``RecognizerError``.
+    """
+    vocabulary = Vocabulary(_phrases(topics), yes_no=False, courtesy=False)
+    pool = WorkerPool(_POLICY)
+    try:
+        recognizer = SphinxRecognizer(Grammar(vocabulary=vocabulary), pool, min_confidence=0.0)
+        await pool.open()
+        await recognizer.load()
+        texts = await recognize(recognizer, pcm, rate, spoken)
+    finally:
+        await pool.close()
+    return [match(text, topics) for text in texts]

@@ -1,30 +1,39 @@
 """The embedded dialogue: what an agent answers without a language model.
 
 :class:`Dialogue` is the agent's file, compiled once and shared by all calls;
-:class:`DialogueState` is one call's place in it. :meth:`Dialogue.reply` is pure: the same input,
+`DialogueState` is one call's place in it. :meth:`Dialogue.reply` is pure: the same input,
 state and time give the same reply, and the state passed in is not changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from ringtrue.config.agent_dialogue import (
     PLACEHOLDER,
     DialogueFile,
-    Intent,
     TextSlot,
     TransferAction,
 )
 from ringtrue.config.agent_schema import Action, Agent
 from ringtrue.streaming.errors import LanguageError
 from ringtrue.streaming.llm.actions import CallAction, Hangup, Transfer
+from ringtrue.streaming.llm.dialogue_state import (
+    Clarifying,
+    Confirming,
+    DialogueState,
+    Event,
+    Filling,
+    Input,
+    Keyed,
+    Reply,
+    Spoken,
+)
 from ringtrue.streaming.llm.matching import Match, Matcher, tokens
-from ringtrue.streaming.llm.slots import SlotValue, parse_keys, parse_slot, say_date, say_time
+from ringtrue.streaming.llm.slots import parse_keys, parse_slot, say_date, say_time
 
 CERTAIN: Final = 0.9
 """Score from which another intent is taken although the dialogue waits for an answer."""
@@ -33,94 +42,6 @@ _YES: Final = "yes"
 _NO: Final = "no"
 _EITHER: Final = 0.4
 """Score that is enough when the caller was given two intents to choose from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """The caller said something."""
-
-    text: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Keyed:
-    """The caller pressed keys (``0-9*#``)."""
-
-    keys: str = field(repr=False)
-
-
-class Event(StrEnum):
-    """Something else happened."""
-
-    START = "start"
-    """The call was answered; the agent speaks first."""
-
-    UNHEARD = "unheard"
-    """The caller spoke, but no words came of it."""
-
-
-Input = Spoken | Keyed | Event
-
-
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """Waiting for a slot's value."""
-
-    intent: str
-    slot: str
-    failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Confirming:
-    """Waiting for yes or no before an intent is answered."""
-
-    intent: str
-    failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Clarifying:
-    """Waiting for which of one or two intents was meant."""
-
-    intents: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DialogueState:
-    """One call's place in the dialogue. Its repr holds nothing the caller said."""
-
-    name: str | None
-    waiting: Filling | Confirming | Clarifying | None = None
-    misses: int = 0
-    """Inputs in a row that were not understood."""
-
-    slots: Mapping[str, SlotValue] = field(default_factory=dict, repr=False)
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    variants: Mapping[str, int] = field(default_factory=dict, repr=False)
-    """The variant said last, by where the texts are."""
-
-    seed: int = 0
-    """Where the variants begin, so that calls differ."""
-
-    said: str = field(default="", repr=False)
-    """The last answer, for those who ask to hear it again."""
-
-    question: str = field(default="", repr=False)
-    """The open question, asked again after a misunderstanding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the agent says and does."""
-
-    text: str = field(repr=False)
-    state: DialogueState
-    actions: tuple[CallAction, ...] = ()
-    """Carried out once ``text`` has been heard."""
-
-    intent: str | None = None
-    """What was understood; None where nothing was."""
 
 
 class Dialogue:
@@ -176,7 +97,7 @@ class _Turn:
         if heard is Event.START:
             return self._start()
         if heard is Event.UNHEARD:
-            return self._miss("unheard", self._file.unheard)
+            return self._miss(self._file.unheard)
         if isinstance(heard, Keyed):
             return self._keyed(heard.keys)
         assert isinstance(heard, Spoken)
@@ -239,8 +160,8 @@ class _Turn:
     # The situations.
 
     def _start(self) -> Reply:
-        greeting = self._variant("greeting", self._dialogue.agent.greeting)
-        return self._done(greeting, question=self._prompt(self._state.name) or greeting)
+        greeting = self._variant(self._dialogue.agent.greeting)
+        return self._done(greeting, question=self._prompt(self._state.name))
 
     def _keyed(self, keys: str) -> Reply:
         waiting = self._state.waiting
@@ -292,7 +213,7 @@ class _Turn:
         if waiting.failed + 1 >= len(self._file.fallbacks) + 1:
             return self._give_up()
         again = replace(waiting, failed=waiting.failed + 1)
-        return self._miss("unheard", self._file.unheard, waiting=again)
+        return self._miss(self._file.unheard, waiting=again)
 
     def _corrected(self, text: str, name: str) -> bool:
         """Take a new value for the intent's only slot out of ``no, it's ...``."""
@@ -309,12 +230,13 @@ class _Turn:
         intent = self._file.intents[waiting.intent]
         if yes:
             return self._fulfil(waiting.intent)
-        declined = self._variant(f"{waiting.intent}.declined", intent.declined)
+        declined = self._variant(intent.declined)
         for slot in intent.slots:
             self._slots.pop(slot, None)
         if intent.slots:
             return self._ask(Filling(waiting.intent, intent.slots[0]), before=declined)
-        question = self._follow_up(intent) or self._prompt(self._state.name)
+        question = self._variant(self._file.follow_up)
+        question = question or self._prompt(self._state.name)
         return self._done(_joined(declined, question), question=question, intent=waiting.intent)
 
     def _clarifying(self, text: str, waiting: Clarifying) -> Reply:
@@ -349,7 +271,7 @@ class _Turn:
         if intent.repeat:
             said = self._state.said
             return self._done(
-                _joined(self._variant(f"{name}.answers", intent.answers), said),
+                _joined(self._variant(intent.answers), said),
                 said=said,
                 question=self._state.question,
                 waiting=self._state.waiting,
@@ -370,15 +292,15 @@ class _Turn:
             if slot not in self._slots:
                 return self._ask(Filling(name, slot))
         if intent.confirm:
-            question = self._variant(f"{name}.confirm", intent.confirm)
+            question = self._variant(intent.confirm)
             return self._done(question, question=question, waiting=Confirming(name), intent=name)
         return self._fulfil(name)
 
     def _fulfil(self, name: str) -> Reply:
         intent = self._file.intents[name]
         place = intent.next or self._state.name
-        answer = self._variant(f"{name}.answers", intent.answers)
-        question = "" if intent.action is not None else self._follow_up(intent)
+        answer = self._variant(intent.answers)
+        question = "" if intent.action is not None else self._follow_up(name)
         if not question and intent.next is not None and intent.action is None:
             question = self._prompt(intent.next)
         actions = () if intent.action is None else (_action(intent.action),)
@@ -392,7 +314,7 @@ class _Turn:
 
     def _ask(self, waiting: Filling, before: str = "") -> Reply:
         slot = self._file.slots[waiting.slot]
-        question = self._variant(f"{waiting.slot}.ask", slot.ask)
+        question = self._variant(slot.ask)
         return self._done(
             _joined(before, question), question=question, waiting=waiting, intent=waiting.intent
         )
@@ -406,8 +328,8 @@ class _Turn:
         if slot.retry:
             question = self._filled(slot.retry[min(failed, len(slot.retry)) - 1])
         else:
-            sorry = self._variant("unheard", self._file.unheard)
-            question = _joined(sorry, self._variant(f"{waiting.slot}.ask", slot.ask))
+            sorry = self._variant(self._file.unheard)
+            question = _joined(sorry, self._variant(slot.ask))
         return self._done(question, said=self._state.said, question=question, waiting=again)
 
     def _clarify(self, names: tuple[str, ...]) -> Reply:
@@ -434,15 +356,14 @@ class _Turn:
 
     def _miss(
         self,
-        pool: str,
-        texts: Sequence[str],
+        texts: tuple[str, ...],
         *,
         waiting: Filling | Confirming | Clarifying | None = None,
     ) -> Reply:
         """Nothing came of it: say so, ask again, stay where we are."""
         question = self._state.question
         return self._done(
-            _joined(self._variant(pool, texts), question),
+            _joined(self._variant(texts), question),
             said=self._state.said,
             question=question,
             waiting=waiting or self._state.waiting,
@@ -451,24 +372,25 @@ class _Turn:
 
     def _give_up(self) -> Reply:
         end = self._file.give_up
-        text = self._variant("give_up", end.say)
+        text = self._variant(end.say)
         return self._done(text, actions=(_action(end.action),))
 
-    def _follow_up(self, intent: Intent) -> str:
+    def _follow_up(self, name: str) -> str:
+        intent = self._file.intents[name]
         if intent.follow_up is not None:
-            return self._variant(f"{id(intent)}.follow_up", intent.follow_up)
-        return self._variant("follow_up", self._file.follow_up)
+            return self._variant(intent.follow_up)
+        return self._variant(self._file.follow_up)
 
     def _prompt(self, name: str | None) -> str:
         state = self._file.states.get(name or "")
-        return self._variant(f"{name}.prompt", state.prompt) if state else ""
+        return self._variant(state.prompt) if state else ""
 
-    def _variant(self, pool: str, texts: Sequence[str]) -> str:
+    def _variant(self, texts: tuple[str, ...]) -> str:
         if not texts:
             return ""
-        last = self._variants.get(pool, self._state.seed % len(texts) - 1)
-        self._variants[pool] = (last + 1) % len(texts)
-        return self._filled(texts[self._variants[pool]])
+        last = self._variants.get(texts, self._state.seed % len(texts) - 1)
+        self._variants[texts] = (last + 1) % len(texts)
+        return self._filled(texts[self._variants[texts]])
 
     def _filled(self, text: str) -> str:
         values = {

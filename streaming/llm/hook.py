@@ -1,0 +1,87 @@
+"""What every LLM of a call has in common, whatever it is: it greets, and it can be stopped.
+
+:class:`LlmHook` is mixed into Pipecat LLM services. A context without any turn of the
+conversation means that the call has just been answered; the agent's greeting is then spoken
+without asking the model, so that the words that disclose an automated voice are always said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipecat.frames.frames import (
+    Frame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.llm_service import LLMService
+
+
+def word_tokens(text: str) -> Iterator[str]:
+    """``text`` as a stream of tokens, one word each with the space before it."""
+    for match in re.finditer(r"\s*\S+", text):
+        yield match.group()
+
+
+def turns(context: LLMContext) -> list[tuple[str, str]]:
+    """(role, text) of the conversation's messages; system messages are left out."""
+    found = []
+    for message in context.get_messages():
+        if isinstance(message, LLMSpecificMessage):
+            continue
+        role = str(message.get("role", ""))
+        if role != "system":
+            found.append((role, _text(message.get("content"))))
+    return found
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence):
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        return " ".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+class LlmHook(LLMService[Any]):
+    """Mixed in before a Pipecat LLM service."""
+
+    greeting: str = ""
+    """Spoken when the conversation is empty; none: the model is asked to begin."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Greet in place of the model's first response."""
+        if isinstance(frame, LLMContextFrame) and self.greeting and not turns(frame.context):
+            await self.speak(self.greeting)
+        else:
+            await super().process_frame(frame, direction)
+
+    async def speak(self, text: str) -> None:
+        """Push ``text`` as a response of its own, token by token."""
+        await self.push_frame(LLMFullResponseStartFrame())
+        for token in word_tokens(text):
+            await self._push_llm_text(token)
+        await self.push_frame(LLMFullResponseEndFrame())
+
+    async def cancel_generation(self) -> None:
+        """Stop the response being generated, and forget contexts waiting behind it.
+
+        Unlike an interruption it stays between this service and whoever asked.
+        """
+        await self._start_interruption()
+        await self.stop_all_metrics()
+
+
+def hooked(service: type[LLMService[Any]]) -> type[LlmHook]:
+    """``service`` with :class:`LlmHook` mixed in."""
+    if issubclass(service, LlmHook):
+        return service
+    made = type(service.__name__, (LlmHook, service), {"__module__": service.__module__})
+    assert issubclass(made, LlmHook)
+    return made

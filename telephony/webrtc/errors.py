@@ -1,0 +1,25 @@
+"""The exception tree of ``ringtrue.telephony.webrtc``.
+
+::
+
+    RingtrueError
+    └── WebRtcError
+        ├── OfferError              the browser's offer can't be answered
+        └── UnsupportedAiortcError  the installed aiortc lacks what the guard needs
+"""
+
+from __future__ import annotations
+
+from ringtrue.streaming.errors import RingtrueError
+
+
+class WebRtcError(RingtrueError):
+    """Base of this package's errors."""
+
+
+class OfferError(WebRtcError):
+    """The offer can't be answered; the text says what is wrong with it."""
+
+
+class UnsupportedAiortcError(WebRtcError):
+    """The installed aiortc or aioice is not built as this package expects."""

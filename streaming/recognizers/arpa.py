@@ -80,7 +80,7 @@ class NgramModel:
 
     def arpa(self) -> str:
         """The model in the ARPA back-off format (base-10 logarithms)."""
-        grams: list[list[tuple[str, ...]]] = [[(START,)] + [(word,) for word in self.words]]
+        grams: list[list[tuple[str, ...]]] = [[(word,) for word in (START, *self.words)]]
         for length in range(2, self.order + 1):
             grams.append(
                 sorted(

@@ -21,7 +21,8 @@ HALF: Final = 12
 def _odd_phase() -> npt.NDArray[np.float32]:
     offsets = np.arange(-HALF, HALF) + 0.5
     taps = np.sinc(offsets) * np.kaiser(2 * HALF, 6.0)
-    return (taps / taps.sum()).astype(np.float32)
+    scaled: npt.NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return scaled
 
 
 class BandMirror:

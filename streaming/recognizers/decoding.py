@@ -128,7 +128,9 @@ class DecoderSet:
             )
         except (RuntimeError, ValueError) as error:
             named = self._options.get("jsgf") or self._options.get("lm")
-            raise RecognizerError(f"PocketSphinx refused the {self.kind} grammar {named}") from error
+            raise RecognizerError(
+                f"PocketSphinx refused the {self.kind} grammar {named}"
+            ) from error
 
     def take(self) -> pocketsphinx.Decoder:
         """An idle decoder, or a new one."""

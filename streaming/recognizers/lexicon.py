@@ -18,9 +18,10 @@ from typing import Any, Final
 from ringtrue.streaming.errors import RecognizerError
 
 PHONES: Final = frozenset(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V "
-    "W Y Z ZH".split()
-)
+    ("AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH",
+     "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH",
+     "UW", "V", "W", "Y", "Z", "ZH")
+)  # fmt: skip
 """The phone set of the US English acoustic model (the CMU set without stress)."""
 
 WORD: Final = re.compile(r"[a-z][a-z']{0,39}")

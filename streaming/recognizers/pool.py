@@ -112,7 +112,7 @@ class OpenUtterance:
         raise RecognizerError(why)
 
     async def finish(self) -> WorkerFinal:
-        """Wait for the final text. Raises :class:`RecognizerError` if it fails or takes too long."""
+        """Wait for the final text. Raises :class:`RecognizerError` where there is none in time."""
         if not self.final.done():
             self._worker.send(Message(Kind.FINISH, self._number))
         try:
@@ -173,16 +173,16 @@ class _Worker:
             with contextlib.suppress(ConnectionError, RuntimeError):
                 self.process.stdin.write(message.encode())
 
-    async def load(self, grammar: Grammar, timeout: float) -> GrammarReport:
+    async def load(self, grammar: Grammar, limit: float) -> GrammarReport:
         number = next(self._numbers)
         loaded: asyncio.Future[GrammarReport] = asyncio.get_running_loop().create_future()
         self._loads[number] = loaded
         self.send(Message(Kind.LOAD, number, grammar.to_json().encode()))
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 return await loaded
         except TimeoutError:
-            raise RecognizerError(f"a recognizer took over {timeout:g} s to load") from None
+            raise RecognizerError(f"a recognizer took over {limit:g} s to load") from None
         finally:
             self._loads.pop(number, None)
 
@@ -270,7 +270,7 @@ class WorkerPool:
         )
 
     async def open(self) -> None:
-        """Start the processes. Idempotent; raises :class:`RecognizerError` if one doesn't come up."""
+        """Start the processes. Idempotent; raises :class:`RecognizerError` if one stays down."""
         async with self._opening:
             if not self._workers:
                 self._workers = [_Worker(i, self._numbers) for i in range(self.policy.processes)]
@@ -339,8 +339,9 @@ class WorkerPool:
         """Begin an utterance under the loaded grammar of key ``grammar``.
 
         ``rate`` is 8000 or 16000 Hz, ``mirror`` the gain of :class:`~.band.BandMirror` for 8 kHz,
-        ``cmn`` what the call's last :class:`WorkerFinal` gave. Raises :class:`RecognizerError` for an
-        unknown grammar, when every worker is full, or when none is up in time.
+        ``cmn`` what the call's last :class:`WorkerFinal` gave. Raises
+        :class:`RecognizerError` for an unknown grammar, when every worker is full, or when none
+        is up in time.
         """
         if grammar not in self._grammars:
             raise RecognizerError(f"grammar {grammar} is not loaded")

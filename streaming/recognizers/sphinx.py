@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 MIRROR_GAIN: Final = 0.5
 """Gain of the band's mirror image for 8 kHz calls; see :mod:`.band`."""
 
-MIN_CONFIDENCE: Final = 0.3
+MIN_CONFIDENCE: Final = 0.4
 """Below this a text under a vocabulary is dropped as speech from outside it."""
 
 _BLOCK_SECONDS: Final = 0.06

@@ -28,10 +28,10 @@ fail() {
     exit 1
 }
 
-# Only one set-up at a time works on this tree; a second waits for the first.
-if [ -z "${RINGTRUE_SETUP_LOCKED:-}" ]; then
-    exec env RINGTRUE_SETUP_LOCKED=1 flock --close --exclusive . bash "$0" "$level"
-fi
+# Only one set-up at a time works on this tree; a second waits for the first. What it starts
+# inherits the lock, so a set-up whose shell was killed still keeps others out until it is done.
+exec 9<.
+flock --exclusive 9
 
 stamp_key() {
     {
@@ -124,13 +124,16 @@ no_cuda() {
     [ -z "$found" ] || fail "CUDA packages came in, which nothing here needs:" $found
 }
 
+cut_off=$VENV/.setting-up # left behind only by an installation that was killed half way
 whole_venv() { # complete, of a supported Python, and not moved here from another path
-    [ -x "$VENV/bin/pip" ] && usable "$VENV/bin/python" &&
+    [ ! -e "$cut_off" ] && [ -x "$VENV/bin/pip" ] && usable "$VENV/bin/python" &&
         "$VENV/bin/python" -c 'import pip' 2>/dev/null &&
         head -n1 "$VENV/bin/pip" | grep -qF "$PWD/$VENV/bin/python"
 }
 
 whole_venv || make_venv
+touch "$cut_off"
+trap 'rm -f "$cut_off"' EXIT
 retry pip install -qq --upgrade 'pip>=24' 'setuptools>=77,<90' wheel
 
 bash scripts/debian.sh --level "$level"

@@ -67,6 +67,11 @@ class Net:
         self.tap: Callable[[Station, Hop, bytes], bool] | None = None
         """Sees every message before the network; False drops it."""
 
+        self.parses = True
+        """Keep what stations send, read; off where they answer what can't be read either."""
+
+        self.last = b""
+
     def add(
         self,
         name: str,
@@ -110,7 +115,9 @@ class Net:
                         station.on_event(station, event)
 
     def _transmit(self, station: Station, output: Send) -> None:
-        station.sent.append((round(self.now, 6), parse_message(output.data)))
+        self.last = output.data
+        if self.parses:
+            station.sent.append((round(self.now, 6), parse_message(output.data)))
         if self.tap is not None and not self.tap(station, output.hop, output.data):
             return
         copies = 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sip_link import ANSWER, OFFER, Net, Station
 
 from ringtrue.telephony.sip.core import Policy
@@ -640,3 +642,36 @@ def test_a_ping_on_a_stream_is_answered() -> None:
     net, b, _ = alone()
     b.ua.receive(b"\r\n\r\n", Hop("tcp", A, 40000), 0.0)
     assert [o.data for o in b.ua.outputs()] == [b"\r\n"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER")),
+            st.integers(0, 500),
+            st.integers(0, 8),
+            st.binary(max_size=6),
+            st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_no_input_raises(steps: list[tuple[str, int, int, bytes, bool]]) -> None:
+    """Mutated requests, and our own responses thrown back, over both transports."""
+    net, b, udp = alone()
+    tcp = Hop("tcp", A, 41000)
+    b.on_event = answering
+    net.parses = False
+    b.ua.invite(f"sip:al@{A}", OFFER, 0.0)
+    for method, at, cut, put, stream in steps:
+        data = request(method, "Content-Type: application/sdp", body="v=0")
+        data = data[:at] + put + data[at + cut :]
+        b.ua.receive(data, tcp if stream else udp, net.now)
+        net.flush()
+        b.ua.receive(net.last[:at] + put + net.last[at + cut :], udp, net.now)
+        net.flush()
+    net.run(400.0)
+    for _, event in b.events:
+        b.ua.bye(event.call, net.now)
+    net.run(600.0)
+    assert b.ua.sizes()["calls"] == b.ua.sizes()["client"] == b.ua.sizes()["server"] == 0

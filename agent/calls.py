@@ -248,7 +248,7 @@ class Calls:
             self._metrics.turn(finished)
             side.turn(finished)
 
-        services = self._engines.services(agent, call.leg.rate, probe=probe, on_stall=stalled)
+        services = self._engines.services(agent, probe=probe, on_stall=stalled)
         graph = CallGraph(
             call.leg,
             record,

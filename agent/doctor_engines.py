@@ -16,15 +16,14 @@ from ringtrue.config.settings import (
     Settings,
     WhisperSettings,
 )
+from ringtrue.streaming.services import Kind, ServiceError, find_service
 
 REINSTALL: Final = "install the package again"
-
-KINDS: Final = {"speech": "tts", "recognizer": "stt", "language": "llm"}
 
 
 def _speech(settings: Settings) -> Check:
     if isinstance(settings.tts, PipecatService):
-        return _service("speech", settings.tts)
+        return _service("speech", "tts", settings.tts)
     assert isinstance(settings.tts, FliteSettings)
     from ringtrue.streaming.errors import SynthesisError
     from ringtrue.voices.flite.frontend import FliteVoice
@@ -50,7 +49,7 @@ def _speech(settings: Settings) -> Check:
 def _recognizer(settings: Settings) -> Check:
     stt = settings.stt
     if isinstance(stt, PipecatService):
-        return _service("recognizer", stt)
+        return _service("recognizer", "stt", stt)
     if isinstance(stt, PocketsphinxSettings):
         import pocketsphinx
 
@@ -99,22 +98,20 @@ def _whisper(stt: WhisperSettings) -> Check:
     return Check("recognizer", State.OK, f"faster-whisper {stt.model} in {place}")
 
 
-def _service(name: str, service: PipecatService) -> Check:
-    from ringtrue.streaming.services import resolve
-
+def _service(name: str, kind: Kind, service: PipecatService) -> Check:
     try:
-        found = resolve(KINDS[name], service.service)
-    except Exception as error:  # whatever a service's import raises
+        found = find_service(kind, service.service)
+    except ServiceError as error:
         return Check(
-            name, State.MISSING, str(error), "calls can't be answered", "install its pip extra"
+            name, State.MISSING, str(error), "no call can be answered", f"correct {kind}.service"
         )
-    return Check(name, State.OK, f"{found.__module__}.{found.__qualname__}")
+    return Check(name, State.OK, f"{found.__module__}.{found.__qualname__} (not contacted)")
 
 
 def _language(settings: Settings) -> Check:
     llm = settings.llm
     if isinstance(llm, PipecatService):
-        return _service("language", llm)
+        return _service("language", "llm", llm)
     if isinstance(llm, OpenAiSettings):
         where = llm.base_url or "OpenAI"
         if llm.base_url is None and llm.api_key is None:

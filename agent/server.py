@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -257,13 +257,17 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def serve_until_signalled(server: Server, stop: asyncio.Event) -> None:
+async def serve_until_signalled(
+    server: Server, stop: asyncio.Event, *, on_ready: Callable[[], None] | None = None
+) -> None:
     """Run ``server`` until ``stop`` is set or SIGTERM or SIGINT comes."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         async with server:
+            if on_ready is not None:
+                on_ready()
             await stop.wait()
             log.info("server.draining", calls=len(server.calls))
     finally:

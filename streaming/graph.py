@@ -39,6 +39,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.turns.empty_user_turn import EmptyUserTurnConfig
 from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUserTurnStartStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
@@ -56,6 +57,11 @@ log = structlog.get_logger(__name__)
 
 START_SECONDS: Final = 10.0
 """How long a graph may take to start."""
+
+UNHEARD_PROMPT: Final = (
+    "The caller said something that was not understood. Briefly ask them to say it again."
+)
+"""What the LLM is told of a turn without words; a caller who speaks is never left in silence."""
 
 DTMF_SECONDS: Final = 2.0
 """Pause after which the digits dialled so far are one entry; ``#`` ends it at once."""
@@ -170,6 +176,9 @@ class CallGraph:
                     stop=[SpokenTurnStop(judge, policy.turns, self._probe)],
                 ),
                 audio_idle_timeout=0,
+                empty_user_turn=EmptyUserTurnConfig(
+                    idle_prompt=UNHEARD_PROMPT, max_consecutive_recoveries=2
+                ),
             ),
         )
         self._dtmf = DTMFAggregator(timeout=DTMF_SECONDS)

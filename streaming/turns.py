@@ -27,6 +27,7 @@ from pipecat.turns.types import ProcessFrameResult
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 
 from ringtrue.streaming.dsp import resample_segment
+from ringtrue.streaming.recognizers.service import NothingRecognizedFrame
 from ringtrue.streaming.record import Stage
 
 MODEL_RATE: Final = 16000
@@ -103,7 +104,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
     """Ends the user's turn when the audio says so and the words have arrived.
 
     On each VAD stop the model is asked; if it holds the turn for complete, the recognizer's final
-    text ends it, or :attr:`TurnPolicy.transcript_seconds` without any. If not, a silence whose
+    word ends it (a text, or that there is none), or :attr:`TurnPolicy.transcript_seconds` of
+    waiting. If not, a silence whose
     length depends on the model's probability ends it. Speech starts everything over.
     """
 
@@ -151,7 +153,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
             self._speaking = self._final = False
             self._judging = True
             self._spawn(self._stopped(self._generation))
-        elif isinstance(frame, TranscriptionFrame):
+        elif isinstance(frame, TranscriptionFrame | NothingRecognizedFrame):
             self._probe(Stage.TRANSCRIPT)
             self._final = True
             if not self._judging:  # words without speech: digits, or a late transcript

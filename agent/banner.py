@@ -1,0 +1,43 @@
+"""What ``ringtrue serve`` prints once it takes calls."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ringtrue.agent.server import Server
+
+
+def banner(server: Server) -> str:
+    """What to try, with the addresses it listens on."""
+    settings = server.settings
+    lines = [f"{settings.server.name} takes calls.", ""]
+    if server.sip_port is not None:
+        host = _shown(settings.sip.host, settings.sip.advertised_host)
+        kinds = "/".join(
+            k for k, on in (("UDP", settings.sip.udp), ("TCP", settings.sip.tcp)) if on
+        )
+        lines.append(f"  SIP ({kinds})   sip:{settings.agents.default}@{host}:{server.sip_port}")
+        lines += [
+            f"              sip:{name}@{host}:{server.sip_port}"
+            for name in sorted(server.agents.agents)
+            if name != settings.agents.default
+        ]
+    if server.http_port is not None:
+        base = settings.http.public_url or f"http://localhost:{server.http_port}"
+        if settings.webrtc.enabled:
+            lines.append(f"  Browser     {base}/  (the microphone needs https or localhost)")
+        if settings.twilio.enabled:
+            lines.append(f"  Twilio      point the number's voice webhook at {base}/twilio/voice")
+        else:
+            lines.append("  Twilio      off; set RINGTRUE_TWILIO__ENABLED and __AUTH_TOKEN")
+        lines.append(f"  Health      {base}/readyz   Metrics  {base}/metrics")
+    lines += ["", "  Stop with Ctrl-C."]
+    return "\n".join(lines)
+
+
+def _shown(host: str, advertised: str | None) -> str:
+    if advertised is not None:
+        return advertised
+    return socket.gethostname() if host in ("0.0.0.0", "::") else host

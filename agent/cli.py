@@ -1,0 +1,123 @@
+"""``ringtrue``: serve, demo, bench, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from ringtrue.agent.logs import configure_logs, log_loop_error
+from ringtrue.config.errors import ConfigError
+from ringtrue.config.settings import Settings, load_settings
+from ringtrue.streaming.errors import RingtrueError
+
+app = typer.Typer(
+    help="Ringtrue: a telephony voice-agent server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file over the shipped defaults.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _settings(path: Path | None) -> Settings:
+    settings = load_settings(path)
+    configure_logs(settings.logging)
+    return settings
+
+
+def _run(main: Coroutine[Any, Any, int]) -> None:
+    """Run ``main`` on uvloop and exit with what it returns."""
+
+    async def guarded() -> int:
+        asyncio.get_running_loop().set_exception_handler(log_loop_error)
+        return await main
+
+    raise typer.Exit(uvloop.run(guarded()))
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Answer calls until stopped (SIGTERM lets calls in progress finish)."""
+    settings = _settings(config)
+    from ringtrue.agent.banner import banner
+    from ringtrue.agent.server import Server, serve_until_signalled
+
+    async def main() -> int:
+        server = Server(settings)
+        await serve_until_signalled(
+            server, asyncio.Event(), on_ready=lambda: print(banner(server), flush=True)
+        )
+        return 0
+
+    _run(main())
+
+
+@app.command()
+def demo(
+    config: ConfigOption = None,
+    out: Annotated[Path, typer.Option(help="Where the report and the recording go.")] = Path(
+        "build/demo"
+    ),
+) -> None:
+    """Start a server, place one real call to it over loopback, and show what happened."""
+    settings = _settings(config)
+    from ringtrue.agent.demo import run
+
+    _run(run(settings, out))
+
+
+@app.command()
+def bench(
+    config: ConfigOption = None,
+    calls: Annotated[
+        list[int] | None, typer.Option("--calls", help="Concurrent calls; repeat for more rows.")
+    ] = None,
+    turns: Annotated[int, typer.Option(min=1, max=200, help="Turns a call.")] = 6,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("build/bench"),
+) -> None:
+    """Measure latency, CPU and delay with callers in a process of their own."""
+    from ringtrue.agent.bench import run
+
+    settings = _settings(config)
+    _run(run(settings, config, calls or [1, 10], turns, out))
+
+
+@app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say what is present, what is missing, and what that costs."""
+    settings = _settings(config)
+    from ringtrue.agent.doctor import report
+
+    raise typer.Exit(report(settings, as_json=as_json))
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the version."""
+    number = installed_version("ringtrue")
+    typer.echo(json.dumps({"version": number}) if as_json else number)
+
+
+def main() -> None:
+    """Entry point: errors of ours are one message and exit code 2, not a traceback."""
+    try:
+        app()
+    except (ConfigError, RingtrueError, OSError) as error:
+        typer.secho(f"ringtrue: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

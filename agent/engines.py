@@ -1,0 +1,194 @@
+"""What all calls of a process share, and the three services made for each of them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+from pipecat.processors.frame_processor import FrameProcessor
+
+from ringtrue.config.agent_schema import Agent
+from ringtrue.config.errors import ConfigError
+from ringtrue.config.settings import (
+    DialogueSettings,
+    FliteSettings,
+    PipecatService,
+    PocketsphinxSettings,
+    Settings,
+    WhisperSettings,
+)
+from ringtrue.streaming.graph import Services, SharedModels
+from ringtrue.streaming.llm.deadline import StallReport
+from ringtrue.streaming.llm.dialogue import Dialogue
+from ringtrue.streaming.llm.factory import build_language
+from ringtrue.streaming.ports import SynthesisEngine
+from ringtrue.streaming.recognizers.grammar import Grammar
+from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
+from ringtrue.streaming.recognizers.port import Recognizer
+from ringtrue.streaming.recognizers.service import StreamingRecognizer
+from ringtrue.streaming.recognizers.sphinx import SphinxRecognizer
+from ringtrue.streaming.recognizers.vocabulary import COURTESY, DIGITS, YES_NO, Vocabulary
+from ringtrue.streaming.recognizers.whisper import WhisperPolicy, WhisperRecognizer
+from ringtrue.streaming.record import Stage
+from ringtrue.streaming.services import build_stt, build_tts
+from ringtrue.streaming.synthesizer import SpeechSynthesizer
+from ringtrue.voices.stock import FliteEngine
+
+log = structlog.get_logger(__name__)
+
+Probe = Callable[[Stage], None]
+
+
+class Engines:
+    """Models, recognizers, dialogues and voices, loaded once."""
+
+    def __init__(self, settings: Settings, agents: Sequence[Agent]) -> None:
+        """For ``agents``; loads nothing yet.
+
+        Raises :class:`~ringtrue.streaming.errors.LanguageError` for an agent without what the
+        configured LLM needs, :class:`ConfigError` for a voice the synthesizer hasn't.
+        """
+        self._settings = settings
+        self._agents = tuple(agents)
+        self._pool: WorkerPool | None = None
+        self._recognizers: dict[str, Recognizer] = {}
+        self._dialogues: dict[str, Dialogue] = {}
+        self._engine: SynthesisEngine | None = None
+        self._models: SharedModels | None = None
+        self._seeds = random.Random()
+        if isinstance(settings.llm, DialogueSettings):
+            self._dialogues = {agent.name: Dialogue(agent) for agent in self._agents}
+        if isinstance(settings.tts, FliteSettings):
+            self._engine = FliteEngine(
+                search=settings.paths.libraries, threads=settings.tts.threads
+            )
+            for agent in self._agents:
+                if agent.voice not in self._engine.voices:
+                    raise ConfigError(
+                        f"agent {agent.name}: voice is {agent.voice!r}; tts.engine flite has: "
+                        f"{', '.join(self._engine.voices)}"
+                    )
+
+    @property
+    def models(self) -> SharedModels:
+        """Voice activity and turn detection; loaded by :meth:`warm`."""
+        if self._models is None:
+            self._models = SharedModels(smart_turn=self._settings.turns.smart_turn)
+        return self._models
+
+    @property
+    def synthesis(self) -> SynthesisEngine | None:
+        """The embedded synthesizer, where it is used."""
+        return self._engine
+
+    def recognizer_pids(self) -> tuple[int, ...]:
+        """Process ids of the recognizer's workers."""
+        return self._pool.pids if self._pool is not None else ()
+
+    async def warm(self) -> None:
+        """Load everything, so that the first call waits for nothing."""
+        started = time.monotonic()
+        _ = self.models
+        if self._engine is not None:
+            await self._engine.warm()
+        for agent in self._agents:
+            recognizer = self._recognizer(agent)
+            if recognizer is not None:
+                await recognizer.load()
+        log.info("engines.warm", seconds=round(time.monotonic() - started, 2))
+
+    async def close(self) -> None:
+        """Release everything."""
+        for recognizer in set(self._recognizers.values()):
+            await recognizer.close()
+        if self._pool is not None:
+            await self._pool.close()
+        if self._engine is not None:
+            await self._engine.close()
+        if self._models is not None:
+            self._models.close()
+
+    def services(
+        self,
+        agent: Agent,
+        *,
+        probe: Probe,
+        on_stall: Callable[[StallReport], None],
+    ) -> Services:
+        """Recognizer, LLM and synthesizer for one call of ``agent``."""
+        language = build_language(
+            self._settings.llm,
+            agent,
+            self._settings.deadlines,
+            dialogue=self._dialogues.get(agent.name),
+            seed=self._seeds.getrandbits(32),
+            on_stall=on_stall,
+            probe=probe,
+        )
+        return Services(
+            stt=self._stt(agent),
+            llm=language.llm,
+            tts=self._tts(agent),
+            before_tts=language.before_tts,
+            context=language.context,
+        )
+
+    def _recognizer(self, agent: Agent) -> Recognizer | None:
+        """The recognizer that ``agent`` shares with all calls like it; None for a service."""
+        stt = self._settings.stt
+        if isinstance(stt, PipecatService):
+            return None
+        if isinstance(stt, WhisperSettings):
+            key = "whisper"
+        else:
+            key = agent.name if stt.model == "agent" else stt.model
+        if key not in self._recognizers:
+            if isinstance(stt, WhisperSettings):
+                self._recognizers[key] = _whisper(stt, self._settings.paths.cache)
+            else:
+                self._recognizers[key] = self._sphinx(stt, agent)
+        return self._recognizers[key]
+
+    def _sphinx(self, stt: PocketsphinxSettings, agent: Agent) -> Recognizer:
+        if self._pool is None:
+            self._pool = WorkerPool(PoolPolicy(processes=stt.processes))
+        grammar = Grammar()
+        if stt.model == "agent":
+            phrases = (*agent.vocabulary(), *YES_NO, *COURTESY, *DIGITS)
+            grammar = Grammar(vocabulary=Vocabulary(phrases=phrases))
+        elif stt.model == "jsgf":
+            grammar = Grammar(jsgf=stt.file)
+        elif stt.model == "lm":
+            grammar = Grammar(lm=stt.file)
+        return SphinxRecognizer(grammar, self._pool, mirror_gain=stt.mirror_gain)
+
+    def _stt(self, agent: Agent) -> FrameProcessor:
+        stt = self._settings.stt
+        if isinstance(stt, PipecatService):
+            service = build_stt(stt.service, stt.revealed())
+            service._audio_passthrough = False  # caller audio ends at the recognizer
+            return service
+        recognizer = self._recognizer(agent)
+        assert recognizer is not None
+        return StreamingRecognizer(recognizer, vad_stop_seconds=self._settings.vad.stop_seconds)
+
+    def _tts(self, agent: Agent) -> FrameProcessor:
+        tts = self._settings.tts
+        if isinstance(tts, PipecatService):
+            return build_tts(tts.service, tts.revealed())
+        assert self._engine is not None
+        return SpeechSynthesizer(self._engine, tts.voice or agent.voice)
+
+
+def _whisper(settings: WhisperSettings, cache: Path | None) -> Recognizer:
+    return WhisperRecognizer(
+        settings.model,
+        language=settings.language,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        cache=cache,
+        policy=WhisperPolicy(),
+    )

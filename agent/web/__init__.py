@@ -1,0 +1,1 @@
+"""The page that calls an agent from the browser, and its signalling."""

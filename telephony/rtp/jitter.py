@@ -2,10 +2,12 @@
 
 All times are kept as *transit*: arrival (or playout) time less the RTP timestamp in seconds,
 known up to a constant. The smallest transit of the last seconds is the network's own delay; a
-high quantile of them, plus a margin, is where playout should be. Where it stands is seen at
-every :meth:`JitterBuffer.get` from what the caller has already taken; the difference is
+high quantile of them, plus a margin, is where the deadline should be: the moment a packet is
+asked for. Where it stands is seen at every :meth:`JitterBuffer.get`; the difference is
 :attr:`JitterBuffer.excess`, which the stream removes by shortening or lengthening speech. Clock
-drift needs nothing of its own: it moves the transits and playout follows.
+drift needs nothing of its own: it moves the transits and playout follows. Because packets are
+asked for at ticks, the deadline moves by a packet at a time, and what the caller holds beyond
+the tick (:attr:`JitterBuffer.spare`) is delay that protects nothing.
 
 An empty buffer does not move the cursor: a packet that comes late is still played, later, and
 the delay that adds is drained afterwards. A caller's word is worth more than 60 ms.
@@ -103,7 +105,7 @@ class JitterBuffer:
         clock_rate: int,
         *,
         initial: float = 0.040,
-        minimum: float = 0.020,
+        minimum: float = 0.010,
         maximum: float = 0.200,
     ) -> None:
         """Delays in seconds above the network's own; playout never stays above ``maximum``."""
@@ -130,11 +132,14 @@ class JitterBuffer:
         self._newest: int | None = None
         self._target = self._initial
         self._base = 0.0
-        self._playout = 0.0
+        self._deadline = 0.0
+        self._buffered = self._spare = 0
+        self._recent: deque[int] = deque(maxlen=REVIEW)
         self._playing = self._began = False
         self._next = 0
         self._starved = 0
         self._last_sequence = 0
+        self._step = self._tick
         self._noted.clear()
         self._played.clear()
 
@@ -150,12 +155,24 @@ class JitterBuffer:
     @property
     def depth(self) -> float:
         """Delay playout stands at, in seconds above the network's own."""
-        return self._playout - self._base if self._newest is not None else 0.0
+        if self._newest is None:
+            return 0.0
+        return self._deadline - self._base + self._buffered / self._rate
 
     @property
     def excess(self) -> float:
-        """How far playout stands above its aim, in seconds; negative where it runs too close."""
-        return self.depth - self._target if self._playing else 0.0
+        """How far the deadline stands above its aim, in seconds; negative: it is too early."""
+        return self._deadline - self._base - self._target if self._playing else 0.0
+
+    @property
+    def step(self) -> float:
+        """Seconds by which the deadline moves at least: a packet, and no more than a tick."""
+        return self._step / self._rate
+
+    @property
+    def spare(self) -> int:
+        """Timestamp units the caller held at every one of the last packets it took."""
+        return self._spare
 
     @property
     def silent_unasked(self) -> bool:
@@ -167,6 +184,11 @@ class JitterBuffer:
         """The packet the cursor stands at is here."""
         return self._playing and bool(self._held) and self._held[0].timestamp <= self._next
 
+    def moved(self) -> None:
+        """The caller's holdings were shortened or lengthened: :attr:`spare` begins anew."""
+        self._recent.clear()
+        self._spare = 0
+
     def note(self, sequence: int) -> None:
         """A packet of ``sequence`` came that carries no audio: its number is no loss."""
         self._noted.append(sequence)
@@ -175,23 +197,21 @@ class JitterBuffer:
         """Take a packet with extended ``sequence`` and 32-bit ``timestamp``."""
         if self._newest is None:
             self._newest = timestamp
-            self._playout = now + self._initial - timestamp / self._rate
+            self._deadline = now + self._initial - timestamp / self._rate
         unwrapped = self._newest + timestamp_delta(timestamp, self._newest & 0xFFFF_FFFF)
         transit = now - unwrapped / self._rate
         if self._transits and abs(transit - self._transits[-1]) > JUMP:
             return self._off_line(sequence, timestamp, payload, codec, now)
         self._suspect = None
-        if unwrapped > self._newest:
-            self._newest = unwrapped
-        self._learn(transit)
         if self._playing and unwrapped < self._next:
             if sequence in self._played:
                 self.duplicates += 1
                 return Put.DUPLICATE
             self.late += 1
+            self._learn(transit)
             return Put.LATE
-        packet = Held(unwrapped, sequence, codec.duration(payload), payload, codec)
         held = self._held
+        packet = Held(unwrapped, sequence, codec.duration(payload), payload, codec)
         if not held or held[-1].timestamp < unwrapped:
             held.append(packet)
         elif any(other.timestamp == unwrapped for other in held):
@@ -199,6 +219,8 @@ class JitterBuffer:
             return Put.DUPLICATE
         else:
             insort(held, packet)
+        self._newest = max(self._newest, unwrapped)
+        self._learn(transit)
         if len(held) > CAPACITY:
             self.late += 1
             del held[0]
@@ -228,7 +250,7 @@ class JitterBuffer:
             self._base = transit
         transits.append(transit)
         self._since_review += 1
-        if self._since_review >= REVIEW or transit > self._playout:
+        if self._since_review >= REVIEW or transit > self._deadline:
             self._since_review = 0
             ranked = sorted(transits)
             self._base = ranked[0]
@@ -246,15 +268,18 @@ class JitterBuffer:
         held = self._held
         if not self._playing:
             self._skip_stale(now)
-            if not held or now < held[0].timestamp / self._rate + self._playout:
+            if not held or now < held[0].timestamp / self._rate + self._deadline:
                 return Step(Kind.SILENCE, wanted)
             self._playing = self._began = True
             self._next, self._starved = held[0].timestamp, 0
             self._last_sequence = held[0].sequence - 1
-        self._playout = now - (self._next - buffered) / self._rate
+        # what is taken ahead of need counts from the tick at which it will be needed
+        needed = now + buffered // self._tick * self._tick / self._rate
+        self._buffered = buffered % self._tick
+        self._deadline = needed - self._next / self._rate
         if not held:
             return self._empty(wanted)
-        self._settle(now, buffered)
+        self._settle(needed)
         if not held:
             return self._empty(wanted)
         gap = held[0].timestamp - self._next
@@ -263,6 +288,9 @@ class JitterBuffer:
             self._next = packet.timestamp + packet.units
             self._last_sequence = packet.sequence
             self._played.append(packet.sequence)
+            self._step = min(self._tick, packet.units)
+            self._recent.append(self._buffered)
+            self._spare = min(self._recent) if len(self._recent) == REVIEW else 0
             return Step(Kind.PACKET, packet.units, packet)
         units = min(gap, wanted)
         if not self._paused(held[0].sequence):
@@ -280,17 +308,18 @@ class JitterBuffer:
         self._starved += wanted
         if self._starved >= IDLE * self._rate:
             self._playing = False
-            self._playout = self._base + self._target
+            self._deadline = self._base + self._target
+            self._recent.clear()
         return Step(Kind.EMPTY, wanted)
 
     def _skip_stale(self, now: float) -> None:
         """Before playout (re)starts: what should have been played already is not waited for."""
         held = self._held
-        while len(held) > 1 and held[1].timestamp / self._rate + self._playout <= now:
+        while len(held) > 1 and held[1].timestamp / self._rate + self._deadline <= now:
             del held[0]
             self.late += 1
 
-    def _settle(self, now: float, buffered: int) -> None:
+    def _settle(self, needed: float) -> None:
         """Account for what was played while the buffer was empty, and keep below the maximum."""
         held = self._held
         gap = held[0].timestamp - self._next
@@ -299,10 +328,10 @@ class JitterBuffer:
         self._starved = 0
         limit = self._base + self._maximum
         while held:
-            self._playout = now - (self._next - buffered) / self._rate
-            if self._playout <= limit:
+            self._deadline = needed - self._next / self._rate
+            if self._deadline <= limit:
                 return
-            surplus = int((self._playout - limit) * self._rate) + 1
+            surplus = int((self._deadline - limit) * self._rate) + 1
             gap = held[0].timestamp - self._next
             if gap > 0:
                 self._next += min(gap, surplus)

@@ -9,7 +9,7 @@ from ringtrue.streaming.ports import Inbound, frame_bytes
 from ringtrue.telephony.codecs import Codec, Decoder
 from ringtrue.telephony.codecs.rerate import decoder_at
 from ringtrue.telephony.rtp.dtmf import DtmfReceiver, TelephoneEvent
-from ringtrue.telephony.rtp.jitter import JitterBuffer, Kind
+from ringtrue.telephony.rtp.jitter import JitterBuffer, Kind, Put
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket
 from ringtrue.telephony.rtp.plc import Concealer
 from ringtrue.telephony.rtp.reception import Reception
@@ -18,11 +18,15 @@ from ringtrue.telephony.rtp.stretch import NEEDED, lengthen, shorten
 PROBATION: Final = 3
 """Consecutive packets of a new SSRC, with none of the old between, that make it the source."""
 
-SHORTEN_ABOVE, SHORTEN_TO = 0.020, 0.005
-"""Excess delay in seconds at which speech begins to be shortened, and at which that ends."""
+SHORTEN_ABOVE: Final = 0.002
+"""Excess delay in seconds, above the step the deadline moves by, from which speech is
+shortened."""
 
-LENGTHEN_BELOW, LENGTHEN_TO = -0.010, 0.0
-"""The same for lengthening."""
+LENGTHEN_BELOW: Final = -0.005
+"""Excess delay in seconds below which speech is lengthened."""
+
+SPARE: Final = 0.004
+"""Seconds held beyond every tick from which they are taken out."""
 
 REST: Final = 2
 """Ticks between two joins, so that speech isn't hurried by more than about a third."""
@@ -54,10 +58,10 @@ class RtpReceiver:
         self._codec: Codec | None = None
         self._decoder: Decoder | None = None
         self._pending = b""
-        self._stretching = 0
         self._rest = 0
         self._probation: list[RtpPacket] = []
         self._lost_before = 0
+        self._duplicates = 0
         self.reception: Reception | None = None
         self.refused = 0
         self.received = 0
@@ -76,8 +80,10 @@ class RtpReceiver:
 
     @property
     def lost(self) -> int:
-        """Packets that never came, over all SSRCs."""
-        return self._lost_before + (max(0, self.reception.lost) if self.reception else 0)
+        """Packets that never came, over all SSRCs; duplicates don't make up for them."""
+        if self.reception is None:
+            return 0
+        return self._lost_before + max(0, self.reception.lost + self._duplicates)
 
     def takes(self, packet: RtpPacket) -> bool:
         """Whether its payload type was agreed on and its length is sane."""
@@ -109,7 +115,9 @@ class RtpReceiver:
         if codec is not None:
             sequence = reception.packet(packet.sequence_number, packet.timestamp, now)
             if self._receiving:
-                self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now)
+                put = self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now)
+                if put is Put.DUPLICATE:
+                    self._duplicates += 1
             return
         self.buffer.note(reception.packet(packet.sequence_number, None, now))
         try:
@@ -128,7 +136,7 @@ class RtpReceiver:
         if len(waiting) < PROBATION:
             return True
         assert self.reception is not None
-        self._lost_before = self.lost
+        self._lost_before, self._duplicates = self.lost, 0
         self._digits += self._dtmf.poll(float("inf"))
         self._dtmf = DtmfReceiver()
         self.buffer.reset()
@@ -147,10 +155,7 @@ class RtpReceiver:
             self._pending = b""
             return Inbound(self._silence, digits=tuple(digits))
         concealed = self._fill(self._frame, now)
-        if self._stretching or self._rest:
-            self._stretch(now)
-        else:
-            self._judge()
+        self._steer(now)
         pcm, self._pending = self._pending[: self._frame], self._pending[self._frame :]
         if concealed:
             self.frames_concealed += 1
@@ -179,37 +184,33 @@ class RtpReceiver:
             self._codec, self._decoder = codec, decoder_at(codec, self._rate)
         return self._decoder.decode(payload)
 
-    def _judge(self) -> None:
-        excess = self.buffer.excess
-        if excess > SHORTEN_ABOVE:
-            self._stretching = -1
-        elif excess < LENGTHEN_BELOW:
-            self._stretching = 1
-
-    def _stretch(self, now: float) -> None:
+    def _steer(self, now: float) -> None:
         """Move playout towards where it should be by one join in the speech."""
-        excess = self.buffer.excess
-        if (self._stretching < 0 and excess <= SHORTEN_TO) or (
-            self._stretching > 0 and excess >= LENGTHEN_TO
-        ):
-            self._stretching = 0
+        buffer = self.buffer
+        excess, spare = buffer.excess, buffer.spare * self._scale
+        longest = None
+        if buffer.step + SHORTEN_ABOVE >= excess >= LENGTHEN_BELOW:
+            if spare < SPARE * self._rate:
+                return
+            longest = spare  # taking out more would bring the deadline forward
         if self._rest and excess < HURRY:
             self._rest -= 1
             return
-        if not self._stretching or self._concealer.lost:
+        if self._concealer.lost:
             return
         needed = 2 * int(NEEDED * self._rate)
-        while len(self._pending) < needed and self.buffer.ready:
+        while len(self._pending) < needed and buffer.ready:
             self._fill(len(self._pending) + 1, now)
         pending = self._pending
-        if self._stretching < 0:
-            self._pending = shorten(pending, self._rate)
-            while len(self._pending) < self._frame and self.buffer.ready:
+        if excess < LENGTHEN_BELOW:
+            self._pending = lengthen(pending, self._rate)
+        else:
+            self._pending = shorten(pending, self._rate, longest)
+            while len(self._pending) < self._frame and buffer.ready:
                 self._fill(len(self._pending) + 1, now)
             if len(self._pending) < self._frame:
                 self._pending = pending
-        else:
-            self._pending = lengthen(pending, self._rate)
         if self._pending is not pending:
             self._rest = REST
             self.joins += 1
+            buffer.moved()

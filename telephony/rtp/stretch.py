@@ -28,19 +28,23 @@ QUIET: Final = 130.0
 """RMS under which (−48 dBFS) any join will do."""
 
 
-def shorten(pcm: bytes, rate: int) -> bytes:
-    """``pcm`` less one period, or as it is where no join would go unheard."""
-    return _join(pcm, rate, longer=False)
+def shorten(pcm: bytes, rate: int, most: int | None = None) -> bytes:
+    """``pcm`` less one period, or as it is where no join would go unheard.
+
+    ``most`` limits the samples taken out.
+    """
+    return _join(pcm, rate, most, longer=False)
 
 
 def lengthen(pcm: bytes, rate: int) -> bytes:
     """``pcm`` with one period twice, or as it is where no join would go unheard."""
-    return _join(pcm, rate, longer=True)
+    return _join(pcm, rate, None, longer=True)
 
 
-def _join(pcm: bytes, rate: int, *, longer: bool) -> bytes:
+def _join(pcm: bytes, rate: int, most: int | None, *, longer: bool) -> bytes:
     width = int(WINDOW * rate)
     longest = min(int(LONGEST * rate), len(pcm) // 2 - width)
+    longest = longest if most is None else min(longest, most)
     lags = range(int(SHORTEST * rate), longest + 1)
     if not lags:
         return pcm

@@ -148,8 +148,9 @@ def _say_address(match: re.Match[str], _: _Context) -> str:
         if part.isdigit():
             said.append(numerals.digits(part) if len(part) > 2 else numerals.cardinal(part))
         elif part.isalpha() and part.isascii():
-            short = len(part) < 3 and part.lower() not in ("at", "my", "go", "me", "us", "to", "in")
-            said.append(_spell(part) if short or is_spelled(part.upper()) else part.lower())
+            short = len(part) == 1 or (len(part) == 2 and is_spelled(part.upper()))
+            bare = len(part) < 5 and not set("aeiouy") & set(part.lower())
+            said.append(_spell(part) if short or bare else part.lower())
         else:
             said.append(
                 {".": "dot", "@": "at", "/": "slash", "-": "dash", "_": "underscore"}.get(
@@ -365,6 +366,6 @@ _RULES: Final[tuple[tuple[re.Pattern[str], _Say], ...]] = (
     _rule(r"#(?=\d)", _say_hash),
     _rule(rf"(?P<name>{_ABBREVIATION})\.(?!\w)", _say_abbreviation),
     _rule(r"(?:[A-Za-z]\.){2,}(?!\w)|(?:[A-Za-z]\.)+[A-Za-z](?![\w.])", _say_initials),
-    _rule(r"(?P<name>[A-Z]{2,6})(?P<plural>['’]?s)?(?!\w|['’]\w)", _say_capitals),
+    _rule(r"(?P<name>[A-Z]{1,6})(?P<plural>['’]?s)?(?!\w|['’]\w)", _say_capitals),
     _rule(r"['’]?[^\W\d_]+(?:['’][^\W\d_]+)*", _say_word),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from num2words import num2words  # type: ignore[import-untyped]
+from num2words import num2words
 
 MAX_DIGITS: Final = 15
 """Longer integers are read digit by digit."""

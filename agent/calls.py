@@ -210,6 +210,15 @@ class Calls:
             self.release()
         return record
 
+    async def last_record(self, within: float = 5.0) -> CallRecord | None:
+        """The record of the call that ended last, once no call is left; None if there is none."""
+        try:
+            async with asyncio.timeout(within):
+                await self._idle.wait()
+        except TimeoutError:
+            return None
+        return self._records.recent[-1] if self._records.recent else None
+
     async def drain(self, seconds: float) -> None:
         """Take no more calls, let those in progress finish for ``seconds``, then end them."""
         self._draining = True

@@ -220,10 +220,13 @@ def _browser_ice(server: IceServer) -> dict[str, Any]:
 
 
 @cache
+def _content(file: str) -> bytes:
+    return files("ringtrue.agent.web").joinpath("static", file).read_bytes()
+
+
 def _asset(file: str) -> Response:
-    content = files("ringtrue.agent.web").joinpath("static", file).read_bytes()
     headers = _SECURITY | {"Cache-Control": "no-cache"}
-    return Response(content, media_type=_ASSETS[file], headers=headers)
+    return Response(_content(file), media_type=_ASSETS[file], headers=headers)
 
 
 def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:

@@ -1,0 +1,31 @@
+"""The server for one's own calls: every setting as given, but only on loopback and free ports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ringtrue.agent.server import Server
+from ringtrue.config.settings import Settings
+
+
+def on_loopback(settings: Settings) -> Settings:
+    """``settings`` bound to 127.0.0.1 with ports the system chooses, and nothing to drain for."""
+    return settings.model_copy(
+        update={
+            "sip": settings.sip.model_copy(
+                update={"enabled": True, "host": "127.0.0.1", "port": 0, "advertised_host": None}
+            ),
+            "http": settings.http.model_copy(
+                update={"enabled": True, "host": "127.0.0.1", "port": 0, "public_url": None}
+            ),
+            "server": settings.server.model_copy(update={"drain_seconds": 2.0}),
+        }
+    )
+
+
+@asynccontextmanager
+async def loopback_server(settings: Settings) -> AsyncIterator[Server]:
+    """A running server on loopback."""
+    async with Server(on_loopback(settings)) as server:
+        yield server

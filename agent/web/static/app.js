@@ -1,0 +1,223 @@
+// The page: what is pressed goes to the call, what the call tells is shown.
+
+import { Call, explain, microphoneAllowed, request } from "./call.js";
+import { LatencyView } from "./chart.js";
+import { Meter } from "./meter.js";
+
+const MAX_LINES = 200;
+const KEYS = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "0", "#"];
+const STATES = {
+  idle: "Ready", connecting: "Connecting…", answered: "Connected", listening: "Listening",
+  thinking: "Thinking…", speaking: "Speaking", ended: "Call ended",
+};
+const REASONS = {
+  agent_hung_up: "The agent hung up", caller_hung_up: "You hung up",
+  max_duration: "The longest call time was reached", shutdown: "The server is shutting down",
+  transferred: "The call was transferred", far_end_lost: "The connection was lost",
+  error: "Something went wrong on the server",
+};
+
+const $ = (id) => document.getElementById(id);
+const meter = new Meter($("level"));
+const latency = new LatencyView($("spark"), $("latency"));
+let call = null;
+let partial = null;
+let agentLine = null;
+let timer = 0;
+
+// For support: what the browser knows of the call, from its console.
+globalThis.ringtrue = { stats: () => call?.stats() ?? [] };
+
+function showState(name, reason) {
+  $("state").dataset.state = name;
+  $("state").textContent = REASONS[reason] ?? STATES[name] ?? name;
+}
+
+function showError(text) {
+  $("error").textContent = text;
+  $("error").hidden = !text;
+}
+
+function showButtons(inCall) {
+  $("call").hidden = inCall;
+  $("hangup").hidden = !inCall;
+  $("mute").disabled = !inCall;
+  $("agents").disabled = inCall;
+  for (const key of $("keypad").children) {
+    key.disabled = !inCall;
+  }
+  if (!inCall) {
+    $("mute").setAttribute("aria-pressed", "false");
+    $("mute").textContent = "Mute";
+  }
+}
+
+function line(kind, text) {
+  const list = $("transcript");
+  const pinned = list.scrollTop + list.clientHeight >= list.scrollHeight - 24;
+  const item = document.createElement("li");
+  item.className = kind;
+  item.textContent = text;
+  list.append(item);
+  while (list.children.length > MAX_LINES) {
+    list.firstElementChild.remove();
+  }
+  $("empty").hidden = true;
+  if (pinned) {
+    list.scrollTop = list.scrollHeight;
+  }
+  return item;
+}
+
+const shown = {
+  state: ({ state, reason }) => showState(state, reason),
+  partial: ({ text }) => {
+    partial ??= line("caller partial", "");
+    partial.textContent = text;
+  },
+  final: ({ text }) => {
+    partial?.remove();
+    partial = null;
+    if (text) {
+      line("caller", text);
+    }
+  },
+  agent: ({ text, turn, interrupted }) => {
+    if (agentLine?.dataset.turn !== String(turn)) {
+      agentLine = line("agent", "");
+      agentLine.dataset.turn = String(turn);
+    }
+    agentLine.textContent = text;
+    agentLine.classList.toggle("interrupted", Boolean(interrupted));
+  },
+  latency: (turn) => latency.add(turn),
+};
+
+function startTimer() {
+  const began = performance.now();
+  const tick = () => {
+    const seconds = Math.floor((performance.now() - began) / 1000);
+    $("timer").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  };
+  tick();
+  timer = setInterval(tick, 500);
+}
+
+function over(current) {
+  if (call !== current) {
+    return;
+  }
+  call = null;
+  clearInterval(timer);
+  meter.stop();
+  $("voice").srcObject = null;
+  partial?.remove();
+  partial = agentLine = null;
+  if ($("state").dataset.state !== "ended") {
+    showState("ended");
+  }
+  showButtons(false);
+  $("call").focus();
+}
+
+async function place() {
+  const agent = document.querySelector("input[name=agent]:checked")?.value;
+  showError("");
+  showState("connecting");
+  latency.clear();
+  $("transcript").replaceChildren();
+  const current = new Call();
+  call = current;
+  showButtons(true);
+  $("hangup").focus();
+  current.addEventListener("track", ({ detail }) => {
+    $("voice").srcObject = detail;
+    $("voice").play().catch(() => showError("The browser holds the sound back. Click anywhere on the page."));
+  });
+  current.addEventListener("message", ({ detail }) => shown[detail.type]?.(detail));
+  current.addEventListener("lost", ({ detail }) => showError(detail));
+  current.addEventListener("closed", () => over(current));
+  try {
+    await current.start(agent);
+    if (call === current) {
+      showState("answered");
+      startTimer();
+      meter.start(current.microphone);
+    }
+  } catch (error) {
+    showError(explain(error));
+    over(current);
+    showState("idle");
+  }
+}
+
+function makeKeypad() {
+  for (const key of KEYS) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = key;
+    button.dataset.key = key;
+    button.setAttribute("aria-label", { "*": "star", "#": "hash" }[key] ?? key);
+    button.disabled = true;
+    button.addEventListener("click", () => call?.press(key));
+    $("keypad").append(button);
+  }
+}
+
+function makeChoices(agents) {
+  for (const [index, agent] of agents.entries()) {
+    const label = document.createElement("label");
+    label.className = "choice";
+    const radio = document.createElement("input");
+    Object.assign(radio, { type: "radio", name: "agent", value: agent.name, checked: index === 0 });
+    const text = document.createElement("span");
+    text.textContent = agent.title;
+    if (agent.description) {
+      const small = document.createElement("small");
+      small.textContent = agent.description;
+      text.append(small);
+    }
+    label.append(radio, text);
+    $("agents").append(label);
+  }
+}
+
+async function open() {
+  makeKeypad();
+  if (!microphoneAllowed()) {
+    showError("The browser gives a microphone only to secure pages. Open this one over https or from localhost.");
+    return;
+  }
+  try {
+    const session = await request("/webrtc/session");
+    $("name").textContent = document.title = session.name;
+    makeChoices(session.agents);
+    $("call").disabled = false;
+  } catch (error) {
+    showError(explain(error));
+  }
+}
+
+$("call").addEventListener("click", place);
+$("hangup").addEventListener("click", () => {
+  showState("ended", "caller_hung_up");
+  call?.hangUp();
+});
+$("mute").addEventListener("click", () => {
+  const muted = $("mute").getAttribute("aria-pressed") !== "true";
+  $("mute").setAttribute("aria-pressed", String(muted));
+  $("mute").textContent = muted ? "Unmute" : "Mute";
+  call?.mute(muted);
+});
+document.addEventListener("click", () => {
+  if ($("voice").srcObject && $("voice").paused) {
+    $("voice").play().then(() => showError(""), () => {});
+  }
+});
+addEventListener("keydown", (event) => {
+  if (call && KEYS.includes(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    call.press(event.key);
+  }
+});
+addEventListener("pagehide", () => call?.hangUp());
+open();

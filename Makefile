@@ -15,7 +15,7 @@ RUN := . scripts/env.sh;
 .PHONY: help demo serve test lint format types bench clean setup-run setup-lint setup-test
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^#/!q;s/^# //p' Makefile
 
 setup-run setup-lint setup-test: setup-%:
 	@bash scripts/setup.sh $*

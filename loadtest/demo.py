@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ringtrue.config.agent_schema import Agent, load_agent, shipped_agents
-from ringtrue.loadtest.caller import CallResult, VirtualCaller
-from ringtrue.loadtest.ear import Span, utterances
+from ringtrue.loadtest.caller import CallResult, Script, VirtualCaller
+from ringtrue.loadtest.ear import utterances
 from ringtrue.loadtest.phone import Phone
 from ringtrue.loadtest.prompts import load_prompts
 from ringtrue.loadtest.report import CallReport, Stretch, TurnReport, report_call
@@ -30,18 +30,21 @@ STOP_MS: Final = 1000.0
 CONCEALED_PERCENT: Final = 1.0
 """Part of the frames within speech that may have been lost or late."""
 
-INTERRUPT_AFTER_MS: Final = 1500
+INTERRUPT_AFTER_MS: Final = 2500
 MAX_SECONDS: Final = 150.0
 
-EXPECTED: Final = {
+EXPECTED: Final[Mapping[str, str | None]] = {
     "opening_hours": "hours",
-    "order_status": "order_number",
+    "order_status": "ask.order_number",
     "order_number": "order_status.confirm",
-    "confirm": "order_status",
+    "confirm": None,
     "interruption": "hours",
     "goodbye": "nothing_more",
 }
-"""What the caller says, in this order → topic of the right answer (see ``topics_of``)."""
+"""What the caller says, in this order → topic of the right answer (see ``topics_of``).
+
+None for the answer that is cut off before its words could tell what it was.
+"""
 
 INTERRUPTION: Final = "interruption"
 
@@ -108,13 +111,11 @@ async def run_demo(
     """
     agent = agent or load_agent(shipped_agents() / f"{AGENT}.yaml")
     async with Phone(host, codecs=[codec]) as phone:
-        result = await phone.call(target, _script(voice), name="demo", max_seconds=MAX_SECONDS)
+        result = await phone.call(target, demo_script(voice), name="demo", max_seconds=MAX_SECONDS)
     call = report_call(result, await record() if record is not None else None)
-    heard, problem = await _listen(result, agent)
-    checks = _checks(result, call, [words for _, words in heard], problem)
-    report = DemoReport(call, checks, heard)
+    report = judge(result, call, await listen(result, agent))
     if out_dir is not None:
-        _write(report, result, out_dir)
+        write_demo(report, result, out_dir)
     return report
 
 
@@ -132,7 +133,8 @@ def print_demo(report: DemoReport, console: Console) -> None:
         console.print(f"recording: {report.wav}   report: {report.report}")
 
 
-def _script(voice: str) -> Callable[[VirtualCaller], Awaitable[None]]:
+def demo_script(voice: str) -> Script:
+    """The caller's side of the conversation, spoken by ``voice`` (see ``load_prompts``)."""
     prompts = load_prompts(voice)
 
     async def script(caller: VirtualCaller) -> None:
@@ -153,25 +155,33 @@ def _script(voice: str) -> Callable[[VirtualCaller], Awaitable[None]]:
     return script
 
 
-async def _listen(
-    result: CallResult, agent: Agent
-) -> tuple[list[tuple[Stretch, Understood]], str | None]:
-    """The agent's utterances in words; or none, and why."""
+@dataclass(frozen=True, slots=True)
+class Listened:
+    """The agent's utterances in words."""
+
+    words: tuple[Understood, ...] = ()
+    """One per utterance, in order."""
+
+    problem: str | None = None
+    """Why there are none."""
+
+
+async def listen(result: CallResult, agent: Agent) -> Listened:
+    """Recognize what the caller heard; a recognizer that fails is a problem, not an error."""
     recording = result.recording
     if recording is None or not result.agent:
-        return [], "nothing was heard"
-    spoken: Sequence[Span] = utterances(result.agent, recording.rate)
+        return Listened(problem="nothing was heard")
+    spoken = utterances(result.agent, recording.rate)
     try:
         words = await understand(recording.agent, recording.rate, spoken, topics_of(agent))
     except RingtrueError as error:
-        return [], f"not recognized: {error}"
-    stretches = report_call(result).agent
-    return list(zip(stretches, words, strict=True)), None
+        return Listened(problem=f"not recognized: {error}")
+    return Listened(tuple(words))
 
 
-def _checks(
-    result: CallResult, call: CallReport, heard: Sequence[Understood], problem: str | None
-) -> list[Check]:
+def judge(result: CallResult, call: CallReport, listened: Listened) -> DemoReport:
+    """Check everything that had to go right; ``call`` is ``report_call(result, ...)``."""
+    heard, problem = listened.words, listened.problem
     checks = [
         Check(
             "the script was followed to its end",
@@ -180,7 +190,7 @@ def _checks(
             "yes",
         ),
         _within("greeting begins after the answer", call.greeting_ms, GREETING_MS),
-        _said("the greeting was heard", heard[:1], "greeting", problem),
+        _said("the greeting was heard", heard[:1], "call.greeting", problem),
     ]
     turns = {turn.prompt: turn for turn in call.turns}
     for prompt, topic in EXPECTED.items():
@@ -188,8 +198,7 @@ def _checks(
     frames = sum(stretch.end_ms - stretch.start_ms for stretch in call.agent) / 20
     lost = 100 * call.concealed_frames / frames if frames else 100.0
     hung_up = result.ended is EndReason.CALLER_HUNG_UP
-    return [
-        *checks,
+    checks += [
         Check("dropped blocks within speech", not call.dropouts, str(len(call.dropouts)), "0"),
         Check(
             "frames lost or late within speech",
@@ -210,11 +219,12 @@ def _checks(
             "0 frames skipped",
         ),
     ]
+    return DemoReport(call, checks, list(zip(call.agent, heard, strict=bool(heard))))
 
 
 def _turn_checks(
     prompt: str,
-    topic: str,
+    topic: str | None,
     turn: TurnReport | None,
     call: CallReport,
     heard: Sequence[Understood],
@@ -238,6 +248,8 @@ def _turn_checks(
     elif turn.premature or turn.interrupts:
         checks.append(Check(f"{prompt}: heard out by the agent", False, "no", "yes"))
     checks.append(_within(f"{prompt}: answer begins", turn.latency_ms, ANSWER_MS))
+    if topic is None:
+        return checks
     answer = turn.answer
     said = [
         words
@@ -260,7 +272,8 @@ def _said(name: str, heard: Sequence[Understood], topic: str, problem: str | Non
     return Check(name, topic in topics, shown, topic)
 
 
-def _write(report: DemoReport, result: CallResult, out_dir: Path) -> None:
+def write_demo(report: DemoReport, result: CallResult, out_dir: Path) -> None:
+    """Write ``report.json`` and ``call.wav`` to ``out_dir``. Raises OSError."""
     out_dir.mkdir(parents=True, exist_ok=True)
     if result.recording is not None:
         report.wav = out_dir / "call.wav"

@@ -22,7 +22,7 @@ from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
 from ringtrue.streaming.recognizers.port import Recognizer
 from ringtrue.streaming.recognizers.sphinx import SphinxRecognizer
-from ringtrue.streaming.recognizers.vocabulary import Vocabulary, normalize
+from ringtrue.streaming.recognizers.vocabulary import DIGITS, Vocabulary, normalize
 
 MIN_SCORE: Final = 0.6
 """Part of a text's words that must be heard in order for it to be taken."""
@@ -64,27 +64,30 @@ class Understood:
 def topics_of(agent: Agent) -> dict[str, tuple[str, ...]]:
     """What the agent can say, by topic, with its variables filled in.
 
-    Topics are ``greeting``, an intent's name (its answers), ``NAME.confirm``, a slot's name (its
-    questions), ``follow_up``, ``fallback``, ``trouble``.
+    Topics are an intent's name (its answers), ``NAME.confirm`` and ``NAME.declined``,
+    ``ask.SLOT``, and ``call.greeting``, ``call.follow_up``, ``call.fallback``, ``call.trouble``.
     """
     texts: dict[str, list[str]] = defaultdict(list)
-    texts["greeting"] += agent.greeting
-    texts["trouble"] += [*agent.stalls.filler, *agent.stalls.apology, *agent.stalls.give_up.say]
+    texts["call.greeting"] += agent.greeting
+    texts["call.trouble"] += [
+        *agent.stalls.filler,
+        *agent.stalls.apology,
+        *agent.stalls.give_up.say,
+    ]
     if (dialogue := agent.dialogue) is not None:
         for name, intent in dialogue.intents.items():
             texts[name] += intent.answers
             texts[f"{name}.confirm"] += intent.confirm
             texts[f"{name}.declined"] += intent.declined
-            texts["follow_up"] += intent.follow_up or ()
+            texts["call.follow_up"] += intent.follow_up or ()
         for name, slot in dialogue.slots.items():
-            texts[name] += slot.ask
-            texts[f"{name}.retry"] += slot.retry
+            texts[f"ask.{name}"] += [*slot.ask, *slot.retry]
         for state in dialogue.states.values():
-            texts["follow_up"] += state.prompt
-            texts["fallback"] += state.fallbacks
-        texts["follow_up"] += dialogue.follow_up
-        texts["fallback"] += [*dialogue.fallbacks, *dialogue.unheard]
-        texts["trouble"] += dialogue.give_up.say
+            texts["call.follow_up"] += state.prompt
+            texts["call.fallback"] += state.fallbacks
+        texts["call.follow_up"] += dialogue.follow_up
+        texts["call.fallback"] += [*dialogue.fallbacks, *dialogue.unheard]
+        texts["call.trouble"] += dialogue.give_up.say
 
     def filled(text: str) -> str:
         for name, value in agent.variables.items():
@@ -99,14 +102,17 @@ def match(text: str, topics: Mapping[str, Sequence[str]]) -> Understood:
 
     A text counts if enough of its words were heard in order, or enough of the heard words are
     in it where those are fewer (an answer that was cut off), and it explains enough of what was
-    heard: an answer and the question that follows it are one utterance.
+    heard: an answer and the question that follows it are one utterance. Digits heard may stand
+    for a placeholder.
     """
-    heard = normalize(text)
+    everything = normalize(text)
+    undigited = [word for word in everything if word not in DIGITS]
     explained: dict[str, int] = {}
     scores: dict[str, float] = {}
     for topic, texts in topics.items():
         for said in texts:
             words = normalize(_PLACEHOLDER.sub(" ", said))
+            heard = undigited if _PLACEHOLDER.search(said) else everything
             common = LCSseq.similarity(words, heard)
             score = common / max(MIN_WORDS, min(len(words), len(heard)))
             enough = score >= MIN_SCORE and common >= MIN_EXPLAINED * len(heard)
@@ -153,7 +159,7 @@ async def understand(
 
     ``pcm`` is 16-bit mono at ``rate`` Hz (8000 or 16000). Raises ``RecognizerError``.
     """
-    vocabulary = Vocabulary(_phrases(topics), yes_no=False, courtesy=False)
+    vocabulary = Vocabulary(_phrases(topics), yes_no=False)
     pool = WorkerPool(_POLICY)
     try:
         recognizer = SphinxRecognizer(Grammar(vocabulary=vocabulary), pool, min_confidence=0.0)

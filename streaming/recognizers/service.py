@@ -6,9 +6,9 @@ its mind, and its end is asked for as soon as the VAD reports it. One turn may h
 How a turn ends: a text goes out as ``TranscriptionFrame(finalized=True)``, on which Pipecat's stop
 strategies act at once. If the caller speaks again before the text is there, it goes out with
 ``finalized=False``, for the rest is yet to come. An utterance without a credible text must not
-become an empty transcription: it goes out as :class:`NothingRecognizedFrame`, which
-:class:`~ringtrue.streaming.recognizers.silence.NothingRecognizedStopStrategy` takes to end a turn
-that would otherwise wait for Pipecat's watchdog (5 s).
+become an empty transcription: it goes out as :class:`NothingRecognizedFrame`, and a stop strategy
+that knows it can end the turn (:mod:`ringtrue.streaming.turns`); Pipecat's own leave such a turn
+to their watchdog of 5 s.
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ class StreamingRecognizer(STTService):
         self._queue: asyncio.Queue[tuple[_Act, bytes]] = asyncio.Queue()
         self._queued_bytes = 0
         self._speaking = False
+        self._waiting = 0
+        """Utterances queued and not begun."""
+
         self._stream: RecognizerStream | None = None
         self._feeder: asyncio.Task[None] | None = None
 
@@ -176,6 +179,7 @@ class StreamingRecognizer(STTService):
         if self._muted or self._speaking:
             return
         self._speaking = True
+        self._waiting += 1
         self._put(_Act.START)
         self._put(_Act.AUDIO, b"".join(self._preroll))
         self._preroll.clear()
@@ -224,6 +228,7 @@ class StreamingRecognizer(STTService):
         self, stream: RecognizerStream, act: _Act, audio: bytes, utterance: _Progress
     ) -> None:
         if act is _Act.START:
+            self._waiting -= 1
             utterance.open, utterance.failed, utterance.bytes = True, False, 0
             await stream.start()
         elif act is _Act.CANCEL:
@@ -259,7 +264,7 @@ class StreamingRecognizer(STTService):
                     transcript.text,
                     self._user_id,
                     time_now_iso8601(),
-                    finalized=not (more or self._speaking),
+                    finalized=not (more or self._speaking or self._waiting),
                 )
             )
         elif not more:

@@ -158,6 +158,27 @@ async def test_call_under_uvloop(transport: str) -> None:
     await test_call_between_two_endpoints(transport)
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_call_over_ipv6_and_a_wildcard_address(transport: str) -> None:
+    """Bound to ``::``, each side names the address the other can reach."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 loopback on this machine")
+    desk = Desk()
+    async with (
+        SipEndpoint("::", 0, on_invite=desk, policy=QUICK) as server,
+        SipEndpoint("::", 0, on_invite=refuse, policy=QUICK) as client,
+    ):
+        target = f"sip:agent@[::1]:{server.port};transport={transport}"
+        call = await (await client.call(target, MediaShelf())).answered()
+        other = await desk.calls.get()
+        assert "[::1]" in (desk.invites[0].headers.get("contact") or "")
+        await other.hangup()
+        assert await call.ended() is EndReason.CALLER_HUNG_UP
+
+
 async def test_hangup_from_the_server_with_its_reason() -> None:
     desk = Desk()
     async with endpoint(desk) as server, endpoint() as client:

@@ -241,6 +241,20 @@ def placeholders(text: str) -> set[str]:
     return set(PLACEHOLDER.findall(text))
 
 
+def template_problems(key: str, texts: Iterable[str], allowed: set[str]) -> list[tuple[str, str]]:
+    """What is wrong with the placeholders of ``texts``, which stand at ``key``."""
+    problems = []
+    for text in texts:
+        try:
+            names = placeholders(text)
+        except ValueError as error:
+            problems.append((key, str(error)))
+            continue
+        for name in sorted(names - allowed):
+            problems.append((key, f"uses {{{name}}}; placeholders here: {_choices(allowed)}"))
+    return problems
+
+
 def _choices(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none defined"
 
@@ -308,16 +322,7 @@ class Checker:
             self._known(f"{key}.{pressed}", intent, self._dialogue.intents, "intent")
 
     def _texts(self, key: str, texts: Iterable[str], allowed: set[str]) -> None:
-        for text in texts:
-            try:
-                names = placeholders(text)
-            except ValueError as error:
-                self.problems.append((key, str(error)))
-                continue
-            for name in sorted(names - allowed):
-                self.problems.append(
-                    (key, f"uses {{{name}}}; placeholders here: {_choices(allowed)}")
-                )
+        self.problems += template_problems(key, texts, allowed)
 
     def _same_example_twice(self) -> None:
         seen: dict[str, str] = {}

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ringtrue.config.agent_dialogue import (
+    BUILT_IN,
     Action,
     Checker,
     DialogueFile,
@@ -24,7 +25,7 @@ from ringtrue.config.agent_dialogue import (
     Text,
     Texts,
     TransferAction,
-    placeholders,
+    template_problems,
 )
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
@@ -118,19 +119,16 @@ class Agent(Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Agent:
+        known = {*self.variables, *BUILT_IN}
         problems: list[tuple[str, str]] = []
-        known = {*self.variables, "time", "date", "weekday"}
-        for text in (*self.greeting, *((self.prompt,) if self.prompt else ())):
-            try:
-                unknown = placeholders(text) - known
-            except ValueError as error:
-                problems.append(("greeting" if text in self.greeting else "prompt", str(error)))
-                continue
-            key = "greeting" if text in self.greeting else "prompt"
-            problems += [
-                (key, f"uses {{{name}}}; placeholders here: {', '.join(sorted(known))}")
-                for name in sorted(unknown)
-            ]
+        for key, texts in (
+            ("greeting", self.greeting),
+            ("prompt", (self.prompt,)),
+            ("stalls.filler", self.stalls.filler),
+            ("stalls.apology", self.stalls.apology),
+            ("stalls.give_up.say", self.stalls.give_up.say),
+        ):
+            problems += template_problems(key, texts, known)
         action = self.stalls.give_up.action
         if isinstance(action, TransferAction) and action.transfer not in self.transfers:
             choices = ", ".join(sorted(self.transfers)) or "none defined"

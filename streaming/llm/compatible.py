@@ -6,17 +6,16 @@ else; the list is checked here again, because what a model says is shaped by wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
 from openai import AsyncOpenAI
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import FunctionCallResultProperties, TTSSpeakFrame
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.openai.llm import OpenAILLMService
 
-from ringtrue.config.agent_dialogue import PLACEHOLDER
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import OpenAiSettings
 from ringtrue.streaming.errors import LanguageError
@@ -79,13 +78,7 @@ def build_openai(settings: OpenAiSettings, prompt: str) -> OpenAiLlm:
     return service
 
 
-def filled_prompt(agent: Agent, variables: Mapping[str, str], built_in: Mapping[str, str]) -> str:
-    """The agent's system prompt with its placeholders filled."""
-    values = {**built_in, **agent.variables, **variables}
-    return PLACEHOLDER.sub(lambda match: values.get(match.group(1), match.group()), agent.prompt)
-
-
-def call_tools(agent: Agent) -> list[FunctionSchema]:
+def call_tools(agent: Agent) -> ToolsSchema:
     """``hangup``, and ``transfer`` where the agent has anywhere to transfer to."""
     tools = [
         FunctionSchema(
@@ -114,7 +107,7 @@ def call_tools(agent: Agent) -> list[FunctionSchema]:
                 handler=transfer,
             )
         )
-    return tools
+    return ToolsSchema(standard_tools=tools)
 
 
 async def _hangup(params: FunctionCallParams) -> None:

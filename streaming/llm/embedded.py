@@ -36,7 +36,8 @@ _KEYED: Final = re.compile(r"DTMF: ([0-9*#]+)")
 """How Pipecat's DTMF aggregator writes keys into the context."""
 
 
-def _local_now() -> datetime:
+def local_now() -> datetime:
+    """The server's wall-clock time, for dates and times that are spoken."""
     return datetime.now().astimezone()
 
 
@@ -65,7 +66,7 @@ class DialogueLLMService(LlmHook):
         *,
         variables: Mapping[str, str] | None = None,
         seed: int = 0,
-        now: Callable[[], datetime] = _local_now,
+        now: Callable[[], datetime] = local_now,
     ) -> None:
         """Begin a call; ``variables`` and ``seed`` as in :meth:`Dialogue.start`.
 

@@ -90,7 +90,7 @@ def parse_slot(slot: Slot, text: str, now: datetime) -> SlotValue | None:
 
 def parse_keys(slot: Slot, keys: str) -> SlotValue | None:
     """The value that keyed digits (``0-9*#``) give for ``slot``."""
-    digits = keys.rstrip("#").replace("*", "")
+    digits = "".join(key for key in keys if "0" <= key <= "9")[:40]
     if isinstance(slot, DigitsSlot):
         return _digits_value(slot, [digits])
     if isinstance(slot, NumberSlot) and digits and slot.min <= int(digits) <= slot.max:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from ringtrue.telephony.sip.core import Policy
-from ringtrue.telephony.sip.events import Event
+from ringtrue.telephony.sip.events import Event, IncomingInvite, ReInvite
 from ringtrue.telephony.sip.message import Request, Response, parse_message
 from ringtrue.telephony.sip.transport import Close, Hop, Send
 from ringtrue.telephony.sip.ua import UserAgent
@@ -157,3 +157,60 @@ class Net:
                         station.ua.handle_timer(self.now)
             self.flush()
         raise AssertionError("the network never comes to rest")
+
+
+A, B = "10.0.0.1", "10.0.0.2"
+TARGET = f"sip:bob@{B}"
+
+
+def answering(station: Station, event: Event) -> None:
+    """Answer calls and changes at once."""
+    if isinstance(event, IncomingInvite | ReInvite):
+        station.ua.accept(event.call, ANSWER, station.net.now)
+
+
+def pair(
+    seed: int = 0, *, loss: float = 0.0, duplicate: float = 0.0, jitter: float = 0.0
+) -> tuple[Net, Station, Station]:
+    net = Net(seed, loss=loss, duplicate=duplicate, jitter=jitter)
+    return net, net.add("a", A, on_event=answering), net.add("b", B, on_event=answering)
+
+
+def incoming(station: Station) -> str:
+    (event,) = station.of(IncomingInvite)
+    return event.call
+
+
+def request(
+    method: str, *extra: str, to: str = TARGET, branch: str = "x1", body: str = ""
+) -> bytes:
+    lines = [
+        f"{method} {TARGET} SIP/2.0",
+        f"Via: SIP/2.0/UDP {A}:5060;branch=z9hG4bK{branch}",
+        "Max-Forwards: 70",
+        f"From: <sip:alice@{A}>;tag=f1",
+        f"To: <{to}>" if "<" not in to else f"To: {to}",
+        "Call-ID: c1",
+        f"CSeq: 1 {method}",
+        f"Contact: <sip:alice@{A}>",
+        *extra,
+        f"Content-Length: {len(body)}",
+        "",
+        body,
+    ]
+    return "\r\n".join(lines).encode()
+
+
+def alone(policy: Policy | None = None) -> tuple[Net, Station, Hop]:
+    """A station and the hop of a hand-written peer."""
+    net = Net()
+    return net, net.add("b", B, policy=policy), Hop("udp", A, 5060)
+
+
+def answer_to(net: Net, station: Station, source: Hop, data: bytes) -> Response | None:
+    """The last response to ``data``, if any."""
+    before = len(station.sent)
+    station.ua.receive(data, source, net.now)
+    net.flush()
+    sent = [m for _, m in station.sent[before:] if isinstance(m, Response)]
+    return sent[-1] if sent else None

@@ -267,8 +267,12 @@ class WhisperSettings(Section):
     compute_type: str = "int8"
     language: str | None = "en"
     beam_size: Annotated[int, Field(ge=1, le=10)] = 1
-    window_seconds: Annotated[float, Field(ge=2, le=30)] = 15
-    step_seconds: Annotated[float, Field(ge=0.2, le=5)] = 0.6
+    window_seconds: Annotated[float, Field(ge=2, le=30)] = 12
+    """Audio held at most while the caller speaks."""
+
+    step_seconds: Annotated[float, Field(ge=0.2, le=5)] = 0.8
+    """New audio between two partial results."""
+
     threads: Annotated[int, Field(ge=0, le=64)] = 0
     """CPU threads of the model; 0 lets CTranslate2 choose."""
 
@@ -310,12 +314,10 @@ class GateSettings(Section):
 
 
 class DeadlineSettings(Section):
-    """How long a stage may take before the call goes on without it."""
+    """How long the LLM may be silent before the agent says something itself."""
 
     llm_first_chunk_seconds: Seconds = 2.5
     llm_inter_chunk_seconds: Seconds = 2.0
-    stt_final_seconds: Seconds = 2.0
-    tts_first_audio_seconds: Seconds = 1.5
 
 
 class AgentSettings(Section):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from ringtrue.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("agent", "streaming", "telephony", "voices", "loadtest", "config")
@@ -114,3 +118,22 @@ def test_the_namespace_has_no_init() -> None:
     assert not (ROOT / "__init__.py").exists()
     for room in ROOMS:
         assert (ROOT / room / "py.typed").is_file(), room
+
+
+def test_every_setting_is_read() -> None:
+    """A key that nothing reads would promise what the server does not do."""
+    sources = [
+        path.read_text(encoding="utf-8")
+        for path in MODULES
+        if room_of(path) in ("agent", "streaming") and not path.name.startswith("doctor")
+    ]
+    text = "\n".join(sources)
+    unread = set()
+    for section, field in Settings.model_fields.items():
+        for model in get_args(field.annotation) or (field.annotation,):
+            unread |= {
+                f"{section}.{key}"
+                for key in model.model_fields
+                if key != "engine" and not re.search(rf"\.{key}\b", text)
+            }
+    assert unread == set()

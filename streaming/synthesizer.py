@@ -132,7 +132,7 @@ class SpeechSynthesizer(FrameProcessor):
         if direction is FrameDirection.UPSTREAM:
             await self.push_frame(frame, direction)
         elif isinstance(frame, StartFrame):
-            self._start(frame)
+            self._start()
             await self.push_frame(frame, direction)
         elif isinstance(frame, InterruptionFrame):
             await self._interrupt()
@@ -161,9 +161,10 @@ class SpeechSynthesizer(FrameProcessor):
         await super().cleanup()  # type: ignore[no-untyped-call]
         await self._stop()
 
-    def _start(self, frame: StartFrame) -> None:
-        if self._asked_rate is None and frame.audio_out_sample_rate in ENGINE_RATES:
-            self._rate = frame.audio_out_sample_rate
+    def _start(self) -> None:
+        rate = self.processor_setup.audio_out_sample_rate
+        if self._asked_rate is None and rate in ENGINE_RATES:
+            self._rate = rate
         self._start_pump()
 
     def _start_pump(self) -> None:

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 import pytest_asyncio
 import soxr
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    TTSAudioRawFrame,
+    TTSTextFrame,
+)
 from pocketsphinx import Config, Decoder, get_model_path
 
+from fakes.graphs import running
 from ringtrue.streaming.errors import SynthesisError, UnknownVoiceError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisEngine
+from ringtrue.streaming.synthesizer import SpeechSynthesizer
 from ringtrue.voices.errors import EngineUnavailableError
 from ringtrue.voices.stock import FIRST_FRAMES, MAX_QUEUED, SLICE_FRAMES, FliteEngine, FliteStream
 
@@ -224,6 +233,22 @@ async def test_close_ends_streams_and_threads() -> None:
     await asyncio.sleep(0)
     await engine.close()
     assert await asyncio.wait_for(reading, 1.0) == []
+
+
+@pytest.mark.uvloop
+async def test_in_the_graph_on_the_real_loop(engine: FliteEngine) -> None:
+    phrases = ("Your balance is $5.20,", "due on March 3rd.")
+    async with running(SpeechSynthesizer(engine, "slt", max_ahead=60), rate=8000) as graph:
+        await graph.push(LLMFullResponseStartFrame())
+        await graph.push(*(AggregatedTextFrame(phrase, "sentence") for phrase in phrases))
+        await graph.push(LLMFullResponseEndFrame())
+        await graph.until(lambda: graph.down(LLMFullResponseEndFrame))
+        words = graph.down(TTSTextFrame)
+        assert " ".join(word.text for word in words) == " ".join(phrases)
+        audio = [frame.audio for frame in graph.down(TTSAudioRawFrame)]
+        assert len(audio[0]) == 320
+        assert max(map(len, audio)) <= 1600
+        assert b"".join(audio) == pcm(await say(engine, phrases))
 
 
 SLOTS = (

@@ -22,7 +22,7 @@ MAX_TOKEN_LENGTH: Final = 128
 
 
 class TokenStore(Generic[PayloadT]):
-    """Tokens issued and not yet used, each with what it stands for.
+    """Tokens issued and not yet used, each with what it stands for (never ``None``).
 
     Overflow policy: the oldest token gives way to a new one, so a flood of requests for tokens
     costs a bounded amount of memory and at worst makes waiting holders ask again.

@@ -116,7 +116,7 @@ def webrtc_router(
         raise ValueError("agents is empty; allowed: at least one agent for the page to call")
     router = APIRouter()
     names = {agent.name for agent in agents}
-    tokens: TokenStore[None] = TokenStore(token_ttl)
+    tokens: TokenStore[bool] = TokenStore(token_ttl)
     session = {
         "name": name,
         "agents": [asdict(agent) for agent in agents],
@@ -139,7 +139,7 @@ def webrtc_router(
         """Who can be called, and a token to call with."""
         if not _same_origin(request, public_url):
             return _refuse(403, "origin", "this page belongs to another site")
-        token = tokens.issue(None, asyncio.get_running_loop().time())
+        token = tokens.issue(True, asyncio.get_running_loop().time())
         return _json(200, session | {"token": token})
 
     @router.post("/webrtc/offer")

@@ -1,6 +1,6 @@
 // The page: what is pressed goes to the call, what the call tells is shown.
 
-import { Call, explain, microphoneAllowed, request } from "./call.js";
+import { Call, Cancelled, explain, microphoneAllowed, request } from "./call.js";
 import { LatencyView } from "./chart.js";
 import { Meter } from "./meter.js";
 
@@ -145,9 +145,11 @@ async function place() {
       meter.start(current.microphone);
     }
   } catch (error) {
-    showError(explain(error));
     over(current);
-    showState("idle");
+    if (!(error instanceof Cancelled)) {
+      showError(explain(error));
+      showState("idle");
+    }
   }
 }
 

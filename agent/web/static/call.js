@@ -6,6 +6,9 @@ const LOST_MS = 6000;
 
 export class CallError extends Error {}
 
+// Whoever called hung up before the call was up: nothing went wrong.
+export class Cancelled extends Error {}
+
 // What a failure means to the person in front of the page.
 export function explain(error) {
   switch (error.name) {
@@ -45,6 +48,7 @@ export class Call extends EventTarget {
   #microphone = null;
   #lost = null;
   #over = false;
+  #hungUp = false;
   id = "";
 
   get microphone() {
@@ -56,7 +60,7 @@ export class Call extends EventTarget {
       await this.#start(agent);
     } catch (error) {
       this.close();
-      throw error;
+      throw this.#hungUp ? new Cancelled() : error;
     }
   }
 
@@ -107,6 +111,7 @@ export class Call extends EventTarget {
   }
 
   hangUp() {
+    this.#hungUp = true;
     this.#send({ type: "hangup" });
     this.close();
   }
@@ -177,7 +182,7 @@ export class Call extends EventTarget {
 
   #checkAlive() {
     if (this.#over) {
-      throw new CallError("The call was cancelled.");
+      throw new Cancelled();
     }
   }
 

@@ -1,0 +1,176 @@
+"""Headless Chromium as a caller: opens the page, presses "Call", and says what it got.
+
+Needs Debian's ``chromium`` (or ``CHROMIUM=/path``) and the ``playwright`` package; tests that
+ask for a browser where there is none are skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+TIMEOUT_MS = 20_000
+
+
+def find_chromium() -> str:
+    """The browser's path; skips the test where there is none."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium is not installed (Debian package: chromium)")
+    return path
+
+
+def write_microphone(path: Path, pcm: bytes, rate: int) -> Path:
+    """A 48 kHz WAV for the fake microphone, from 16-bit mono PCM at a rate that divides 48 kHz.
+
+    Chromium plays the file in a loop.
+    """
+    samples = np.repeat(np.frombuffer(pcm, "<i2"), 48000 // rate)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(48000)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return path
+
+
+@dataclass
+class ReceivedAudio:
+    """What the browser's getStats says of the agent's audio."""
+
+    packets: int
+    lost: int
+    level: float
+    """Linear, 0 to 1, of the last moments."""
+
+    energy: float
+    """Since the call began: the integral of the squared level, in seconds."""
+
+    seconds: float
+    concealed_seconds: float
+    jitter_buffer_ms: float
+    round_trip_ms: float | None
+
+
+class BrowserCaller:
+    """One page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.problems: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on(
+            "console",
+            lambda message: self.problems.append(message.text) if message.type == "error" else None,
+        )
+
+    async def open(self, url: str) -> None:
+        await self.page.goto(url)
+
+    async def call(self, agent: str | None = None) -> None:
+        """Press "Call" and wait until the call is up."""
+        if agent is not None:
+            await self.page.check(f"input[name=agent][value={agent}]")
+        await self.page.click("#call:enabled")
+        await self.page.wait_for_selector(
+            "#state:is([data-state=answered],[data-state=listening],"
+            "[data-state=thinking],[data-state=speaking])"
+        )
+
+    async def state(self) -> str:
+        return await self.page.get_attribute("#state", "data-state") or ""
+
+    async def wait_for_state(self, state: str) -> None:
+        await self.page.wait_for_selector(f"#state[data-state={state}]")
+
+    async def hang_up(self) -> None:
+        await self.page.click("#hangup")
+
+    async def press(self, digit: str) -> None:
+        await self.page.keyboard.press(digit)
+
+    async def transcript(self) -> list[tuple[str, str]]:
+        """Lines as (classes, text)."""
+        lines = await self.page.eval_on_selector_all(
+            "#transcript li", "lines => lines.map(l => [l.className, l.textContent])"
+        )
+        return [(str(kind), str(text)) for kind, text in lines]
+
+    async def error(self) -> str:
+        if await self.page.is_hidden("#error"):
+            return ""
+        return await self.page.inner_text("#error")
+
+    async def stats(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self.page.evaluate("ringtrue.stats()")
+        return found
+
+    async def received(self) -> ReceivedAudio:
+        """Raises ``LookupError`` before the first packet."""
+        stats = await self.stats()
+        inbound = next((s for s in stats if s["type"] == "inbound-rtp"), None)
+        if inbound is None:
+            raise LookupError("no inbound audio yet")
+        pair = next((s for s in stats if s.get("nominated")), {})
+        emitted = inbound.get("jitterBufferEmittedCount") or 1
+        samples = inbound.get("totalSamplesReceived") or 1
+        duration = inbound.get("totalSamplesDuration", 0.0)
+        trip = pair.get("currentRoundTripTime")
+        return ReceivedAudio(
+            packets=inbound["packetsReceived"],
+            lost=inbound["packetsLost"],
+            level=inbound.get("audioLevel", 0.0),
+            energy=inbound.get("totalAudioEnergy", 0.0),
+            seconds=duration,
+            concealed_seconds=duration * inbound.get("concealedSamples", 0) / samples,
+            jitter_buffer_ms=1000 * inbound.get("jitterBufferDelay", 0.0) / emitted,
+            round_trip_ms=None if trip is None else 1000 * trip,
+        )
+
+
+@asynccontextmanager
+async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
+    """A browser whose microphone is ``microphone`` (48 kHz WAV; None: its own beeps)."""
+    arguments = [
+        "--no-sandbox",
+        "--use-fake-device-for-media-stream",
+        "--allow-loopback-in-peer-connection",
+        "--disable-features=WebRtcHideLocalIpsWithMdns",
+        "--autoplay-policy=no-user-gesture-required",
+        "--disable-background-networking",
+        "--no-first-run",
+    ]
+    if microphone is not None:
+        arguments.append(f"--use-file-for-fake-audio-capture={microphone}")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=find_chromium(), args=arguments, timeout=TIMEOUT_MS
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def browser_caller(
+    browser: Browser, *, microphone_allowed: bool = True
+) -> AsyncIterator[BrowserCaller]:
+    """A fresh page of ``browser`` with or without leave to use the microphone."""
+    context = await browser.new_context(permissions=["microphone"] if microphone_allowed else [])
+    try:
+        page = await context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        yield BrowserCaller(page)
+    finally:
+        await context.close()

@@ -147,7 +147,7 @@ class Speaker:
     """Makes sealed frames the only way there is: through a gate."""
 
     def __init__(self, rate: int = 8000, call_id: str = "call") -> None:
-        self._gate = Gate(call_id, rate, opened_at=0.0, last_heard=lambda: None)
+        self._gate = Gate(call_id, rate, opened_at=0.0, last_heard=lambda: float("inf"))
         self._gate_rate = rate
         self._ticket: Ticket = self._gate.open_utterance()
         self._seq = 0

@@ -313,9 +313,10 @@ class JitterBuffer:
         return Step(Kind.EMPTY, wanted)
 
     def _skip_stale(self, now: float) -> None:
-        """Before playout (re)starts: what should have been played already is not waited for."""
+        """Before playout (re)starts: what is more than a tick overdue is not played any more."""
         held = self._held
-        while len(held) > 1 and held[1].timestamp / self._rate + self._deadline <= now:
+        due = (now - self._deadline) * self._rate - self._tick
+        while len(held) > 1 and held[1].timestamp <= due:
             del held[0]
             self.late += 1
 

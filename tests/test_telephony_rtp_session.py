@@ -1,0 +1,249 @@
+"""Sessions over real sockets: two ends agree, hear each other, hold, move and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import numpy as np
+import pytest
+from rtp_link import Speaker, voice
+
+from ringtrue.streaming.ports import MediaLeg
+from ringtrue.telephony.rtp.leg import RtpLeg
+from ringtrue.telephony.rtp.packet import RtpPacket
+from ringtrue.telephony.rtp.ports import PortPool
+from ringtrue.telephony.rtp.rtcp import Goodbye, parse_compound
+from ringtrue.telephony.rtp.session import RtpSession, session_factory
+from ringtrue.telephony.sip.media import MediaError, MediaSession
+
+pytestmark = pytest.mark.uvloop
+
+
+@pytest.fixture
+def pool():  # type: ignore[no-untyped-def]
+    made = PortPool("127.0.0.1")
+    yield made
+    assert made.in_use == 0, "every port must have been given back"
+
+
+class End:
+    """One side of a call: speaks a voice, keeps what it hears."""
+
+    def __init__(self, session: RtpSession, name: str) -> None:
+        self.session, self.leg = session, session.leg
+        self.speaker = Speaker(self.leg.rate, name)
+        self.said = voice(5, self.leg.rate, seed=len(name))
+        self.heard: list[bytes] = []
+        self.digits = ""
+        self._at = 0
+
+    def tick(self, now: float) -> None:
+        step = self.leg.pull(now)
+        self.heard.append(step.pcm)
+        self.digits += "".join(step.digits)
+        size = self.leg.rate // 50
+        pcm = self.said[self._at : self._at + size].tobytes()
+        self._at = (self._at + size) % (len(self.said) - size)
+        self.leg.send(self.speaker.frame(pcm, now), now)
+
+    @property
+    def loudness(self) -> float:
+        return float(np.frombuffer(b"".join(self.heard[-20:]), "<i2").astype(float).std())
+
+
+async def talk(*ends: End, ticks: int = 50) -> None:
+    """Run the media clock for ``ticks`` of 20 ms."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    for _ in range(ticks):
+        due += 0.02
+        await asyncio.sleep(max(0, due - loop.time()))
+        for end in ends:
+            end.tick(due)
+
+
+async def connected(pool: PortPool, *codecs: str) -> tuple[RtpSession, RtpSession]:
+    calling, called = RtpSession(pool, codecs=codecs), RtpSession(pool)
+    await calling.set_answer(await called.answer(await calling.offer()))
+    return calling, called
+
+
+@pytest.mark.parametrize("codec", ["PCMU", "PCMA", "G722"])
+async def test_two_ends_hear_each_other(pool: PortPool, codec: str) -> None:
+    calling, called = await connected(pool, codec)
+    ends = End(calling, "a"), End(called, "bb")
+    await talk(*ends)
+    for end in ends:
+        assert end.leg.codec == codec
+        assert end.leg.rate == (16000 if codec == "G722" else 8000)
+        assert end.loudness > 500
+        stats = end.leg.stats
+        assert stats.packets_sent == 50
+        assert stats.packets_received >= 48
+        assert stats.packets_lost == stats.packets_refused == 0
+        assert stats.extra["send_errors"] == 0
+        assert end.leg.last_heard() is not None
+    calling.close()
+    called.close()
+
+
+async def test_the_contracts_are_met(pool: PortPool) -> None:
+    session = session_factory(pool)()
+    with pytest.raises(RuntimeError, match="offer/answer"):
+        _ = session.leg
+    calling, called = await connected(pool, "PCMU")
+    assert isinstance(called, MediaSession)
+    assert isinstance(called.leg, MediaLeg)
+    assert called.leg.heard_position() is None
+    called.leg.clear()
+    for ended in (session, calling, called):
+        ended.close()
+        ended.close()
+
+
+async def test_hold_and_resume(pool: PortPool) -> None:
+    calling, called = await connected(pool, "PCMU")
+    ends = End(calling, "a"), End(called, "bb")
+    await talk(*ends, ticks=25)
+    offer = await calling.offer()
+    held = await called.update(offer.replace(b"a=sendrecv", b"a=inactive"))
+    assert b"a=inactive" in held
+    await calling.set_answer(held)
+    assert called.leg.held
+    sent = called.leg.stats.packets_sent
+    await talk(*ends, ticks=25)
+    assert called.leg.stats.packets_sent == sent
+    assert ends[0].loudness == 0
+    again = await called.update(await calling.offer())
+    assert b"a=sendrecv" in again
+    await calling.set_answer(again)
+    await talk(*ends, ticks=50)
+    assert ends[0].loudness > 500
+    assert ends[1].loudness > 500
+    calling.close()
+    called.close()
+
+
+async def test_a_codec_change_keeps_the_legs_rate(pool: PortPool) -> None:
+    calling, called = await connected(pool, "G722", "PCMU")
+    ends = End(calling, "a"), End(called, "bb")
+    assert called.leg.codec == "G722"
+    offer = (await calling.offer()).replace(b"RTP/AVP 9 0 101", b"RTP/AVP 0 101")
+    await calling.set_answer(await called.update(offer))
+    assert called.leg.codec == calling.leg.codec == "PCMU"
+    assert called.leg.rate == 16000
+    await talk(*ends)
+    assert {len(pcm) for pcm in ends[1].heard} == {640}
+    assert ends[1].loudness > 500
+    calling.close()
+    called.close()
+
+
+async def test_a_refused_offer_leaves_the_call_as_it_was(pool: PortPool) -> None:
+    calling, called = await connected(pool, "PCMU")
+    ends = End(calling, "a"), End(called, "bb")
+    for offer, status in [(b"rubbish", 400), (await calling.offer(), 488)]:
+        bad = offer.replace(b"RTP/AVP 0 101", b"RTP/AVP 18").replace(b"PCMU", b"G729")
+        with pytest.raises(MediaError) as refused:
+            await called.update(bad)
+        assert refused.value.status == status
+        assert str(refused.value).isascii()
+    await talk(*ends, ticks=25)
+    assert ends[0].loudness > 500
+    assert ends[1].loudness > 500
+    calling.close()
+    called.close()
+
+
+async def test_refusals_carry_the_status_they_deserve(pool: PortPool) -> None:
+    session = RtpSession(pool)
+    for body, status in [
+        (b"", 400),
+        (b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nm=audio 4000 RTP/AVP 0\r\n", 400),
+        (b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nm=video 4000 RTP/AVP 31\r\n", 488),
+    ]:
+        with pytest.raises(MediaError) as refused:
+            await session.answer(body)
+        assert refused.value.status == status
+    with pytest.raises(MediaError) as early:
+        await session.set_answer(b"")
+    assert early.value.status == 400
+    session.close()
+    with pytest.raises(MediaError):
+        await session.offer()
+
+
+async def test_no_port_left_is_503() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        even = taken.getsockname()[1] & ~1
+        pool = PortPool("127.0.0.1", even, even + 1)
+        with pytest.raises(MediaError) as refused:
+            await RtpSession(pool).offer()
+    assert refused.value.status == 503
+
+
+async def test_an_unreachable_host_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="advertised_host"):
+        RtpSession(PortPool("0.0.0.0"))
+    session = RtpSession(PortPool("0.0.0.0"), advertised_host="203.0.113.1")
+    assert b"c=IN IP4 203.0.113.1" in await session.offer()
+    session.close()
+
+
+async def test_a_stranger_on_loopback_is_not_heard(pool: PortPool) -> None:
+    calling, called = await connected(pool, "PCMU")
+    ends = End(calling, "a"), End(called, "bb")
+    await talk(*ends, ticks=10)
+    before = called.leg.stats.packets_received
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.2", 0))
+        target = ("127.0.0.1", called.leg._pair.port)
+        for n in range(20):
+            stranger.sendto(RtpPacket(0, n, n * 160, 7, bytes(160)).serialize(), target)
+        stranger.sendto(b"", target)
+        await asyncio.sleep(0.05)
+    assert called.leg.stats.packets_received - before <= 3
+    assert called.leg.stats.packets_refused >= 20
+    calling.close()
+    called.close()
+
+
+async def test_closing_says_goodbye(pool: PortPool) -> None:
+    calling, called = await connected(pool, "PCMU")
+    listening = calling.leg._pair.rtcp
+    asyncio.get_running_loop().remove_reader(listening.fileno())
+    called.close()
+    data = b""
+    for _ in range(50):
+        await asyncio.sleep(0.01)
+        try:
+            data = listening.recv(2048)
+            break
+        except BlockingIOError:
+            continue
+    assert isinstance(parse_compound(data)[-1], Goodbye)
+    calling.close()
+
+
+async def test_a_closed_leg_sends_nothing_and_still_answers(pool: PortPool) -> None:
+    calling, called = await connected(pool, "PCMU")
+    end = End(called, "bb")
+    called.close()
+    end.tick(asyncio.get_running_loop().time())
+    assert end.leg.stats.extra["send_errors"] == 0
+    with pytest.raises(TypeError):
+        end.leg.send(b"pcm", 0.0)  # type: ignore[arg-type]
+    calling.close()
+
+
+async def test_two_hundred_calls_leave_nothing_behind(pool: PortPool) -> None:
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        calling, called = await connected(pool, "PCMU")
+        assert isinstance(called.leg, RtpLeg)
+        calling.close()
+        called.close()
+    assert len(os.listdir("/proc/self/fd")) == open_before

@@ -15,13 +15,12 @@ from typing import Final
 
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.table import Table
 
 from ringtrue.loadtest.caller import Script, VirtualCaller
 from ringtrue.loadtest.phone import Phone
 from ringtrue.loadtest.prompts import Prompt, load_prompts, voices
 from ringtrue.loadtest.report import CallReport, Distribution, distribution, report_call
-from ringtrue.loadtest.timeline import add_distribution
+from ringtrue.loadtest.timeline import add_distribution, plain_table
 from ringtrue.streaming.errors import RingtrueError
 
 QUESTIONS: Final = ("opening_hours", "options", "order_status", "order_number", "confirm")
@@ -223,10 +222,8 @@ def conversation(spec: BenchSpec, chance: random.Random) -> Script:
 def print_bench(result: BenchResult, console: Console) -> None:
     """Print what the callers measured."""
     spec = result.spec
-    table = Table(
-        title=f"{spec.calls} calls at once, {spec.turns} turns each, at the callers' ears (ms)",
-        title_justify="left",
-        header_style="dim",
+    table = plain_table(
+        f"{spec.calls} calls at once, {spec.turns} turns each, at the callers' ears (ms)"
     )
     for title in ("", "count", "failed", "p50", "p95", "p99", "worst"):
         table.add_column(title, justify="left" if not title else "right")

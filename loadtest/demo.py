@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
 from ringtrue.config.agent_schema import Agent, load_agent, shipped_agents
 from ringtrue.loadtest.caller import CallResult, Script, VirtualCaller
@@ -17,7 +16,7 @@ from ringtrue.loadtest.ear import utterances
 from ringtrue.loadtest.phone import Phone
 from ringtrue.loadtest.prompts import load_prompts
 from ringtrue.loadtest.report import CallReport, Stretch, TurnReport, report_call
-from ringtrue.loadtest.timeline import print_call
+from ringtrue.loadtest.timeline import plain_table, print_call
 from ringtrue.loadtest.understanding import Understood, topics_of, understand
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.streaming.ports import EndReason
@@ -122,7 +121,8 @@ async def run_demo(
 def print_demo(report: DemoReport, console: Console) -> None:
     """Print the time line, the stages and the checks."""
     print_call(report.call, console, {stretch: words.text for stretch, words in report.heard})
-    table = Table(title="checks", title_justify="left", header_style="dim")
+    console.print()
+    table = plain_table("checks")
     for title in ("", "check", "measured", "wanted"):
         table.add_column(title)
     for check in report.checks:
@@ -130,7 +130,7 @@ def print_demo(report: DemoReport, console: Console) -> None:
         table.add_row(mark, check.name, check.measured, check.wanted)
     console.print(table)
     if report.wav is not None:
-        console.print(f"recording: {report.wav}   report: {report.report}")
+        console.print(f"\nrecording: {report.wav}\nreport: {report.report}", soft_wrap=True)
 
 
 def demo_script(voice: str) -> Script:
@@ -184,13 +184,13 @@ def judge(result: CallResult, call: CallReport, listened: Listened) -> DemoRepor
     heard, problem = listened.words, listened.problem
     checks = [
         Check(
-            "the script was followed to its end",
+            "the conversation ran to its end",
             result.ok,
             "yes" if result.ok else f"{result.failure}: {result.detail}",
             "yes",
         ),
-        _within("greeting begins after the answer", call.greeting_ms, GREETING_MS),
-        _said("the greeting was heard", heard[:1], "call.greeting", problem),
+        _within("greeting: begins", call.greeting_ms, GREETING_MS),
+        _said("greeting: the right words", heard[:1], "call.greeting", problem),
     ]
     turns = {turn.prompt: turn for turn in call.turns}
     for prompt, topic in EXPECTED.items():
@@ -199,9 +199,9 @@ def judge(result: CallResult, call: CallReport, listened: Listened) -> DemoRepor
     lost = 100 * call.concealed_frames / frames if frames else 100.0
     hung_up = result.ended is EndReason.CALLER_HUNG_UP
     checks += [
-        Check("dropped blocks within speech", not call.dropouts, str(len(call.dropouts)), "0"),
+        Check("blocks dropped in speech", not call.dropouts, str(len(call.dropouts)), "0"),
         Check(
-            "frames lost or late within speech",
+            "frames lost or late in speech",
             lost <= CONCEALED_PERCENT,
             f"{call.concealed_frames} of {frames:.0f}",
             f"at most {CONCEALED_PERCENT:.0f} %",
@@ -236,15 +236,13 @@ def _turn_checks(
     if prompt == INTERRUPTION:
         checks.append(
             Check(
-                "interruption: said while the agent was speaking",
+                "interruption: while the agent spoke",
                 turn.interrupts,
                 "yes" if turn.interrupts else "no",
                 "yes",
             )
         )
-        checks.append(
-            _within("interruption: the agent stops after its first sample", turn.stop_ms, STOP_MS)
-        )
+        checks.append(_within("interruption: the agent stops", turn.stop_ms, STOP_MS))
     elif turn.premature or turn.interrupts:
         checks.append(Check(f"{prompt}: heard out by the agent", False, "no", "yes"))
     checks.append(_within(f"{prompt}: answer begins", turn.latency_ms, ANSWER_MS))

@@ -11,11 +11,19 @@ from rich.text import Text
 
 from ringtrue.loadtest.report import CallReport, Distribution, Stretch
 
-STAGES: Final = ("endpointing", "recognizer", "language", "phrase", "synthesis", "wire", "ttfa")
-"""Of the server's record, in the order in which they happen; the last spans the three before."""
+STAGES: Final = {
+    "endpointing": "end of turn",
+    "recognizer": "words",
+    "language": "LLM",
+    "phrase": "phrase",
+    "synthesis": "speech",
+    "wire": "wire",
+    "ttfa": "TTFA",
+}
+"""Intervals of the server's record and their headings; the last spans the two before it."""
 
-BAR_CELLS: Final = 24
-BAR_MS: Final = 200.0
+BAR_CELLS: Final = 12
+BAR_MS: Final = 500.0
 """One cell of a bar."""
 
 LABEL: Final = 8
@@ -29,7 +37,9 @@ def print_call(
     ``heard`` gives the words of agent utterances where they are known.
     """
     _print_lanes(report, console)
+    console.print()
     console.print(_lines(report, heard or {}))
+    console.print()
     console.print(_stages(report))
 
 
@@ -57,19 +67,19 @@ def lane(stretches: Sequence[Stretch], total_ms: float, width: int) -> str:
 
 
 def _lines(report: CallReport, heard: Mapping[Stretch, str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("at", "who", "for", "", "what"):
+    table = plain_table()
+    for title in ("at", "who", "for", "", "what (the agent's words as recognized)"):
         table.add_column(title, justify="right" if title in ("at", "for") else "left")
     events: list[tuple[Stretch, str, str]] = []
     for turn in report.turns:
         note = ""
         if turn.interrupts and turn.stop_ms is not None:
-            note = f"  [interrupts; agent heard {turn.stop_ms:.0f} ms longer]"
+            note = f"  (interrupts: the agent stops after {turn.stop_ms:.0f} ms)"
         events.append((turn.said, "caller", turn.text + note))
     latencies = {turn.answer.start_ms: turn.latency_ms for turn in report.turns if turn.answer}
     for stretch in report.agent:
         latency = latencies.get(stretch.start_ms)
-        note = "" if latency is None else f"  [after {latency:.0f} ms]"
+        note = "" if latency is None else f"  (after {latency:.0f} ms)"
         events.append((stretch, "agent", heard.get(stretch, "") + note))
     for stretch, who, what in sorted(events, key=lambda event: event[0].start_ms):
         length = stretch.end_ms - stretch.start_ms
@@ -86,9 +96,10 @@ def _lines(report: CallReport, heard: Mapping[Stretch, str]) -> Table:
 
 
 def _stages(report: CallReport) -> Table:
-    table = Table(title="latency per turn, ms", title_justify="left", header_style="dim")
-    for title in ("turn", "at the caller's ear", "barge-in stop", *STAGES):
-        table.add_column(title, justify="left" if title == "turn" else "right")
+    table = plain_table("latency per turn in ms: at the caller's ear, and inside the server")
+    table.add_column("turn", no_wrap=True, min_width=13)
+    for title in ("ear", "stops after", *STAGES.values()):
+        table.add_column(title, justify="right")
     for turn in report.turns:
         intervals = turn.server["intervals_ms"] if turn.server else {}
         table.add_row(
@@ -98,6 +109,18 @@ def _stages(report: CallReport) -> Table:
             *(_ms(intervals.get(stage)) for stage in STAGES),
         )
     return table
+
+
+def plain_table(title: str | None = None) -> Table:
+    """A table without lines that fits a terminal of 80 columns."""
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
+    )
 
 
 def add_distribution(table: Table, name: str, values: Distribution) -> None:

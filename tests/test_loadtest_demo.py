@@ -102,10 +102,10 @@ async def test_wrong_answers_fail_and_the_files_say_so(
     failed = {check.name for check in report.checks if not check.ok}
     assert not report.ok
     assert {
-        "the script was followed to its end",
+        "the conversation ran to its end",
         "opening_hours: the right answer",
         "opening_hours: answer begins",
-        "dropped blocks within speech",
+        "blocks dropped in speech",
         "the agent hung up",
     } <= failed
     assert "order_number: the right answer" not in failed

@@ -248,7 +248,7 @@ class _Turn:
                 return self._fallback()
             return self._open_after(text)
         words = tokens(text)
-        for position, names in enumerate((("first", "former", "one"), ("second", "latter", "two"))):
+        for position, names in ((1, ("second", "latter", "two")), (0, ("first", "former", "one"))):
             if any(name in words for name in names):
                 return self._begin(waiting.intents[position], "")
         ranked = self._dialogue.titles.rank(text, waiting.intents)

@@ -77,6 +77,19 @@ class Dialogue:
             self.file.start_state, variables={**self.agent.variables, **given}, seed=seed
         )
 
+    def completes(self, text: str, state: DialogueState) -> bool:
+        """Whether ``text`` is surely a whole answer here: an example or a yes or no, word for
+        word, where no value is being given that might go on."""
+        if isinstance(state.waiting, Filling):
+            return False
+        if isinstance(state.waiting, Confirming | Clarifying):
+            ranked = self.answers.rank(text)
+            if ranked and ranked[0].score >= CERTAIN:
+                return True
+        names = [n for n, i in self.file.intents.items() if not i.states or state.name in i.states]
+        ranked = self.matcher.rank(text, names)
+        return bool(ranked) and ranked[0].score >= CERTAIN
+
     def reply(self, heard: Input, state: DialogueState, now: datetime) -> Reply:
         """Answer ``heard``. ``now`` is the agent's local time, for dates and ``{time}``."""
         return _Turn(self, state, now).answer(heard)

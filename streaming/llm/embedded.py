@@ -98,6 +98,10 @@ class DialogueLLMService(LlmHook):
         """Where the call stands."""
         return self._state
 
+    def completes(self, text: str) -> bool:
+        """As :meth:`Dialogue.completes` at this point of the call."""
+        return self._dialogue.completes(text, self._state)
+
     def can_generate_metrics(self) -> bool:
         """It measures its time to the first token like any other LLM service."""
         return True

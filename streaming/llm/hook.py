@@ -7,6 +7,7 @@ without asking the model, so that the words that disclose an automated voice are
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,11 @@ class LlmHook(LLMService[Any]):
     greeting: str = ""
     """Spoken when the conversation is empty; none: the model is asked to begin."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what the service takes."""
+        super().__init__(*args, **kwargs)
+        self._stopping = asyncio.Lock()
+
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Greet in place of the model's first response."""
         if isinstance(frame, LLMContextFrame) and self.greeting and not turns(frame.context):
@@ -69,6 +75,10 @@ class LlmHook(LLMService[Any]):
             await self._push_llm_text(token)
         await self.push_frame(LLMFullResponseEndFrame())
 
+    def completes(self, text: str) -> bool:
+        """Whether ``text`` is surely all that the caller has to say; a model can't tell."""
+        return False
+
     async def cancel_generation(self) -> None:
         """Stop the response being generated, and forget contexts waiting behind it.
 
@@ -76,6 +86,11 @@ class LlmHook(LLMService[Any]):
         """
         await self._start_interruption()
         await self.stop_all_metrics()
+
+    async def _start_interruption(self) -> None:
+        # Two at once (a watchdog's and a caller's) would each start a new process task.
+        async with self._stopping:
+            await super()._start_interruption()
 
 
 def hooked(service: type[LLMService[Any]]) -> type[LlmHook]:

@@ -1,0 +1,134 @@
+"""The language stage of one call, as configured: LLM, deadlines, phrases and context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.frame_processor import FrameProcessor
+
+from ringtrue.config.agent_dialogue import PLACEHOLDER, Action, TransferAction
+from ringtrue.config.agent_schema import Agent
+from ringtrue.config.settings import (
+    DeadlineSettings,
+    DialogueSettings,
+    OpenAiSettings,
+    PipecatService,
+)
+from ringtrue.streaming.errors import LanguageError
+from ringtrue.streaming.llm.actions import CallAction, Hangup, Transfer
+from ringtrue.streaming.llm.compatible import build_openai, call_tools
+from ringtrue.streaming.llm.deadline import LlmWatchdog, StallReport, WatchdogPolicy
+from ringtrue.streaming.llm.dialogue import Dialogue
+from ringtrue.streaming.llm.embedded import DialogueLLMService, local_now
+from ringtrue.streaming.llm.hook import LlmHook
+from ringtrue.streaming.llm.slots import say_date, say_time
+from ringtrue.streaming.phrases import PhraseChunker, PhrasePolicy
+from ringtrue.streaming.record import Stage
+from ringtrue.streaming.services import build_llm
+
+LlmSettings = DialogueSettings | OpenAiSettings | PipecatService
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageStage:
+    """What stands between the user's context and the synthesizer in one call's graph."""
+
+    llm: LlmHook
+    watchdog: LlmWatchdog
+    phrases: PhraseChunker
+    context: LLMContext
+
+    @property
+    def before_tts(self) -> tuple[FrameProcessor, ...]:
+        """What follows the LLM, in order."""
+        return (self.watchdog, self.phrases)
+
+
+def build_language(
+    settings: LlmSettings,
+    agent: Agent,
+    deadlines: DeadlineSettings,
+    *,
+    dialogue: Dialogue | None = None,
+    variables: Mapping[str, str] | None = None,
+    seed: int = 0,
+    now: Callable[[], datetime] = local_now,
+    phrase_policy: PhrasePolicy | None = None,
+    on_stall: Callable[[StallReport], None] | None = None,
+    probe: Callable[[Stage], None] | None = None,
+) -> LanguageStage:
+    """Build it for one call of ``agent``.
+
+    ``dialogue`` is the agent's, compiled before (else compiled here). ``variables`` are the
+    call's own values of the agent's variables, ``seed`` chooses the first variants. Running an
+    empty context (``CallGraph.respond``) speaks the greeting, whatever the LLM.
+
+    Raises :class:`LanguageError` or :class:`~ringtrue.streaming.services.ServiceError`.
+    """
+    values = _values(agent, variables, now())
+    context = LLMContext()
+    llm: LlmHook
+    if isinstance(settings, DialogueSettings):
+        llm = DialogueLLMService(
+            dialogue or Dialogue(agent), variables=variables, seed=seed, now=now
+        )
+    else:
+        prompt = _filled(agent.prompt, values)
+        if isinstance(settings, OpenAiSettings):
+            llm = build_openai(settings, prompt)
+        else:
+            llm = build_llm(settings.service, settings.revealed(), prompt=prompt)
+        llm.greeting = _filled(agent.greeting[seed % len(agent.greeting)], values)
+        context = LLMContext(tools=call_tools(agent))
+    watchdog = LlmWatchdog(
+        llm, watchdog_policy(agent, deadlines, values), on_stall=on_stall, probe=probe
+    )
+    return LanguageStage(llm, watchdog, PhraseChunker(phrase_policy, probe=probe), context)
+
+
+def watchdog_policy(
+    agent: Agent, deadlines: DeadlineSettings, values: Mapping[str, str]
+) -> WatchdogPolicy:
+    """The server's deadlines with the agent's words, placeholders filled from ``values``."""
+
+    def texts(variants: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_filled(text, values) for text in variants)
+
+    stalls = agent.stalls
+    return WatchdogPolicy(
+        first_chunk=deadlines.llm_first_chunk_seconds,
+        inter_chunk=deadlines.llm_inter_chunk_seconds,
+        filler=texts(stalls.filler),
+        apology=texts(stalls.apology),
+        retry=stalls.retry,
+        give_up_after=stalls.give_up_after,
+        give_up_say=texts(stalls.give_up.say),
+        give_up_action=_action(stalls.give_up.action),
+    )
+
+
+def _values(agent: Agent, variables: Mapping[str, str] | None, now: datetime) -> dict[str, str]:
+    given = dict(variables or {})
+    if unknown := sorted(set(given) - set(agent.variables)):
+        known = ", ".join(sorted(agent.variables)) or "none defined"
+        raise LanguageError(
+            f"agent {agent.name!r} has no variable {unknown[0]!r}; variables: {known}"
+        )
+    today = say_date(now.date())
+    built_in = {
+        "time": say_time(now.hour, now.minute),
+        "date": today,
+        "weekday": today.partition(",")[0],
+    }
+    return {**built_in, **agent.variables, **given}
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda match: values.get(match.group(1), match.group()), text)
+
+
+def _action(action: Action) -> CallAction:
+    return Transfer(action.transfer) if isinstance(action, TransferAction) else Hangup()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from aiortc import RTCPeerConnection
+from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from peers.agents import EchoAgent, GatedAgent, ToneAgent
 from peers.loopback import ensure_ice_address
@@ -16,6 +16,8 @@ from ringtrue.streaming.ports import Call, EndReason, MediaLeg
 from ringtrue.telephony.webrtc import events
 from ringtrue.telephony.webrtc.calls import MAX_CANDIDATES, WebRtcCall
 from ringtrue.telephony.webrtc.errors import OfferError
+
+pytestmark = pytest.mark.uvloop
 
 
 async def until(condition: Callable[[], Any], seconds: float = 8.0) -> None:
@@ -95,13 +97,18 @@ async def test_a_page_that_closes_has_hung_up(office: Office) -> None:
         assert await asyncio.wait_for(office.calls[0].ended(), 3) is EndReason.CALLER_HUNG_UP
 
 
+async def _lost(data: bytes, addr: tuple[str, int]) -> None:
+    """A network that delivers nothing."""
+
+
 async def test_a_page_that_vanishes_is_lost(office: Office) -> None:
     office.options = {"far_end_timeout": 0.6}
     async with calling(office.signal) as caller:
         await until(lambda: office.agents)
         connection = caller.pc.getTransceivers()[0].receiver.transport.transport._connection
         for protocol in connection._protocols:
-            protocol.transport.sendto = lambda *_: None
+            protocol.send_stun = lambda *_: None
+        connection._nominated[1].protocol.send_data = _lost
         assert await asyncio.wait_for(office.calls[0].ended(), 4) is EndReason.FAR_END_LOST
 
 
@@ -255,8 +262,6 @@ async def test_without_the_guard_one_empty_datagram_kills_a_call() -> None:
     bare = WebRtcCaller(500)  # aiortc as it comes
     caller = WebRtcCaller(600)
     try:
-        from aiortc import RTCSessionDescription
-
         await bare.pc.setRemoteDescription(RTCSessionDescription(await caller.offer(), "offer"))
         await bare.pc.setLocalDescription(await bare.pc.createAnswer())
         await caller.accept(bare.pc.localDescription.sdp)

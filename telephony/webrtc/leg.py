@@ -94,7 +94,8 @@ class WebRtcLeg:
         return None
 
     def clear(self) -> None:
-        """Nothing: what was sent plays within the far end's jitter buffer."""
+        """Drop frames the sender has not taken yet: none, unless it is stalled."""
+        self.__track.discard()
 
     def close(self) -> None:
         """End the outgoing track. Idempotent."""

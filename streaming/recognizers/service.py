@@ -123,6 +123,7 @@ class StreamingRecognizer(STTService):
         """Recognize what is queued, then end."""
         if self._feeder is not None:
             if self._speaking:
+                self._speaking = False
                 self._put(_Act.FINISH)
             self._put(_Act.STOP)
             await self._feeder

@@ -29,6 +29,9 @@ MODEL_RATE: Final = 16000
 CMN_INITIAL: Final = "41,2.7,1.7"
 """Cepstral mean to begin a call with: the average of mirrored telephone speech."""
 
+MAX_IDLE: Final = 8
+"""Idle decoders kept per grammar: one holds 7-10 MB, and a new one takes 15-20 ms."""
+
 _MODEL: Final = Path("en-us")
 _ALTERNATIVE: Final = re.compile(r"\(\d+\)$")
 _LOG_SHIFT: Final = 1024.0
@@ -137,8 +140,9 @@ class DecoderSet:
         return self._idle.pop() if self._idle else self._create()
 
     def give_back(self, decoder: pocketsphinx.Decoder) -> None:
-        """Its utterance is over: keep it for the next."""
-        self._idle.append(decoder)
+        """Its utterance is over: keep it for the next, up to :data:`MAX_IDLE`."""
+        if len(self._idle) < MAX_IDLE:
+            self._idle.append(decoder)
 
     def close(self) -> None:
         """Remove the compiled files."""

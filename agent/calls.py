@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final
 
 import structlog
-from pipecat.frames.frames import Frame, TTSTextFrame
+from pipecat.frames.frames import Frame
 
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
+from ringtrue.agent.side import Side
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.clock import MediaClock, Ticked
@@ -22,7 +24,7 @@ from ringtrue.streaming.graph import CallGraph, GraphPolicy
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.deadline import StallReport
 from ringtrue.streaming.ports import Call, EndReason
-from ringtrue.streaming.record import INTERVALS, CallRecord, Stage, TurnRecord
+from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.turns import TurnPolicy
 from ringtrue.streaming.vad import VadPolicy
 
@@ -45,47 +47,6 @@ class Admission(StrEnum):
 
     FULL = "full"
     DRAINING = "draining"
-
-
-@runtime_checkable
-class Notified(Protocol):
-    """A call with a side channel (the browser's data channel)."""
-
-    def notify(self, event: dict[str, Any]) -> None:
-        """Send one event; never blocks."""
-        ...
-
-
-class Side:
-    """What a call's side channel is told, where it has one."""
-
-    def __init__(self, call: Call) -> None:
-        """Use ``call``'s side channel, if any."""
-        self._call = call if isinstance(call, Notified) else None
-
-    @property
-    def open(self) -> bool:
-        """Whether anybody listens."""
-        return self._call is not None
-
-    def message(self, event: Any) -> None:
-        """Pass an event on."""
-        if self._call is not None:
-            self._call.notify(event)
-
-    def caller_said(self, text: str, final: bool) -> None:
-        """What was recognized, so far or finally."""
-        self.message({"type": "transcript", "text": text, "final": final})
-
-    def agent_said(self, word: str) -> None:
-        """A word of the agent's that the caller has heard."""
-        self.message({"type": "agent", "text": word})
-
-    def turn(self, turn: TurnRecord) -> None:
-        """A turn's latencies, in milliseconds."""
-        values = {name: turn.interval(name) for name in INTERVALS}
-        milliseconds = {name: round(v * 1000) for name, v in values.items() if v is not None}
-        self.message({"type": "turn", "index": turn.index, "ms": milliseconds})
 
 
 @dataclass(slots=True)
@@ -210,6 +171,11 @@ class Calls:
             self.release()
         return record
 
+    @property
+    def records(self) -> Sequence[CallRecord]:
+        """The latest calls' records, oldest first."""
+        return self._records.recent
+
     async def last_record(self, within: float = 5.0) -> CallRecord | None:
         """The record of the call that ended last, once no call is left; None if there is none."""
         try:
@@ -248,9 +214,8 @@ class Calls:
             graph.session.turns.stalled(str(report.reason))
 
         async def heard(frame: Frame) -> None:
-            if isinstance(frame, TTSTextFrame):
-                side.agent_said(frame.text)
-            elif isinstance(frame, CallActionFrame):
+            side.heard(frame)
+            if isinstance(frame, CallActionFrame):
                 self._act(active, frame)
 
         def turn(finished: TurnRecord) -> None:
@@ -265,6 +230,7 @@ class Calls:
             self._engines.models,
             policy=self._policy,
             on_heard=heard,
+            on_silence=side.stopped if side.open else None,
             on_turn=turn,
             on_caption=side.caller_said if side.open else None,
             on_message=side.message if side.open else None,

@@ -91,7 +91,7 @@ def bench(
     from ringtrue.agent.bench import run
 
     settings = _settings(config)
-    _run(run(settings, config, calls or [1, 10], turns, out))
+    _run(run(settings, calls or [1, 10], turns, out))
 
 
 @app.command()

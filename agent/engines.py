@@ -134,6 +134,7 @@ class Engines:
             tts=self._tts(agent),
             before_tts=language.before_tts,
             context=language.context,
+            completes=language.llm.completes,
         )
 
     def _recognizer(self, agent: Agent) -> Recognizer | None:
@@ -190,5 +191,10 @@ def _whisper(settings: WhisperSettings, cache: Path | None) -> Recognizer:
         device=settings.device,
         compute_type=settings.compute_type,
         cache=cache,
-        policy=WhisperPolicy(),
+        policy=WhisperPolicy(
+            step=settings.step_seconds,
+            window=settings.window_seconds,
+            beam_size=settings.beam_size,
+            threads=settings.threads,
+        ),
     )

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, FastAPI, Response
 
+from ringtrue.agent.calls import RETRY_AFTER_SECONDS
 from ringtrue.agent.metrics import CONTENT_TYPE
+from ringtrue.agent.web.router import (
+    AgentChoice,
+    Answer,
+    BusyError,
+    OfferRequest,
+    webrtc_router,
+)
 from ringtrue.telephony.twilio.calls import TwilioCall
 from ringtrue.telephony.twilio.router import twilio_router
+from ringtrue.telephony.webrtc.calls import WebRtcCall
 
 if TYPE_CHECKING:
     from ringtrue.agent.server import Server
+
+PAGE_AGENT: Final = "demo"
+"""Offered first by the page, where there is one of this name."""
 
 
 def build_app(server: Server) -> FastAPI:
@@ -38,6 +50,9 @@ def build_app(server: Server) -> FastAPI:
             """Prometheus metrics."""
             return Response(server.metrics.render(), media_type=CONTENT_TYPE)
 
+    if server.settings.webrtc.enabled:
+        app.include_router(_browser(server))
+
     twilio = server.settings.twilio
     if twilio.enabled and twilio.auth_token is not None:
 
@@ -55,3 +70,35 @@ def build_app(server: Server) -> FastAPI:
             )
         )
     return app
+
+
+def _browser(server: Server) -> APIRouter:
+    """The page and the calls it makes."""
+    webrtc = server.settings.webrtc
+
+    async def accept(request: OfferRequest) -> Answer:
+        if server.calls.reserve() is not None:
+            raise BusyError(RETRY_AFTER_SECONDS)
+        try:
+            call = WebRtcCall(
+                ice_servers=webrtc.ice_servers, remote=request.client, local=request.agent
+            )
+            sdp = await call.answer(request.sdp)
+        except BaseException:
+            server.calls.release()
+            raise
+        server.run_when_connected(call, request.agent)
+        return Answer(sdp, call.id)
+
+    agents = [
+        AgentChoice(agent.name, agent.title, agent.description)
+        for agent in server.agents.agents.values()
+    ]
+    return webrtc_router(
+        accept,
+        agents=sorted(agents, key=lambda choice: choice.name != PAGE_AGENT),
+        name=server.settings.server.name,
+        ice_servers=webrtc.ice_servers,
+        token_ttl=webrtc.session_token_ttl_seconds,
+        public_url=server.settings.http.public_url,
+    )

@@ -31,7 +31,8 @@ from ringtrue.telephony.sip.errors import SipError
 from ringtrue.telephony.sip.handles import ServerInvite
 from ringtrue.telephony.sip.media import MediaError
 from ringtrue.telephony.sip.sockets import source_address
-from ringtrue.telephony.sip.uri import parse_uri
+from ringtrue.telephony.sip.uri import SipUri, parse_uri
+from ringtrue.telephony.webrtc.calls import WebRtcCall
 
 log = structlog.get_logger(__name__)
 
@@ -64,9 +65,10 @@ class AgentChoice:
     def dialled(self, uri: str) -> Agent:
         """The agent for a dialled SIP URI: by route, by its own name, or the default."""
         try:
-            user = parse_uri(uri).user or ""
+            parsed = parse_uri(uri)
         except SipError:
-            user = ""
+            return self.named(None)
+        user = (parsed.user or "") if isinstance(parsed, SipUri) else ""
         return self.named(self._routes.get(user, user))
 
 
@@ -92,6 +94,7 @@ class Server:
         self._sip: SipEndpoint | None = None
         self._web: _Web | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._running: set[asyncio.Task[None]] = set()
 
     @property
     def sip_port(self) -> int | None:
@@ -190,6 +193,19 @@ class Server:
         if not ipaddress.ip_address(sip.host).is_unspecified:
             return sip.host
         return source_address(remote) or "127.0.0.1"
+
+    def run_when_connected(self, call: WebRtcCall, agent: str) -> None:
+        """Run a browser's call, for which a place was reserved, once audio can flow."""
+
+        async def work() -> None:
+            if await call.connected():
+                await self.calls.run(call, self.agents.named(agent))
+            else:
+                self.calls.release()
+
+        task = asyncio.get_running_loop().create_task(work(), name=f"call {call.id}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def answer(self, call: Call, agent: str | None) -> None:
         """Run a call that a web transport answered, or end it at once when there is no room."""

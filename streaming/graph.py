@@ -92,6 +92,8 @@ class Services:
     """Watchdog and phrase chunker, in their order."""
 
     context: LLMContext = field(default_factory=LLMContext)
+    completes: Callable[[str], bool] | None = None
+    """Whether words alone are surely a whole answer, where the LLM hook can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class CallGraph:
         policy: GraphPolicy | None = None,
         watermarker: Watermarker | None = None,
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
+        on_silence: Callable[[bool], None] | None = None,
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
@@ -156,6 +159,7 @@ class CallGraph:
             hear=self._listener.hear,
             on_digit=self._digit,
             on_heard=on_heard,
+            on_silence=on_silence,
             on_turn=on_turn,
             on_digest=on_digest,
             on_message=on_message,
@@ -173,7 +177,7 @@ class CallGraph:
                         VADUserTurnStartStrategy(),
                         TranscriptionUserTurnStartStrategy(use_interim=False),
                     ],
-                    stop=[SpokenTurnStop(judge, policy.turns, self._probe)],
+                    stop=[SpokenTurnStop(judge, policy.turns, self._probe, services.completes)],
                 ),
                 audio_idle_timeout=0,
                 empty_user_turn=EmptyUserTurnConfig(

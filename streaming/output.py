@@ -47,6 +47,7 @@ DRAIN_SECONDS: Final = 30.0
 
 _STARTED: Final = "started"
 _STOPPED: Final = "stopped"
+_INTERRUPTED: Final = "interrupted"
 
 
 class PlayoutOutput(FrameProcessor):
@@ -60,12 +61,14 @@ class PlayoutOutput(FrameProcessor):
         heard_position: Callable[[], int | None],
         probe: Callable[[Stage], None],
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
+        on_silence: Callable[[bool], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
     ) -> None:
         """Feed ``playout``.
 
         ``on_cut`` runs at once on barge-in (close the utterance at the gate, clear the far end's
         buffer); ``heard_position`` is the leg's; ``on_heard`` sees every frame as it is released;
+        ``on_silence`` is told when the agent stopped speaking, and whether it was interrupted;
         ``on_message`` takes transport messages where the leg has a side channel, else they are
         dropped and counted.
         """
@@ -75,6 +78,7 @@ class PlayoutOutput(FrameProcessor):
         self._heard_position = heard_position
         self._probe = probe
         self._on_heard = on_heard
+        self._on_silence = on_silence
         self._on_message = on_message
         self._released: deque[Frame | str] = deque()
         self._wake = asyncio.Event()
@@ -208,7 +212,7 @@ class PlayoutOutput(FrameProcessor):
         self._released.extend(cut.heard)
         if self._speaking:
             self._speaking = False
-            self._released.append(_STOPPED)
+            self._released.append(_INTERRUPTED)
         self._moved.set()
         await self._flush()
 
@@ -236,8 +240,10 @@ class PlayoutOutput(FrameProcessor):
     async def _release(self, item: Frame | str) -> None:
         if item is _STARTED:
             await self.broadcast_frame(BotStartedSpeakingFrame)
-        elif item is _STOPPED:
+        elif item is _STOPPED or item is _INTERRUPTED:
             await self.broadcast_frame(BotStoppedSpeakingFrame)
+            if self._on_silence is not None:
+                self._on_silence(item is _INTERRUPTED)
         elif isinstance(item, Frame):
             await self.push_frame(item)
             if self._on_heard is not None:

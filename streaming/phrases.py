@@ -262,7 +262,11 @@ class PhraseSplitter:
                 if counts[index] < least:
                     break
                 leads = index + 1 < len(words) and words[index + 1].plain in _LEADS
-                if words[index].plain not in _DANGLING and (leads or not need_lead):
+                # A capital inside a sentence may begin a name that goes on.
+                named = index > 0 and words[index].text[0].isupper() and not leads
+                if words[index].plain in _DANGLING or named:
+                    continue
+                if leads or not need_lead:
                     return words[index].end
         return words[-1].end
 

@@ -38,6 +38,7 @@ class CallSession:
         hear: Callable[[bytes], Awaitable[None]],
         on_digit: Callable[[str], Awaitable[None]],
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
+        on_silence: Callable[[bool], None] | None = None,
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
@@ -48,7 +49,8 @@ class CallSession:
         """Join ``leg`` to a graph.
 
         ``hear`` takes blocks of caller PCM, ``on_digit`` each DTMF digit, ``on_heard`` frames as
-        the caller hears them. ``tap`` sees both directions of every tick (caller, agent).
+        the caller hears them, ``on_silence`` that the agent stopped (True: interrupted). ``tap``
+        sees both directions of every tick (caller, agent).
         """
         self._leg = leg
         self.record = record
@@ -73,6 +75,7 @@ class CallSession:
             heard_position=leg.heard_position,
             probe=self.probe,
             on_heard=on_heard,
+            on_silence=on_silence,
             on_message=on_message,
         )
         self._block: list[bytes] = []

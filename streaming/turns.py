@@ -47,6 +47,9 @@ class TurnPolicy:
     incomplete_seconds: float = 1.2
     """Silence that ends a turn the model holds for unfinished (probability 0)."""
 
+    sure_seconds: float = 0.3
+    """The most silence that is asked for when the words alone are surely a whole answer."""
+
     transcript_seconds: float = 1.5
     """How long a complete turn waits for the recognizer's final text."""
 
@@ -114,12 +117,19 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
         judge: Callable[[], Coroutine[Any, Any, float]] | None,
         policy: TurnPolicy,
         probe: Callable[[Stage], None],
+        completes: Callable[[str], bool] | None = None,
     ) -> None:
-        """``judge`` starts a judgement of the audio so far; None counts every stop as complete."""
+        """``judge`` starts a judgement of the audio so far; None counts every stop as complete.
+
+        ``completes`` says whether words alone are surely a whole answer.
+        """
         super().__init__()
         self._judge = judge
         self._policy = policy
         self._probe = probe
+        self._completes = completes
+        self._sure = False
+        self._stopped_at = 0.0
         self._speaking = False
         self._complete = False
         self._final = False
@@ -152,18 +162,21 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             self._speaking = self._final = False
             self._judging = True
+            self._stopped_at = asyncio.get_running_loop().time()
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, TranscriptionFrame | NothingRecognizedFrame):
             self._probe(Stage.TRANSCRIPT)
             self._final = True
             if not self._judging:  # words without speech: digits, or a late transcript
                 self._complete = True
+            elif isinstance(frame, TranscriptionFrame) and self._completes is not None:
+                self._note_sure(self._completes(frame.text))
             await self._maybe_end()
         return ProcessFrameResult.CONTINUE
 
     def _restart(self) -> None:
         self._generation += 1
-        self._complete = self._final = self._judging = False
+        self._complete = self._final = self._judging = self._sure = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -178,10 +191,23 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
         if generation != self._generation or self._speaking:
             return
         wait = self._policy.wait(probability)
+        if self._sure:
+            wait = min(wait, self._sure_wait())
         if wait:
             self._after(wait, self._silence_ended)
         else:
             await self._silence_ended()
+
+    def _note_sure(self, sure: bool) -> None:
+        self._sure = sure
+        if sure and self._timer is not None and not self._complete:
+            loop = asyncio.get_running_loop()
+            left = self._timer.when() - loop.time()
+            self._after(min(left, self._sure_wait()), self._silence_ended)
+
+    def _sure_wait(self) -> float:
+        since = asyncio.get_running_loop().time() - self._stopped_at
+        return max(0.0, self._policy.sure_seconds - since)
 
     async def _silence_ended(self) -> None:
         self._complete = True

@@ -35,7 +35,9 @@ POLICY = TurnPolicy(complete=0.5, incomplete_seconds=1.2, transcript_seconds=1.5
 class Turn:
     """Drives a strategy and notes when the turn ended."""
 
-    def __init__(self, probability: float | None, delay: float = 0.05) -> None:
+    def __init__(
+        self, probability: float | None, delay: float = 0.05, *, sure: bool = False
+    ) -> None:
         async def judge() -> float:
             await asyncio.sleep(delay)
             assert probability is not None
@@ -45,7 +47,7 @@ class Turn:
         self.stages: list[Stage] = []
         self.start = asyncio.get_running_loop().time()
         self.strategy = SpokenTurnStop(
-            None if probability is None else judge, POLICY, self.stages.append
+            None if probability is None else judge, POLICY, self.stages.append, lambda _: sure
         )
         self.strategy.add_event_handler("on_user_turn_stopped", self._stopped)
 
@@ -58,9 +60,9 @@ class Turn:
 
 
 @asynccontextmanager
-async def turn(probability: float | None) -> AsyncIterator[Turn]:
+async def turn(probability: float | None, *, sure: bool = False) -> AsyncIterator[Turn]:
     """A strategy that is cleaned up."""
-    it = Turn(probability)
+    it = Turn(probability, sure=sure)
     try:
         yield it
     finally:
@@ -98,6 +100,24 @@ async def test_an_unfinished_turn_ends_by_silence_that_depends_on_the_model(
         await t.take(STARTED, STOPPED, TEXT)
         await asyncio.sleep(3)
         assert t.ended == [pytest.approx(0.05 + seconds, abs=1e-6)]
+
+
+@pytest.mark.virtual_time
+async def test_words_that_are_surely_a_whole_answer_shorten_the_silence() -> None:
+    async with turn(0.0, sure=True) as t:
+        await t.take(STARTED, STOPPED)
+        await asyncio.sleep(0.1)
+        await t.take(TEXT)
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(POLICY.sure_seconds, abs=1e-6)]
+    async with turn(0.0, sure=True) as t:
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(POLICY.sure_seconds, abs=1e-6)]
+    async with turn(0.9, sure=True) as t:
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(0.05)]
 
 
 @pytest.mark.virtual_time

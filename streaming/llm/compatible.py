@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import structlog
-from openai import AsyncOpenAI
+from openai import APIConnectionError, AsyncOpenAI
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import FunctionCallResultProperties, TTSSpeakFrame
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.utils.errors import ErrorCategory
 
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import OpenAiSettings
@@ -43,6 +44,11 @@ class OpenAiLlm(LlmHook, OpenAILLMService):
         client = super().create_client(**kwargs)
         assert isinstance(client, AsyncOpenAI)
         return client.with_options(max_retries=0)
+
+    def _classify_error(self, exception: Exception) -> ErrorCategory | None:
+        if isinstance(exception, APIConnectionError):
+            return ErrorCategory.CONNECTIVITY
+        return super()._classify_error(exception)
 
     async def cleanup(self) -> None:
         """Release the service and its connections."""

@@ -1,0 +1,173 @@
+"""``ringtrue bench``: latency, CPU and delay of a server under its own load.
+
+The server runs in this process, the callers in another, so that the CPU counted is the
+server's. Latencies at the caller's ear come from the callers' audio; stages, TTFA and delays
+from the server's call records; CPU from the kernel's accounting of threads and processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from ringtrue.agent.cpu import CpuMeter
+from ringtrue.agent.loopback import loopback_server
+from ringtrue.config.settings import Settings
+from ringtrue.loadtest.bench import BenchResult, BenchSpec, print_bench, run_bench
+from ringtrue.loadtest.report import Distribution, distribution
+from ringtrue.loadtest.timeline import add_distribution, plain_table
+from ringtrue.streaming.record import INTERVALS, CallRecord
+
+TTFA_GOAL_MS: Final = 200.0
+OVERHEAD_GOAL_PERCENT: Final = 1.0
+
+
+@dataclass(slots=True)
+class Row:
+    """What one number of calls gave."""
+
+    callers: BenchResult
+    intervals_ms: dict[str, Distribution]
+    """Each stage over all turns, from the call records."""
+
+    cpu_percent: dict[str, float]
+    """Percent of one core per call, by part, while calls were up."""
+
+    standing_in_ms: float
+    standing_out_ms: float
+    """Largest standing delay of any call."""
+
+    underruns: int
+    refused: int
+    late_ticks: int
+    ticks: int
+    worst_tick_ms: float
+
+    @property
+    def overhead(self) -> float:
+        """Media and graph, in percent of a core per call."""
+        return self.cpu_percent["media"] + self.cpu_percent["graph"]
+
+    @property
+    def ok(self) -> bool:
+        """Nobody failed, and the first audio came within its budget."""
+        p95 = self.intervals_ms["ttfa"].p95
+        return not self.callers.failures and p95 is not None and p95 < TTFA_GOAL_MS
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "calls": self.callers.spec.calls,
+            "turns": self.callers.spec.turns,
+            "callers": json.loads(self.callers.to_json()),
+            "intervals_ms": {name: asdict(value) for name, value in self.intervals_ms.items()},
+            "cpu_percent_per_call": self.cpu_percent,
+            "standing_in_ms": self.standing_in_ms,
+            "standing_out_ms": self.standing_out_ms,
+            "underruns": self.underruns,
+            "refused": self.refused,
+            "late_ticks": self.late_ticks,
+            "ticks": self.ticks,
+            "worst_tick_ms": self.worst_tick_ms,
+        }
+
+
+async def run(settings: Settings, calls: Sequence[int], turns: int, out: Path) -> int:
+    """Measure each number of ``calls``, print and write the results; 0 if all is in budget."""
+    console = Console()
+    rows = []
+    for count in calls:
+        console.print(f"measuring {count} calls, {turns} turns each ...", style="dim")
+        row = await measure(settings, count, turns)
+        print_row(row, console)
+        rows.append(row)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "bench.json"
+    report = {"machine": machine(), "rows": [row.as_dict() for row in rows]}
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    console.print(f"on {machine()}; results: {path}")
+    return 0 if all(row.ok for row in rows) else 1
+
+
+async def measure(settings: Settings, calls: int, turns: int) -> Row:
+    """One run of ``calls`` at once against a server of its own."""
+    async with loopback_server(settings) as server:
+        meter = CpuMeter(server.engines, server.calls.clock.stats)
+        before = meter.parts()
+        spec = BenchSpec(
+            target=f"sip:reception@127.0.0.1:{server.sip_port}", calls=calls, turns=turns
+        )
+        result = await run_bench(spec)
+        await server.calls.last_record()
+        after = meter.parts()
+        records = list(server.calls.records)
+        clock = server.calls.clock.stats
+        up = sum(record.ended_at - record.answered_at for record in records if record.ended_at)
+        return Row(
+            callers=result,
+            intervals_ms=intervals(records),
+            cpu_percent={
+                part: round(100 * (after[part] - before[part]) / up, 3) if up else 0.0
+                for part in after
+            },
+            standing_in_ms=max((r.standing_delay_in_ms for r in records), default=0.0),
+            standing_out_ms=max((r.standing_delay_out_ms for r in records), default=0.0),
+            underruns=sum(record.underruns for record in records),
+            refused=sum(sum(record.refused.values()) for record in records),
+            late_ticks=clock.late,
+            ticks=clock.ticks,
+            worst_tick_ms=round(1000 * max(clock.lateness, default=0.0), 1),
+        )
+
+
+def intervals(records: Iterable[CallRecord]) -> dict[str, Distribution]:
+    """Each interval's distribution over the turns that have it, in milliseconds."""
+    turns = [turn for record in records for turn in record.turns]
+    return {
+        name: distribution(
+            round(value * 1000, 1) for turn in turns if (value := turn.interval(name)) is not None
+        )
+        for name in INTERVALS
+    }
+
+
+def print_row(row: Row, console: Console) -> None:
+    """Print one row's tables."""
+    print_bench(row.callers, console)
+    table = plain_table("stages, from the server's call records (ms)")
+    for title in ("", "count", "failed", "p50", "p95", "p99", "worst"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name, value in row.intervals_ms.items():
+        add_distribution(table, name, value)
+    console.print(table)
+    parts = ", ".join(f"{part} {value:.2f}" for part, value in row.cpu_percent.items())
+    console.print(f"CPU per call, % of a core: {parts}")
+    console.print(
+        f"media + graph {row.overhead:.2f} % of a core per call (goal {OVERHEAD_GOAL_PERCENT:g}); "
+        f"TTFA p95 {row.intervals_ms['ttfa'].p95} ms (goal under {TTFA_GOAL_MS:g})"
+    )
+    console.print(
+        f"standing delay in {row.standing_in_ms:.0f} ms, out {row.standing_out_ms:.0f} ms (worst); "
+        f"underruns {row.underruns}, refused frames {row.refused}; "
+        f"ticks late {row.late_ticks} of {row.ticks}, worst {row.worst_tick_ms} ms"
+    )
+
+
+def machine() -> str:
+    """Where it was measured."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"

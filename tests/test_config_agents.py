@@ -61,6 +61,20 @@ def test_shipped_agents_load() -> None:
         assert all("automated" in text for text in agent.greeting)
 
 
+def test_shipped_texts_are_whole_sentences() -> None:
+    """YAML cuts an unquoted list item at its comma."""
+    for agent in load_agents().values():
+        assert agent.dialogue is not None
+        texts = [*agent.greeting, *agent.stalls.filler, *agent.stalls.apology]
+        texts += [*agent.dialogue.fallbacks, *agent.dialogue.give_up.say]
+        for intent in agent.dialogue.intents.values():
+            texts += [*intent.answers, *intent.confirm, *intent.declined]
+            texts += intent.follow_up or ()
+        for text in texts:
+            assert text[0].isupper(), text
+            assert text[-1] in ".?!", text
+
+
 def test_vocabulary_holds_examples_answers_and_extra_phrases() -> None:
     reception = load_agents()["reception"]
     words = reception.vocabulary()

@@ -23,7 +23,7 @@ from ringtrue.loadtest.report import CallReport, Distribution, distribution, rep
 from ringtrue.loadtest.timeline import add_distribution, plain_table
 from ringtrue.streaming.errors import RingtrueError
 
-QUESTIONS: Final = ("opening_hours", "options", "order_status", "order_number", "confirm")
+QUESTIONS: Final = ("closing_time", "options", "order_status", "order_number", "confirm")
 """Prompts of :mod:`ringtrue.loadtest.prompts` that get an answer and keep the call up."""
 
 TURN_SECONDS: Final = 30.0
@@ -222,9 +222,9 @@ def conversation(spec: BenchSpec, chance: random.Random) -> Script:
 def print_bench(result: BenchResult, console: Console) -> None:
     """Print what the callers measured."""
     spec = result.spec
-    table = plain_table(
-        f"{spec.calls} calls at once, {spec.turns} turns each, at the callers' ears (ms)"
-    )
+    title = f"{spec.calls} calls at once, {spec.turns} turns each, at the callers' ears (ms)"
+    console.print(title, style="bold")
+    table = plain_table()
     for title in ("", "count", "failed", "p50", "p95", "p99", "worst"):
         table.add_column(title, justify="left" if not title else "right")
     add_distribution(table, "turn latency", result.turn_latency_ms)

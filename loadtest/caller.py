@@ -108,6 +108,8 @@ class VirtualCaller:
         self._call = call
         self._ended = ended
         self._listen_from = 0
+        self.hung_up = False
+        """Whether the script ended the call itself."""
 
     async def say(self, prompt: Prompt) -> Said:
         """Speak, and return once the last frame was sent."""
@@ -174,6 +176,7 @@ class VirtualCaller:
 
     async def hangup(self) -> None:
         """End the call."""
+        self.hung_up = True
         async with asyncio.timeout(HANGUP_SECONDS):
             await self._call.hangup()
 
@@ -242,10 +245,11 @@ async def run_call(
     line = CallerLine(call.leg, call.id, result.answered_at, max_seconds=MAX_SECONDS)
     ended = asyncio.create_task(call.ended(), name=f"{name}: call's end")
     ended.add_done_callback(lambda _: line.close())
+    caller = VirtualCaller(line, call, ended)
     clock.add(line)
     try:
         async with asyncio.timeout(min(max_seconds, MAX_SECONDS)):
-            await script(VirtualCaller(line, call, ended))
+            await script(caller)
     except ScriptFailedError as error:
         _failed(result, error.failure, error.detail)
     except TimeoutError:
@@ -254,6 +258,9 @@ async def run_call(
         _failed(result, Failure.BROKEN, f"{type(error).__name__}: {error}")
     finally:
         clock.remove(line)
+        if not caller.hung_up and ended.done() and not ended.cancelled():
+            result.ended = ended.result()
+            result.ended_position = line.position
         await _conclude(result, line, call, ended)
     return result
 
@@ -261,9 +268,6 @@ async def run_call(
 async def _conclude(
     result: CallResult, line: CallerLine, call: Call, ended: asyncio.Task[EndReason]
 ) -> None:
-    if ended.done() and not ended.cancelled() and ended.exception() is None:
-        result.ended = ended.result()
-        result.ended_position = line.position
     line.close()
     if line.origin is not None and result.answered_at is not None:
         result.answered = round((result.answered_at - line.origin) * line.rate)

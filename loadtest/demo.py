@@ -121,8 +121,8 @@ async def run_demo(
 def print_demo(report: DemoReport, console: Console) -> None:
     """Print the time line, the stages and the checks."""
     print_call(report.call, console, {stretch: words.text for stretch, words in report.heard})
-    console.print()
-    table = plain_table("checks")
+    console.print("\nchecks", style="bold")
+    table = plain_table()
     for title in ("", "check", "measured", "wanted"):
         table.add_column(title)
     for check in report.checks:

@@ -39,7 +39,9 @@ def print_call(
     _print_lanes(report, console)
     console.print()
     console.print(_lines(report, heard or {}))
-    console.print()
+    console.print(
+        "\nlatency per turn in ms: at the caller's ear, and inside the server", style="bold"
+    )
     console.print(_stages(report))
 
 
@@ -96,7 +98,7 @@ def _lines(report: CallReport, heard: Mapping[Stretch, str]) -> Table:
 
 
 def _stages(report: CallReport) -> Table:
-    table = plain_table("latency per turn in ms: at the caller's ear, and inside the server")
+    table = plain_table()
     table.add_column("turn", no_wrap=True, min_width=13)
     for title in ("ear", "stops after", *STAGES.values()):
         table.add_column(title, justify="right")
@@ -111,16 +113,9 @@ def _stages(report: CallReport) -> Table:
     return table
 
 
-def plain_table(title: str | None = None) -> Table:
-    """A table without lines that fits a terminal of 80 columns."""
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        box=None,
-        pad_edge=False,
-    )
+def plain_table() -> Table:
+    """A table without lines: narrow enough for a terminal of 80 columns."""
+    return Table(header_style="dim", box=None, pad_edge=False)
 
 
 def add_distribution(table: Table, name: str, values: Distribution) -> None:

@@ -110,6 +110,7 @@ async def test_digits_reach_the_agent() -> None:
     async with ScriptedAgent() as agent, Phone() as phone:
         result = await phone.call(agent.target, script)
     assert result.ok
+    assert result.ended is None
     assert agent.calls[0].digits == "47#1"
 
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from pipecat.frames.frames import AggregatedTextFrame, LLMContextFrame, LLMFullResponseEndFrame
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMMessagesAppendFrame,
+    TTSSpeakFrame,
+)
+from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
+from pydantic import SecretStr
 
 from fakes.graphs import running
+from fakes.openai_server import Pause, Say, openai_server
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.settings import (
     DeadlineSettings,
@@ -37,6 +46,32 @@ async def test_the_dialogue_speaks_the_greeting_in_phrases() -> None:
     assert phrases[:2] == ["Hello, thank you for calling", "Meridian Supplies."]
     assert phrases[-1] == "How can I help?"
     assert stages == [Stage.FIRST_TOKEN, Stage.FIRST_PHRASE]
+
+
+@pytest.mark.virtual_time
+async def test_a_stalled_model_is_asked_again_through_the_user_context() -> None:
+    async with openai_server() as server:
+        server.script(Pause(3600))
+        server.script(Say("We open at nine."))
+        settings = OpenAiSettings(
+            engine="openai",
+            model="scripted-1",
+            base_url=server.base_url,
+            api_key=SecretStr(server.api_key),
+        )
+        stage = build_language(settings, AGENTS["reception"], DEADLINES)
+        user = LLMUserAggregator(stage.context)
+        async with running(user, stage.llm, *stage.before_tts) as graph:
+            question = {"role": "user", "content": "when do you open"}
+            await graph.push(LLMMessagesAppendFrame(messages=[question], run_llm=True))
+            await graph.until(lambda: graph.down(AggregatedTextFrame), 30)
+            heard = [
+                frame.text
+                for frame in graph.exit.frames
+                if isinstance(frame, TTSSpeakFrame | AggregatedTextFrame)
+            ]
+        assert heard == ["One moment, please.", "We open at nine."]
+        assert [r["messages"][-1] for r in server.requests] == [question, question]
 
 
 def test_each_engine_is_built() -> None:

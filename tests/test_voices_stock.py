@@ -294,7 +294,8 @@ def recognizer() -> Decoder:
 async def test_telephone_speech_is_understood(
     engine: FliteEngine, recognizer: Decoder, voice: str
 ) -> None:
-    """Word error rate over 12 of 37,632 possible sentences at 8 kHz; .03 to .06 was measured."""
+    """Word error rate over 12 of 37,632 possible sentences at 8 kHz; 0 to .03 was measured,
+    as for Flite's own audio."""
     rng = random.Random(5)
     errors = total = 0
     for _ in range(12):
@@ -311,4 +312,4 @@ async def test_telephone_speech_is_understood(
         heard = hypothesis.hypstr.split() if hypothesis else []
         errors += word_errors(sentence.split(), heard)
         total += len(sentence.split())
-    assert errors / total < 0.12
+    assert errors / total < 0.07

@@ -38,7 +38,7 @@ _FOLDED: Final = str.maketrans(
     }
 )
 
-_TOKEN: Final = re.compile(r"([a-z]+(?:'[a-z]{1,2})?)(-?)")
+_TOKEN: Final = re.compile(r"([a-z]+(?:'[a-z]+)?)(-?)")
 _LETTER: Final = re.compile(r"([A-Z])('s)?([.?!,;:]?)")
 _PUNCTUATION: Final = re.compile(r"[.?!,;:]")
 
@@ -51,7 +51,7 @@ def fold(text: str) -> str:
 
 
 def spoken_tokens(spoken: str) -> list[str]:
-    """The tokens Flite may see for one spoken text: ``[a-z]+('[a-z]{1,2})?-?[.?!,;:]?``.
+    """The tokens Flite may see for one spoken text: ``[a-z]+('[a-z]+)?-?[.?!,;:]?``.
 
     A lone capital is the letter's name, which Flite is told by a ``-`` after it. Everything that
     is no word is dropped, digits too: they are for the normaliser to spell. Empty for text

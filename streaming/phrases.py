@@ -367,7 +367,7 @@ class PhraseChunker(FrameProcessor):
 
     async def cleanup(self) -> None:
         """Stop the timer."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         await self._drop()
 
     async def _flush(self) -> None:

@@ -41,7 +41,7 @@ class OpenAiLlm(LlmHook, OpenAILLMService):
 
     def create_client(self, **kwargs: Any) -> AsyncOpenAI:  # type: ignore[override]
         """No retries by the client: the watchdog decides, and the caller hears it."""
-        client = super().create_client(**kwargs)
+        client = super().create_client(**kwargs)  # type: ignore[no-untyped-call]
         assert isinstance(client, AsyncOpenAI)
         return client.with_options(max_retries=0)
 
@@ -52,7 +52,7 @@ class OpenAiLlm(LlmHook, OpenAILLMService):
 
     async def cleanup(self) -> None:
         """Release the service and its connections."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         await self._client.close()
 
 

@@ -168,7 +168,7 @@ class LlmWatchdog(FrameProcessor):
 
     async def cleanup(self) -> None:
         """Stop the timer and what it began."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         self._disarm()
         if self._task is not None:
             task, self._task = self._task, None

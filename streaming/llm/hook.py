@@ -85,12 +85,12 @@ class LlmHook(LLMService[Any]):
         Unlike an interruption it stays between this service and whoever asked.
         """
         await self._start_interruption()
-        await self.stop_all_metrics()
+        await self.stop_all_metrics()  # type: ignore[no-untyped-call]
 
     async def _start_interruption(self) -> None:
         # Two at once (a watchdog's and a caller's) would each start a new process task.
         async with self._stopping:
-            await super()._start_interruption()
+            await super()._start_interruption()  # type: ignore[no-untyped-call]
 
 
 def hooked(service: type[LLMService[Any]]) -> type[LlmHook]:

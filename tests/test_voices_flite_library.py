@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,33 @@ def test_a_directory_is_used(installed: Path) -> None:
     flite = Flite(library_dir=installed)
     assert flite.directory == installed
     assert FliteVoice(flite, "slt").alpha == pytest.approx(0.42)
+
+
+UNPACKED = """
+import sys
+from pathlib import Path
+from ringtrue.voices.flite import Flite, FliteVoice
+
+FliteVoice(Flite(library_dir=Path(sys.argv[1])), "rms")
+maps = Path("/proc/self/maps").read_text()
+print("\\n".join(sorted({line.split()[-1] for line in maps.splitlines() if "flite" in line})))
+"""
+
+
+def test_unpacked_packages_do_without_the_system(tmp_path: Path, installed: Path) -> None:
+    """As a set-up without root leaves them: nothing of Flite comes from elsewhere."""
+    for source in installed.glob("libflite*.so.*"):
+        shutil.copy(source, tmp_path / source.name, follow_symlinks=False)
+    done = subprocess.run(
+        [sys.executable, "-c", UNPACKED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    used = [line for line in done.stdout.splitlines() if ".so" in line]
+    assert len(used) == 4
+    assert all(Path(line).parent == tmp_path for line in used)
 
 
 def test_a_directory_without_it_is_an_error(tmp_path: Path) -> None:

@@ -355,3 +355,15 @@ def test_any_conversation_is_answered(name: str, heard: list[Input]) -> None:
         for action in reply.actions:
             if isinstance(action, Transfer):
                 assert action.target in talk.dialogue.agent.transfers
+
+
+def test_only_whole_answers_are_sure_to_be_complete() -> None:
+    talk = call("reception")
+    dialogue = talk.dialogue
+    assert dialogue.completes("what are your opening hours", talk.state)
+    assert not dialogue.completes("what are", talk.state)
+    assert not dialogue.completes("", talk.state)
+    talk.say("where is my order")
+    assert not dialogue.completes("one two three four five", talk.state)
+    talk.say("one two three four five")
+    assert dialogue.completes("yes", talk.state)

@@ -10,6 +10,7 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,10 +19,11 @@ from rich.console import Console
 
 from ringtrue.loadtest.caller import Script, VirtualCaller
 from ringtrue.loadtest.phone import Phone
-from ringtrue.loadtest.prompts import Prompt, load_prompts, voices
+from ringtrue.loadtest.prompts import Prompt, load_prompts, prompt_names, voices
 from ringtrue.loadtest.report import CallReport, Distribution, distribution, report_call
 from ringtrue.loadtest.timeline import add_distribution, plain_table
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.telephony.codecs import by_name
 
 QUESTIONS: Final = ("closing_time", "options", "order_status", "order_number", "confirm")
 """Prompts of :mod:`ringtrue.loadtest.prompts` that get an answer and keep the call up."""
@@ -68,10 +70,9 @@ class BenchSpec:
                 raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
         if not 0 <= self.stagger_seconds <= 600:
             raise ValueError(f"stagger_seconds is {self.stagger_seconds}; allowed: 0 to 600")
-        unknown = set(self.questions) - set(load_prompts())
-        if unknown or not self.questions:
+        if not self.questions or set(self.questions) - set(prompt_names()):
             raise ValueError(
-                f"questions are {self.questions}; allowed: {', '.join(load_prompts())}"
+                f"questions are {self.questions}; allowed: {', '.join(prompt_names())}"
             )
 
     @property
@@ -172,6 +173,11 @@ async def run_bench(spec: BenchSpec, *, own_process: bool = True) -> BenchResult
 async def call_from_here(spec: BenchSpec) -> BenchResult:
     """Run ``spec``'s callers on this event loop."""
     loop = asyncio.get_running_loop()
+    # Read and measured before the clock runs: it must not wait for files.
+    spoken = [load_prompts(voice) for voice in voices()]
+    for prompt in (prompt for prompts in spoken for prompt in prompts.values()):
+        for codec in spec.codecs:
+            _ = prompt.at(by_name(codec).pcm_rate).speech
     began, cpu = loop.time(), time.process_time()
     async with Phone(spec.host, codecs=spec.codecs) as phone:
 
@@ -180,7 +186,7 @@ async def call_from_here(spec: BenchSpec) -> BenchResult:
             await asyncio.sleep(chance.uniform(0, spec.stagger_seconds))
             result = await phone.call(
                 spec.target,
-                conversation(spec, chance),
+                conversation(spec, chance.choice(spoken), chance),
                 name=f"caller {number}",
                 max_seconds=spec.max_seconds,
             )
@@ -200,9 +206,8 @@ async def call_from_here(spec: BenchSpec) -> BenchResult:
     )
 
 
-def conversation(spec: BenchSpec, chance: random.Random) -> Script:
+def conversation(spec: BenchSpec, prompts: Mapping[str, Prompt], chance: random.Random) -> Script:
     """One caller's script: hear the greeting, ask ``turns`` questions, hang up."""
-    prompts = load_prompts(chance.choice(voices()))
     offset = chance.randrange(len(spec.questions))
     asked: list[Prompt] = [
         prompts[spec.questions[(offset + turn) % len(spec.questions)]] for turn in range(spec.turns)

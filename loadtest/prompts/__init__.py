@@ -94,6 +94,11 @@ def voices() -> list[str]:
     return _listing()[0]
 
 
+def prompt_names() -> list[str]:
+    """The names of the prompts."""
+    return list(_listing()[1])
+
+
 def load_prompts(voice: str = "rms") -> Mapping[str, Prompt]:
     """The prompts shipped with the project, by name, as spoken by ``voice``.
 

@@ -7,6 +7,7 @@ from the server's call records; CPU from the kernel's accounting of threads and 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import platform
@@ -88,12 +89,17 @@ async def run(settings: Settings, calls: Sequence[int], turns: int, out: Path) -
         row = await measure(settings, count, turns)
         print_row(row, console)
         rows.append(row)
+    path = await asyncio.to_thread(_write, rows, out)
+    console.print(f"on {machine()}; results: {path}")
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def _write(rows: Sequence[Row], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "bench.json"
     report = {"machine": machine(), "rows": [row.as_dict() for row in rows]}
     path.write_text(json.dumps(report, indent=1) + "\n")
-    console.print(f"on {machine()}; results: {path}")
-    return 0 if all(row.ok for row in rows) else 1
+    return path
 
 
 async def measure(settings: Settings, calls: int, turns: int) -> Row:
@@ -141,7 +147,8 @@ def intervals(records: Iterable[CallRecord]) -> dict[str, Distribution]:
 def print_row(row: Row, console: Console) -> None:
     """Print one row's tables."""
     print_bench(row.callers, console)
-    table = plain_table("stages, from the server's call records (ms)")
+    console.print("stages, from the server's call records (ms)", style="bold")
+    table = plain_table()
     for title in ("", "count", "failed", "p50", "p95", "p99", "worst"):
         table.add_column(title, justify="left" if not title else "right")
     for name, value in row.intervals_ms.items():

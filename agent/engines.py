@@ -30,7 +30,7 @@ from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
 from ringtrue.streaming.recognizers.port import Recognizer
 from ringtrue.streaming.recognizers.service import StreamingRecognizer
 from ringtrue.streaming.recognizers.sphinx import SphinxRecognizer
-from ringtrue.streaming.recognizers.vocabulary import COURTESY, DIGITS, YES_NO, Vocabulary
+from ringtrue.streaming.recognizers.vocabulary import Vocabulary
 from ringtrue.streaming.recognizers.whisper import WhisperPolicy, WhisperRecognizer
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.services import build_stt, build_tts
@@ -158,8 +158,7 @@ class Engines:
             self._pool = WorkerPool(PoolPolicy(processes=stt.processes))
         grammar = Grammar()
         if stt.model == "agent":
-            phrases = (*agent.vocabulary(), *YES_NO, *COURTESY, *DIGITS)
-            grammar = Grammar(vocabulary=Vocabulary(phrases=phrases))
+            grammar = Grammar(vocabulary=Vocabulary(phrases=agent.vocabulary()))
         elif stt.model == "jsgf":
             grammar = Grammar(jsgf=stt.file)
         elif stt.model == "lm":

@@ -243,7 +243,7 @@ class PocketsphinxSettings(Section):
     ``lm``, ``jsgf``: from ``file``."""
 
     file: Path | None = None
-    mirror_gain: Annotated[float, Field(ge=0, le=1)] = 0.2
+    mirror_gain: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Gain of the 0-4 kHz band mirrored into 4-8 kHz on 8 kHz calls."""
 
     @model_validator(mode="after")

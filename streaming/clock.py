@@ -9,6 +9,7 @@ delay.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class ClockStats:
     skipped: int = 0
     faults: int = 0
     busy: float = 0.0
-    """Seconds spent inside ticks."""
+    """CPU seconds of the loop's thread spent inside ticks."""
 
     lateness: deque[float] = field(default_factory=lambda: deque(maxlen=3000))
     """Lateness of the last minute's ticks in seconds."""
@@ -91,8 +92,8 @@ class MediaClock:
 
     def _fire(self) -> None:
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        lateness = max(0.0, started - self._due)
+        started = time.thread_time()
+        lateness = max(0.0, loop.time() - self._due)
         self.stats.lateness.append(lateness)
         if lateness > LATE:
             self.stats.late += 1
@@ -104,7 +105,7 @@ class MediaClock:
         for _ in range(behind + 1):
             self._tick(self._due)
             self._due += TICK
-        self.stats.busy += loop.time() - started
+        self.stats.busy += time.thread_time() - started
         self._timer = loop.call_at(self._due, self._fire) if self._calls else None
 
     def _tick(self, now: float) -> None:

@@ -12,7 +12,7 @@ playout and the gate.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -139,11 +139,14 @@ class CallGraph:
         on_digest: Callable[[UtteranceDigest], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
         on_caption: Callable[[str, bool], None] | None = None,
+        on_end: Callable[[BaseException | None], None] | None = None,
         tap: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
         """Build the graph; nothing runs before :meth:`start`.
 
         ``on_caption`` is told what the caller says as it is recognized: text, and whether final.
+        ``on_end`` is told, with the reason if there is one, that the graph ended by itself:
+        neither :meth:`finish` nor :meth:`stop` asked for it.
         """
         policy = policy or GraphPolicy()
         rate = leg.rate
@@ -214,6 +217,8 @@ class CallGraph:
         self._runner = WorkerRunner(handle_sigint=False)
         self._started = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._on_end = on_end
+        self._ending = False
         self._worker.add_event_handler("on_pipeline_started", self._on_started)
         self._worker.add_event_handler("on_pipeline_error", self._on_error)
         self._user.add_event_handler("on_user_turn_stopped", self._on_turn_stopped)
@@ -226,18 +231,27 @@ class CallGraph:
     async def start(self) -> None:
         """Run the graph; returns once every processor has started.
 
-        Raises :class:`GraphError` when that takes longer than :data:`START_SECONDS`.
+        Raises :class:`GraphError` when it ends instead, or takes longer than
+        :data:`START_SECONDS`.
         """
-        loop = asyncio.get_running_loop()
         await self._runner.add_workers(self._worker)
-        self._tasks.append(loop.create_task(self._run(), name="graph"))
+        running = self._spawn(self._run(), "graph")
+        started = asyncio.ensure_future(self._started.wait())
         try:
-            async with asyncio.timeout(START_SECONDS):
-                await self._started.wait()
-        except TimeoutError:
+            await asyncio.wait(
+                [running, started], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            started.cancel()
+        if not self._started.is_set():
+            ended = running.done()
             await self.stop()
-            raise GraphError(f"the graph did not start within {START_SECONDS:.0f} s") from None
-        self._tasks.append(loop.create_task(self.session.feed(), name="graph-feed"))
+            raise GraphError(
+                "the graph ended while starting"
+                if ended
+                else f"the graph did not start within {START_SECONDS:.0f} s"
+            )
+        self._spawn(self.session.feed(), "graph-feed")
 
     async def say(self, text: str) -> None:
         """Speak ``text`` as the agent, in turn with what it is saying."""
@@ -248,20 +262,37 @@ class CallGraph:
         await self._worker.queue_frame(LLMRunFrame())
 
     async def finish(self) -> None:
-        """Say what was queued, then end the graph."""
+        """Say what was queued, then end the graph. May be cancelled, for :meth:`stop`."""
+        self._ending = True
         await self._worker.queue_frame(EndFrame())
         await self._join()
 
     async def stop(self) -> None:
         """End the graph now."""
+        self._ending = True
+        self.session.ending = True
         await self._worker.cancel()
         await self._join()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("graph.failed", task=task.get_name(), exc_info=error)
+        if not self._ending and self._on_end is not None:
+            self._on_end(error)
 
     async def _join(self) -> None:
         for task in self._tasks:
             if task.get_name() == "graph-feed":
                 task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self._tasks.clear()
 
     async def _run(self) -> None:

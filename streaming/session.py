@@ -78,6 +78,9 @@ class CallSession:
             on_silence=on_silence,
             on_message=on_message,
         )
+        self.ending = False
+        """Set once the call is being taken down: what is cut from then on is no barge-in."""
+
         self._block: list[bytes] = []
         self._blocks: deque[bytes | str] = deque()
         self._wake = asyncio.Event()
@@ -161,7 +164,11 @@ class CallSession:
     def _cut(self, cut: Cut[Frame]) -> None:
         self.gate.end_utterance()
         self._leg.clear()
-        if cut.label is not None:
+        if cut.label is None:
+            return
+        if self.ending:
+            self.turns.heard(cut.heard_samples)
+        else:
             self.turns.interrupted(asyncio.get_running_loop().time(), cut.heard_samples)
 
     def _digested(self, digest: UtteranceDigest) -> None:

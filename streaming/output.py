@@ -120,7 +120,7 @@ class PlayoutOutput(FrameProcessor):
 
     async def cleanup(self) -> None:
         """Stop releasing."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         if self._task is not None:
             await self.cancel_task(self._task)
             self._task = None

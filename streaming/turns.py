@@ -103,7 +103,7 @@ class TurnAudio:
         return joined[-samples:] if samples else joined[:0]
 
 
-class SpokenTurnStop(BaseUserTurnStopStrategy):
+class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     """Ends the user's turn when the audio says so and the words have arrived.
 
     On each VAD stop the model is asked; if it holds the turn for complete, the recognizer's final
@@ -152,7 +152,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
 
     async def process_frame(self, frame: Frame) -> ProcessFrameResult:
         """Follow VAD and transcripts."""

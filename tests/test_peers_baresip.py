@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from speech import pause, say
 
 from peers.baresip import baresip, needs_baresip
 from peers.compare import compare, read_wav, write_wav
@@ -15,7 +16,6 @@ from peers.server import RunningServer, running_server
 from ringtrue.config.agent_schema import load_agents
 from ringtrue.streaming.phrases import PhraseSplitter, spoken_text
 from ringtrue.voices.stock import FliteEngine
-from speech import pause, say
 
 RATES = {"PCMU": 8000, "PCMA": 8000, "G722": 16000}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from legs import ScriptedLeg
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
@@ -25,13 +26,12 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from speech import pause, say
 
-from legs import ScriptedLeg
 from ringtrue.streaming.clock import TICK, MediaClock
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.streaming.graph import CallGraph, Services, SharedModels
 from ringtrue.streaming.record import CallRecord, Stage
-from speech import pause, say
 
 pytestmark = pytest.mark.virtual_time
 RATE = 8000

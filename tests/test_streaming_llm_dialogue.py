@@ -367,3 +367,11 @@ def test_only_whole_answers_are_sure_to_be_complete() -> None:
     assert not dialogue.completes("one two three four five", talk.state)
     talk.say("one two three four five")
     assert dialogue.completes("yes", talk.state)
+
+
+def test_a_stray_no_in_a_longer_sentence_does_not_end_the_call() -> None:
+    talk = call("reception")
+    reply = talk.say("what are your opening no")
+    assert reply.actions == ()
+    assert "opening hours" in reply.text
+    assert call("reception").say("no").intent == "nothing_more"

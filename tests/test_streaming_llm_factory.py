@@ -43,7 +43,10 @@ async def test_the_dialogue_speaks_the_greeting_in_phrases() -> None:
         await graph.push(LLMContextFrame(stage.context))
         await graph.until(lambda: graph.down(LLMFullResponseEndFrame))
         phrases = [frame.text for frame in graph.down(AggregatedTextFrame)]
-    assert phrases[:2] == ["Hello, thank you for calling", "Meridian Supplies."]
+    assert phrases[:2] == [
+        "Hello, this is Meridian Supplies.",
+        "I'm an automated assistant: ask about opening hours,",
+    ]
     assert phrases[-1] == "How can I help?"
     assert stages == [Stage.FIRST_TOKEN, Stage.FIRST_PHRASE]
 

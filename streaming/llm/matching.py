@@ -20,11 +20,14 @@ _STOP_WORDS: Final = (
     "a an the i you he she it we they me my your our to of for in on at by and or so with from is "
     "am are was be been do does did have has had can could would will shall should may might "
     "want like need get got please just um uh er well okay ok yes yeah no not this that there "
-    "some any about hi hello id im ive youre its lets let"
+    "some any about hi hello id im ive youre its lets let what who how"
 )
 _STOP: Final = frozenset(_STOP_WORDS.split())
 _STOP_WEIGHT: Final = 0.25
 _PRECISION_SHARE: Final = 0.2
+_PRECISION_SHARE_BARE: Final = 0.8
+"""The same for examples of nothing but stop words."""
+
 _MIN_SIMILAR: Final = 72.0
 """Ratio (0-100) below which two words have nothing to do with each other."""
 
@@ -103,7 +106,9 @@ class Matcher:
             explained += self._weight(word) * best
             extra += self._weight(word) * (1 - best)
         precision = explained / (explained + extra)
-        return recall * (1 - _PRECISION_SHARE + _PRECISION_SHARE * precision)
+        # A bare "no" or "bye" means itself only where little else was said.
+        share = _PRECISION_SHARE_BARE if all(w in _STOP for w in example) else _PRECISION_SHARE
+        return recall * (1 - share + share * precision)
 
     def _weight(self, word: str) -> float:
         if word in self._weights:

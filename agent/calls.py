@@ -36,6 +36,10 @@ RETRY_AFTER_SECONDS: Final = 10
 GOODBYE_SECONDS: Final = 5.0
 """How long far ends may take to confirm that a call was ended."""
 
+LAST_WORDS_SECONDS: Final = 35.0
+"""How long a call that the agent ends may go on with what was already said: more than playout
+holds."""
+
 LOST_FACTOR: Final = 3
 """A far end unheard this many times the gate's timeout is lost, and its call ended."""
 
@@ -79,6 +83,7 @@ class Calls:
         self._active: dict[str, ActiveCall] = {}
         self._places = 0
         self._draining = False
+        self._ending = False
         self._idle = asyncio.Event()
         self._idle.set()
         self.clock = MediaClock(on_fault=self._fault)
@@ -151,25 +156,34 @@ class Calls:
         outcome = EndReason.ERROR
         try:
             outcome = await self._converse(call, agent, record)
+        except asyncio.CancelledError:
+            outcome = EndReason.SHUTDOWN
+            raise
         except Exception as error:
             record.errors[type(error).__name__] += 1
             log.exception("call.failed", call=call.id)
         finally:
-            record.outcome = str(outcome)
-            if record.ended_at is None:
-                record.ended_at = loop.time()
-            self._metrics.call_ended(record)
-            await self._records.write(record)
-            log.info(
-                "call.ended",
-                call=call.id,
-                outcome=record.outcome,
-                seconds=round(record.ended_at - record.answered_at, 1),
-                turns=len(record.turns),
-                interruptions=record.interruptions,
-            )
-            self.release()
+            try:
+                await self._conclude(record, outcome)
+            finally:
+                self.release()
         return record
+
+    async def _conclude(self, record: CallRecord, outcome: EndReason) -> None:
+        """The call is over: count it and keep its record."""
+        record.outcome = str(outcome)
+        if record.ended_at is None:
+            record.ended_at = asyncio.get_running_loop().time()
+        self._metrics.call_ended(record)
+        log.info(
+            "call.ended",
+            call=record.call_id,
+            outcome=record.outcome,
+            seconds=round(record.ended_at - record.answered_at, 1),
+            turns=len(record.turns),
+            interruptions=record.interruptions,
+        )
+        await self._records.write(record)
 
     @property
     def records(self) -> Sequence[CallRecord]:
@@ -193,6 +207,7 @@ class Calls:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("calls.drain_timeout", calls=len(self))
+        self._ending = True
         for active in tuple(self._active.values()):
             self._end(active, EndReason.SHUTDOWN)
         try:
@@ -204,8 +219,26 @@ class Calls:
 
     async def _converse(self, call: Call, agent: Agent, record: CallRecord) -> EndReason:
         loop = asyncio.get_running_loop()
-        side = Side(call)
         over: asyncio.Future[EndReason] = loop.create_future()
+        far_end = loop.create_task(call.ended(), name="call-far-end")
+        far_end.add_done_callback(lambda task: _settle(over, task))
+        outcome = EndReason.ERROR
+        try:
+            active = self._build(call, agent, record, over)
+            outcome = await self._hold(active, far_end)
+        except asyncio.CancelledError:
+            outcome = EndReason.SHUTDOWN
+            raise
+        finally:
+            far_end.cancel()
+            await self._hang_up(call, outcome)
+        return outcome
+
+    def _build(
+        self, call: Call, agent: Agent, record: CallRecord, over: asyncio.Future[EndReason]
+    ) -> ActiveCall:
+        """Everything a call needs, not yet running."""
+        side = Side(call)
 
         def probe(stage: Stage, at: float | None = None) -> None:
             graph.session.probe(stage, at)
@@ -222,6 +255,10 @@ class Calls:
             self._metrics.turn(finished)
             side.turn(finished)
 
+        def ended(error: BaseException | None) -> None:
+            record.errors["graph" if error is None else type(error).__name__] += 1
+            self._end(active, EndReason.ERROR)
+
         services = self._engines.services(agent, probe=probe, on_stall=stalled)
         graph = CallGraph(
             call.leg,
@@ -234,28 +271,41 @@ class Calls:
             on_turn=turn,
             on_caption=side.caller_said if side.open else None,
             on_message=side.message if side.open else None,
+            on_end=ended,
         )
         active = ActiveCall(call, agent, graph, record, over)
-        self._active[call.id] = active
-        far_end = loop.create_task(call.ended(), name="call-far-end")
-        far_end.add_done_callback(lambda task: _settle(over, task))
+        return active
+
+    async def _hold(self, active: ActiveCall, far_end: asyncio.Task[EndReason]) -> EndReason:
+        """The conversation, from the greeting to whatever ends it."""
+        graph, session = active.graph, active.graph.session
         outcome = EndReason.ERROR
+        self._active[active.call.id] = active
+        if self._ending:
+            self._end(active, EndReason.SHUTDOWN)
         try:
             await graph.start()
-            self.clock.add(graph.session)
+            self.clock.add(session)
             await graph.respond()
             outcome = await self._until_over(active)
             if outcome is EndReason.AGENT_HUNG_UP:
-                await graph.finish()
+                await _last_words(graph, far_end)
         finally:
-            del self._active[call.id]
-            await graph.stop()
-            self.clock.remove(graph.session)
-            graph.session.close(loop.time(), str(outcome))
-            await call.hangup(outcome)
-            far_end.cancel()
-            await asyncio.gather(far_end, return_exceptions=True)
+            del self._active[active.call.id]
+            try:
+                await graph.stop()
+            finally:
+                self.clock.remove(session)
+                session.close(asyncio.get_running_loop().time(), str(outcome))
         return outcome
+
+    async def _hang_up(self, call: Call, outcome: EndReason) -> None:
+        """Tell the far end; one that doesn't confirm is left to its transport's own timers."""
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await call.hangup(outcome)
+        except TimeoutError:
+            log.warning("call.goodbye_unanswered", call=call.id)
 
     async def _until_over(self, active: ActiveCall) -> EndReason:
         loop = asyncio.get_running_loop()
@@ -295,6 +345,20 @@ class Calls:
     def _note_idle(self) -> None:
         if not len(self):
             self._idle.set()
+
+
+async def _last_words(graph: CallGraph, far_end: asyncio.Task[EndReason]) -> None:
+    """Let what was queued be heard, unless the caller hangs up or the graph is stuck."""
+    finishing = asyncio.create_task(graph.finish(), name="call-last-words")
+    try:
+        await asyncio.wait(
+            [finishing, far_end],
+            timeout=LAST_WORDS_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+    finally:
+        finishing.cancel()
+        await asyncio.gather(finishing, return_exceptions=True)
 
 
 def _settle(over: asyncio.Future[EndReason], task: asyncio.Task[EndReason]) -> None:

@@ -23,7 +23,7 @@ from ringtrue.agent.records import RecordStore
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
-from ringtrue.streaming.ports import Call
+from ringtrue.streaming.ports import Call, EndReason
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.session import session_factory
 from ringtrue.telephony.sip.endpoint import SipEndpoint
@@ -130,18 +130,26 @@ class Server:
         log.info("server.ready", sip=self.sip_port, http=self.http_port)
 
     async def stop(self) -> None:
-        """Take no more calls, let those in progress finish, then release everything."""
+        """Take no more calls, let those in progress finish, then release everything.
+
+        Health and metrics are served, and new callers told 503, until the last call is over.
+        """
         self.ready = False
-        await self.calls.drain(self.settings.server.drain_seconds)
-        if self._sip is not None:
-            await self._sip.close()
-        if self._web is not None:
-            await self._web.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.engines.close()
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.engines.close)
+            last_first.push_async_callback(self._end_tasks)
+            if self._web is not None:
+                last_first.push_async_callback(self._web.stop)
+            if self._sip is not None:
+                last_first.push_async_callback(self._sip.close)
+            await self.calls.drain(self.settings.server.drain_seconds)
         log.info("server.stopped")
+
+    async def _end_tasks(self) -> None:
+        tasks = [*self._tasks, *self._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         """Start; what was started is released if the rest fails."""
@@ -210,7 +218,7 @@ class Server:
     async def answer(self, call: Call, agent: str | None) -> None:
         """Run a call that a web transport answered, or end it at once when there is no room."""
         if self.calls.reserve() is not None:
-            await call.hangup()
+            await call.hangup(EndReason.REJECTED)
             return
         await self.calls.run(call, self.agents.named(agent))
 

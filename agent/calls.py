@@ -151,6 +151,7 @@ class Calls:
             rate=call.leg.rate,
             answered_at=loop.time(),
         )
+        structlog.contextvars.bind_contextvars(call=call.id)
         log.info("call.answered", call=call.id, transport=call.transport, agent=agent.name)
         self._metrics.call_started(call.transport)
         outcome = EndReason.ERROR

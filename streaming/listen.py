@@ -62,7 +62,10 @@ class Listener(FrameProcessor):
                     self._speech_started = event.at
                 policy = self._detector.policy
                 await self.push_frame(VADUserStartedSpeakingFrame(start_secs=policy.start_seconds))
-        await self.push_frame(InputAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1))
+        # Handed on without push_frame's observers and events, which cost more than the frame.
+        if self.next is not None:
+            frame = InputAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1)
+            await self.next.queue_frame(frame)
         for event in events:
             if not isinstance(event, SpeechStarted):
                 now = asyncio.get_running_loop().time()

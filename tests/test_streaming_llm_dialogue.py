@@ -374,4 +374,6 @@ def test_a_stray_no_in_a_longer_sentence_does_not_end_the_call() -> None:
     reply = talk.say("what are your opening no")
     assert reply.actions == ()
     assert "opening hours" in reply.text
+    assert call("reception").say("yes that's right").actions == ()
     assert call("reception").say("no").intent == "nothing_more"
+    assert call("reception").say("that's it").intent == "nothing_more"

@@ -20,7 +20,7 @@ _STOP_WORDS: Final = (
     "a an the i you he she it we they me my your our to of for in on at by and or so with from is "
     "am are was be been do does did have has had can could would will shall should may might "
     "want like need get got please just um uh er well okay ok yes yeah no not this that there "
-    "some any about hi hello id im ive youre its lets let what who how"
+    "some any about hi hello id im ive youre its lets let what who how thats whats theres dont cant"
 )
 _STOP: Final = frozenset(_STOP_WORDS.split())
 _STOP_WEIGHT: Final = 0.25

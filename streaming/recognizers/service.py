@@ -93,6 +93,8 @@ class StreamingRecognizer(STTService):
         An utterance longer than ``max_utterance_seconds`` is cut into several transcriptions.
         """
         super().__init__(
+            # Frames are only noted here and acted upon by the feeder, so that no queue is needed.
+            enable_direct_mode=True,
             audio_passthrough=False,
             ttfs_p99_latency=vad_stop_seconds + recognizer.finish_p99,
             settings=STTSettings(model=recognizer.name, language=None),

@@ -134,7 +134,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._complete = False
         self._final = False
         self._judging = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # uvloop's handle of a timer already due doesn't know when it was
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
 
@@ -201,8 +202,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     def _note_sure(self, sure: bool) -> None:
         self._sure = sure
         if sure and self._timer is not None and not self._complete:
-            loop = asyncio.get_running_loop()
-            left = self._timer.when() - loop.time()
+            left = self._due - asyncio.get_running_loop().time()
             self._after(min(left, self._sure_wait()), self._silence_ended)
 
     def _sure_wait(self) -> float:
@@ -225,7 +225,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             if generation == self._generation and not self._speaking:
                 self._spawn(action())
 
-        self._timer = loop.call_later(seconds, fire)
+        self._due = loop.time() + seconds
+        self._timer = loop.call_at(self._due, fire)
 
     async def _maybe_end(self) -> None:
         if self._complete and self._final and not self._speaking:

@@ -205,3 +205,14 @@ async def test_the_model_judges_8_khz_off_the_loop() -> None:
         assert model.predict(samples, 8000) == pytest.approx(probability)
     finally:
         executor.shutdown()
+
+
+@pytest.mark.uvloop
+async def test_sure_words_twice_in_a_row_when_their_wait_is_over() -> None:
+    """uvloop makes a plain handle of a timer that is due: rearming it must not care."""
+    async with turn(0.1, sure=True) as t:
+        await t.take(STARTED, STOPPED)
+        await asyncio.sleep(POLICY.sure_seconds + 0.05)
+        await t.take(TEXT, TEXT)
+        await asyncio.sleep(0.05)
+        assert len(t.ended) == 1

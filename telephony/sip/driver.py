@@ -49,7 +49,8 @@ class Driver:
         self._host = ""
         self._port = 0
         self._sources: dict[str, str] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # uvloop's handle of a timer already due doesn't know when it was
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumping = False
         self._stopped = False
@@ -149,12 +150,13 @@ class Driver:
     def _rearm(self) -> None:
         due = self.ua.next_timer()
         if self._timer is not None:
-            if due is not None and self._timer.when() <= due:
+            if due is not None and self._due <= due:
                 return  # it fires early, finds nothing due and arms again
             self._timer.cancel()
             self._timer = None
         if due is not None:
             self._timer = asyncio.get_running_loop().call_at(due, self._fire)
+            self._due = due
 
     # -- who we are --------------------------------------------------------------------------
 

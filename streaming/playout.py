@@ -82,7 +82,8 @@ class Cut(Generic[MarkT]):
 
     unheard: tuple[MarkT, ...]
     heard_samples: int
-    """Samples of the utterance in progress that went out."""
+    """Samples of the utterance in progress that were heard: those that went out, less those the
+    far end, where it can tell, had not confirmed."""
 
     dropped_samples: int
     label: str | None
@@ -196,10 +197,11 @@ class Playout(Generic[MarkT]):
         heard = self._release(heard_position)
         unheard = [mark for _, mark in self._sent]
         label: str | None = None
+        waiting = 0 if heard_position is None else max(0, self._position - heard_position)
         taken = dropped = 0
         for index, utterance in enumerate(self._queue):
             if index == 0 and utterance.ticket is not None:
-                label, taken = utterance.label, utterance.taken
+                label, taken = utterance.label, max(0, utterance.taken - waiting)
             unheard.extend(mark for _, mark in utterance.marks)
             dropped += utterance.pending // 2
         self._queue.clear()

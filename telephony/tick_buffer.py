@@ -89,6 +89,13 @@ class TickBuffer:
             self._restart_window()
         return frame, False
 
+    def trim(self) -> None:
+        """Drop all but the newest stock: what came before anybody listened would only delay."""
+        excess = len(self._pcm) - self._stock
+        if excess > 0:
+            del self._pcm[: excess + excess % 2]
+            self.drained_ms += excess // self._bytes_per_ms
+
     def clear(self) -> None:
         """Drop everything and gather stock anew."""
         self._pcm.clear()

@@ -178,6 +178,21 @@ def test_a_cut_before_the_far_end_played_counts_marks_as_unheard() -> None:
     assert playout.cut(0).unheard == ("sent",)
 
 
+def test_a_cut_counts_only_what_the_far_end_confirmed() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    drain(playout, tickets, 3)
+    playout.begin("u")
+    playout.write(noise(1600), 0.0)
+    drain(playout, tickets, 5)
+    assert playout.position == 8 * 160
+    assert playout.cut(6 * 160).heard_samples == 3 * 160
+    playout.begin("u")
+    playout.write(noise(1600), 0.0)
+    drain(playout, tickets, 2)
+    assert playout.cut(6 * 160).heard_samples == 0
+
+
 def test_is_bounded_and_gives_room_back() -> None:
     playout: Playout[str] = Playout(RATE, max_seconds=1.0)
     playout.begin("u")

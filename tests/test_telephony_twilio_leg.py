@@ -157,14 +157,23 @@ async def test_outgoing_waits_and_ends_on_close(leg: TwilioLeg) -> None:
 
 def test_caller_audio_comes_out_in_ticks_of_20_ms(leg: TwilioLeg) -> None:
     ulaw = UlawCodec().encode(LOUD)
+    assert leg.pull(0.0).concealed
     for chunk in range(1, 6):
         leg.receive(Audio(chunk, chunk * 20, ulaw), chunk * 0.02)
     steps = [leg.pull(0.0) for _ in range(6)]
     assert [step.concealed for step in steps] == [False] * 5 + [True]
     assert all(len(step.pcm) == 320 for step in steps)
     assert steps[0].pcm == UlawCodec().decode(ulaw)
-    assert leg.stats.frames_concealed == 1
+    assert leg.stats.frames_concealed == 2
     assert leg.stats.jitter_ms < 0.001
+
+
+def test_what_came_before_anybody_listened_does_not_stand_in_the_way(leg: TwilioLeg) -> None:
+    for chunk in range(1, 16):
+        leg.receive(Audio(chunk, chunk * 20, bytes([chunk]) * 160), chunk * 0.02)
+    assert leg.pull(0.0).pcm == UlawCodec().decode(bytes([14]) * 160)
+    assert leg.stats.jitter_buffer_ms == 20
+    assert leg.stats.extra["drained_ms"] == 260
 
 
 def test_lost_and_repeated_chunks_are_counted(leg: TwilioLeg) -> None:

@@ -57,6 +57,7 @@ class TwilioLeg:
         self._last_heard: float | None = None
         self._last_chunk: int | None = None
         self._last_arrival: tuple[float, int] | None = None
+        self._pulled = False
         self._sent = 0
         self._heard = 0
         self._since_mark = 0
@@ -135,7 +136,13 @@ class TwilioLeg:
     # What the media clock and the session call.
 
     def pull(self, now: float) -> Inbound:
-        """The next 20 ms from the caller, with the digits pressed since the last pull."""
+        """The next 20 ms from the caller, with the digits pressed since the last pull.
+
+        The first pull drops what came before it, a little stock excepted.
+        """
+        if not self._pulled:
+            self._pulled = True
+            self._buffer.trim()
         pcm, missing = self._buffer.take()
         if missing:
             self._stats.frames_concealed += 1

@@ -79,6 +79,9 @@ class TwilioCaller:
     heard: bytearray = field(default_factory=bytearray)
     marks_returned: list[str] = field(default_factory=list)
     clears: int = 0
+    heard_at_clear: int = 0
+    """Bytes heard when the last ``clear`` came."""
+
     media_received: int = 0
     closed_by_server: asyncio.Event = field(default_factory=asyncio.Event)
     close_code: int | None = None
@@ -102,6 +105,10 @@ class TwilioCaller:
     def buffered_ms(self) -> float:
         """What the server sent and was not played yet."""
         return sum(len(item) for item in self._playout if isinstance(item, bytes)) / 8
+
+    def fall_behind(self, seconds: float) -> None:
+        """Play silence for ``seconds`` before what comes next."""
+        self._playout.extend([SILENCE] * round(seconds * 50))
 
     def heard_pcm(self) -> bytes:
         return audioop.ulaw2lin(bytes(self.heard), 2)
@@ -188,6 +195,7 @@ class TwilioCaller:
                     self._playout.append(message["mark"]["name"])
                 case "clear":
                     self.clears += 1
+                    self.heard_at_clear = len(self.heard)
                     names = [item for item in self._playout if isinstance(item, str)]
                     self._playout.clear()
                     for name in names:
@@ -243,11 +251,17 @@ async def ring(
 
 
 @asynccontextmanager
-async def dial(base_url: str, auth_token: str, **options: Any) -> AsyncIterator[TwilioCaller]:
-    """Call the server at ``base_url``; the caller hangs up, if still there, on leaving."""
+async def dial(
+    base_url: str, auth_token: str, *, behind_seconds: float = 0.0, **options: Any
+) -> AsyncIterator[TwilioCaller]:
+    """Call the server at ``base_url``; the caller hangs up, if still there, on leaving.
+
+    ``behind_seconds`` is how far Twilio's playout lags behind what it was sent, until ``clear``.
+    """
     dialled, call_sid, account_sid = await ring(base_url, auth_token, **options)
     async with connect(dialled.url) as websocket:
         caller = TwilioCaller(websocket, call_sid, account_sid, new_sid("MZ"), dialled)
+        caller.fall_behind(behind_seconds)
         await caller.start()
         media = asyncio.create_task(caller.run())
         try:

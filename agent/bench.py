@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.loopback import loopback_server
+from ringtrue.agent.server import settle_memory
 from ringtrue.config.settings import Settings
 from ringtrue.loadtest.bench import BenchResult, BenchSpec, print_bench, run_bench
 from ringtrue.loadtest.report import Distribution, distribution
@@ -105,6 +106,7 @@ def _write(rows: Sequence[Row], out: Path) -> Path:
 async def measure(settings: Settings, calls: int, turns: int) -> Row:
     """One run of ``calls`` at once against a server of its own."""
     async with loopback_server(settings) as server:
+        settle_memory()
         meter = CpuMeter(server.engines, server.calls.clock.stats)
         before = meter.parts()
         spec = BenchSpec(

@@ -88,9 +88,9 @@ def bench(
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("build/bench"),
 ) -> None:
     """Measure latency, CPU and delay with callers in a process of their own."""
+    settings = _settings(config)
     from ringtrue.agent.bench import run
 
-    settings = _settings(config)
     _run(run(settings, calls or [1, 10], turns, out))
 
 

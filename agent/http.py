@@ -59,6 +59,13 @@ def build_app(server: Server) -> FastAPI:
         async def answer(call: TwilioCall) -> None:
             await server.answer(call, call.agent)
 
+        def full() -> bool:
+            """Asked by the webhook; the call's place is taken when its stream comes."""
+            if server.calls.reserve() is not None:
+                return True
+            server.calls.release()
+            return False
+
         app.include_router(
             twilio_router(
                 answer,
@@ -66,7 +73,7 @@ def build_app(server: Server) -> FastAPI:
                 public_url=server.settings.http.public_url,
                 account_sid=twilio.account_sid,
                 token_ttl=twilio.stream_token_ttl_seconds,
-                full=server.calls.full,
+                full=full,
             )
         )
     return app

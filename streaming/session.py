@@ -20,10 +20,10 @@ from ringtrue.streaming.playout import Cut, Playout
 from ringtrue.streaming.ports import FRAME_MS, MediaLeg
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
 
-BLOCK_FRAMES: Final = 2
-"""Frames handed to the graph at once: 40 ms."""
+BLOCK_FRAMES: Final = 3
+"""Frames handed to the graph at once: 60 ms."""
 
-MAX_BLOCKS: Final = 25
+MAX_BLOCKS: Final = 17
 """Blocks that may wait for the graph: one second."""
 
 

@@ -192,10 +192,10 @@ async def test_speaking_over_the_agent_stops_it_and_the_model_knows_what_was_hea
 
 async def test_caller_audio_reaches_the_recognizer_in_blocks_and_ends_there() -> None:
     async with rig() as r:
-        r.leg.play(caller(pause(4)))
-        await asyncio.sleep(4.01)
+        r.leg.play(caller(pause(6)))
+        await asyncio.sleep(6.01)
         assert r.stt.blocks == 100
-        assert r.stt.samples == 4 * RATE
+        assert r.stt.samples == 6 * RATE
 
 
 async def test_digits_become_one_entry() -> None:

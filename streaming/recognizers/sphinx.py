@@ -20,8 +20,9 @@ MIRROR_GAIN: Final = 0.5
 MIN_CONFIDENCE: Final = 0.4
 """Below this a text under a vocabulary is dropped as speech from outside it."""
 
-_BLOCK_SECONDS: Final = 0.06
-"""Audio is sent in blocks of at least this, so that 20 ms frames don't cost a message each."""
+_BLOCK_SECONDS: Final = 0.12
+"""Audio is sent in blocks of at least this: partials are looked at no more often, and each message
+costs the loop a system call and the worker a wake-up."""
 
 
 class SphinxRecognizer:

@@ -57,9 +57,11 @@ def compare(reference: Samples, recording: Samples, rate: int) -> Difference:
     energy_said = (said[: blocks * frame].reshape(blocks, frame) ** 2).mean(axis=1)
     energy_heard = (heard[: blocks * frame].reshape(blocks, frame) ** 2).mean(axis=1)
     lost = (energy_said > 1e-4) & (energy_heard < 1e-2 * energy_said)
+    with np.errstate(divide="ignore"):  # bit for bit the same: no noise at all
+        snr_db = 10 * np.log10(gain**2 * (said @ said) / (error @ error))
     return Difference(
         lag_seconds=lag / rate,
         correlation=float(said @ heard / np.sqrt((said @ said) * (heard @ heard))),
-        snr_db=float(10 * np.log10(gain**2 * (said @ said) / (error @ error))),
+        snr_db=float(snr_db),
         lost_blocks=int(lost.sum()),
     )

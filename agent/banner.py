@@ -18,7 +18,9 @@ def banner(server: Server) -> str:
         kinds = "/".join(
             k for k, on in (("UDP", settings.sip.udp), ("TCP", settings.sip.tcp)) if on
         )
-        lines.append(f"  SIP ({kinds})   sip:{settings.agents.default}@{host}:{server.sip_port}")
+        lines.append(
+            f"  SIP         sip:{settings.agents.default}@{host}:{server.sip_port} ({kinds})"
+        )
         lines += [
             f"              sip:{name}@{host}:{server.sip_port}"
             for name in sorted(server.agents.agents)

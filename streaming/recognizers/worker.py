@@ -144,8 +144,10 @@ class Worker:
 
 def main() -> None:
     """Entry point of the process."""
-    # The terminal's interrupt reaches the whole group; the parent says when to end.
+    # A terminal's interrupt and a service manager's stop reach every process of the group, but
+    # calls in progress still need to be understood: the parent ends its pipe when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     output = os.dup(1)
     os.dup2(2, 1)
     Worker(output).run(0)

@@ -257,8 +257,9 @@ class Calls:
             side.turn(finished)
 
         def ended(error: BaseException | None) -> None:
-            record.errors["graph" if error is None else type(error).__name__] += 1
-            self._end(active, EndReason.ERROR)
+            if error is not None:
+                record.errors[type(error).__name__] += 1
+            self._end(active, EndReason.AGENT_HUNG_UP if error is None else EndReason.ERROR)
 
         services = self._engines.services(agent, probe=probe, on_stall=stalled)
         graph = CallGraph(

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
+    CancelFrame,
     EndFrame,
     ErrorFrame,
     Frame,
@@ -57,6 +58,9 @@ log = structlog.get_logger(__name__)
 
 START_SECONDS: Final = 10.0
 """How long a graph may take to start."""
+
+STOP_SECONDS: Final = 25.0
+"""How long one may take to end: more than Pipecat gives a CancelFrame."""
 
 UNHEARD_PROMPT: Final = (
     "The caller said something that was not understood. Briefly ask them to say it again."
@@ -145,8 +149,8 @@ class CallGraph:
         """Build the graph; nothing runs before :meth:`start`.
 
         ``on_caption`` is told what the caller says as it is recognized: text, and whether final.
-        ``on_end`` is told, with the reason if there is one, that the graph ended by itself:
-        neither :meth:`finish` nor :meth:`stop` asked for it.
+        ``on_end`` is told that the graph ended by itself, neither :meth:`finish` nor
+        :meth:`stop` asking for it: None where a processor ended it in order, else what failed.
         """
         policy = policy or GraphPolicy()
         rate = leg.rate
@@ -218,9 +222,10 @@ class CallGraph:
         self._started = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._on_end = on_end
-        self._ending = False
+        self._ending = self._finishing = self._in_order = False
         self._worker.add_event_handler("on_pipeline_started", self._on_started)
         self._worker.add_event_handler("on_pipeline_error", self._on_error)
+        self._worker.add_event_handler("on_pipeline_finished", self._on_finished)
         self._user.add_event_handler("on_user_turn_stopped", self._on_turn_stopped)
 
     @property
@@ -263,16 +268,25 @@ class CallGraph:
 
     async def finish(self) -> None:
         """Say what was queued, then end the graph. May be cancelled, for :meth:`stop`."""
-        self._ending = True
+        self._ending = self._finishing = True
         await self._worker.queue_frame(EndFrame())
         await self._join()
 
     async def stop(self) -> None:
-        """End the graph now."""
+        """End the graph now; what doesn't end within :data:`STOP_SECONDS` is abandoned."""
         self._ending = True
         self.session.ending = True
         await self._worker.cancel()
-        await self._join()
+        if self._finishing and self._tasks:
+            # The worker passes no frame on while it waits for its EndFrame.
+            await self._listener.queue_frame(CancelFrame())
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._join()
+        except TimeoutError:
+            log.error("graph.stuck", call=self.session.record.call_id)
+            for task in self._tasks:
+                task.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -284,8 +298,11 @@ class CallGraph:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("graph.failed", task=task.get_name(), exc_info=error)
-        if not self._ending and self._on_end is not None:
-            self._on_end(error)
+        if self._ending or self._on_end is None:
+            return
+        if error is None and not self._in_order:
+            error = GraphError("the graph was cancelled from inside")
+        self._on_end(error)
 
     async def _join(self) -> None:
         for task in self._tasks:
@@ -315,6 +332,9 @@ class CallGraph:
         source = type(frame.processor).__name__ if frame.processor else "graph"
         self.session.record.errors[source] += 1
         log.warning("graph.error", processor=source, category=str(frame.category))
+
+    async def _on_finished(self, _worker: object, frame: Frame) -> None:
+        self._in_order = isinstance(frame, EndFrame)
 
     async def _on_turn_stopped(self, *_: object) -> None:
         self._listener.turn_ended()

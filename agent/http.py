@@ -15,6 +15,8 @@ from ringtrue.agent.web.router import (
     OfferRequest,
     webrtc_router,
 )
+from ringtrue.config.agent_dialogue import PLACEHOLDER
+from ringtrue.config.agent_schema import Agent
 from ringtrue.telephony.twilio.calls import TwilioCall
 from ringtrue.telephony.twilio.router import twilio_router
 from ringtrue.telephony.webrtc.calls import WebRtcCall
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 PAGE_AGENT: Final = "demo"
 """Offered first by the page, where there is one of this name."""
 
+EXAMPLES: Final = 4
+"""Suggestions of what to say that the page gives for an agent."""
+
 
 def build_app(server: Server) -> FastAPI:
     """The application of ``server``."""
-    app = FastAPI(title=server.settings.server.name, docs_url=None, redoc_url=None)
+    app = FastAPI(title=server.settings.server.name, openapi_url=None)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -98,7 +103,7 @@ def _browser(server: Server) -> APIRouter:
         return Answer(sdp, call.id)
 
     agents = [
-        AgentChoice(agent.name, agent.title, agent.description)
+        AgentChoice(agent.name, agent.title, agent.description, _examples(agent))
         for agent in server.agents.agents.values()
     ]
     return webrtc_router(
@@ -109,3 +114,15 @@ def _browser(server: Server) -> APIRouter:
         token_ttl=webrtc.session_token_ttl_seconds,
         public_url=server.settings.http.public_url,
     )
+
+
+def _examples(agent: Agent) -> tuple[str, ...]:
+    """A caller's first words, as the agent's dialogue understands them."""
+    if agent.dialogue is None:
+        return ()
+    first = [
+        intent.examples[0]
+        for intent in agent.dialogue.intents.values()
+        if intent.title and intent.examples and not intent.states
+    ]
+    return tuple(text for text in first if not PLACEHOLDER.search(text))[:EXAMPLES]

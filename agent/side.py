@@ -28,6 +28,7 @@ class Side:
         self._call = call if isinstance(call, Notified) else None
         self._turn = 0
         self._words: list[str] = []
+        self._state = ""
 
     @property
     def open(self) -> bool:
@@ -42,13 +43,15 @@ class Side:
     def caller_said(self, text: str, final: bool) -> None:
         """What was recognized, so far or finally."""
         self.message(events.final(text) if final else events.partial(text))
+        if self._state != "speaking":
+            self._show("thinking" if final and text else "listening")
 
     def heard(self, frame: Frame) -> None:
         """The caller has heard everything up to ``frame``."""
         if isinstance(frame, TTSStartedFrame):
             self._turn += 1
             self._words.clear()
-            self.message(events.state("speaking"))
+            self._show("speaking")
         elif isinstance(frame, TTSTextFrame):
             self._words.append(frame.text)
             self.message(events.agent(" ".join(self._words), turn=self._turn))
@@ -58,12 +61,18 @@ class Side:
         if interrupted and self._words:
             text = " ".join(self._words)
             self.message(events.agent(text, turn=self._turn, interrupted=True))
-        self.message(events.state("listening"))
+        self._show("listening")
 
     def turn(self, turn: TurnRecord) -> None:
-        """A turn's latencies."""
+        """A turn's latencies, once it has all of them."""
         latency = turn.interval("turn_latency")
         if latency is None:
             return
-        stages = {n: v * 1000 for n in INTERVALS if (v := turn.interval(n)) is not None}
-        self.message(events.latency(turn.index, latency * 1000, stages))
+        stages = {name: turn.interval(name) for name in INTERVALS if name != "turn_latency"}
+        known = {name: value * 1000 for name, value in stages.items() if value is not None}
+        self.message(events.latency(turn.index, latency * 1000, known))
+
+    def _show(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self.message(events.state(state))

@@ -62,6 +62,8 @@ class AgentChoice:
 
     title: str
     description: str = ""
+    examples: tuple[str, ...] = ()
+    """What a caller may say, shown as suggestions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ const MAX_LINES = 200;
 const KEYS = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "0", "#"];
 const STATES = {
   idle: "Ready", connecting: "Connecting…", answered: "Connected", listening: "Listening",
-  thinking: "Thinking…", speaking: "Speaking", ended: "Call ended",
+  thinking: "Thinking…", speaking: "Agent is speaking", ended: "Call ended",
 };
 const REASONS = {
   agent_hung_up: "The agent hung up", caller_hung_up: "You hung up",
@@ -19,10 +19,13 @@ const REASONS = {
 
 const $ = (id) => document.getElementById(id);
 const meter = new Meter($("level"));
-const latency = new LatencyView($("spark"), $("latency"));
+const latency = new LatencyView({
+  figure: $("figure"), table: $("turns"), rows: $("latency"), legend: $("stages"),
+});
 let call = null;
 let partial = null;
 let agentLine = null;
+let atEnd = true;
 let timer = 0;
 
 // For support: what the browser knows of the call, from its console.
@@ -39,6 +42,7 @@ function showError(text) {
 }
 
 function showButtons(inCall) {
+  document.body.dataset.call = inCall ? "on" : "off";
   $("call").hidden = inCall;
   $("hangup").hidden = !inCall;
   $("mute").disabled = !inCall;
@@ -52,42 +56,53 @@ function showButtons(inCall) {
   }
 }
 
-function line(kind, text) {
+// Add to the transcript, or change it, and keep its end in sight unless the reader scrolled up.
+function keepEnd(change) {
   const list = $("transcript");
-  const pinned = list.scrollTop + list.clientHeight >= list.scrollHeight - 24;
-  const item = document.createElement("li");
-  item.className = kind;
-  item.textContent = text;
-  list.append(item);
-  while (list.children.length > MAX_LINES) {
-    list.firstElementChild.remove();
-  }
-  $("empty").hidden = true;
-  if (pinned) {
+  change(list);
+  $("empty").hidden = list.children.length > 0;
+  if (atEnd) {
     list.scrollTop = list.scrollHeight;
   }
+}
+
+function line(kind) {
+  const item = document.createElement("li");
+  item.className = kind;
+  keepEnd((list) => {
+    list.append(item);
+    while (list.children.length > MAX_LINES) {
+      list.firstElementChild.remove();
+    }
+  });
   return item;
+}
+
+function write(item, text) {
+  keepEnd(() => {
+    item.textContent = text;
+  });
 }
 
 const shown = {
   state: ({ state, reason }) => showState(state, reason),
   partial: ({ text }) => {
-    partial ??= line("caller partial", "");
-    partial.textContent = text;
+    partial ??= line("caller partial");
+    write(partial, text);
   },
   final: ({ text }) => {
     partial?.remove();
     partial = null;
     if (text) {
-      line("caller", text);
+      write(line("caller"), text);
     }
   },
   agent: ({ text, turn, interrupted }) => {
     if (agentLine?.dataset.turn !== String(turn)) {
-      agentLine = line("agent", "");
+      agentLine = line("agent");
       agentLine.dataset.turn = String(turn);
     }
-    agentLine.textContent = text;
+    write(agentLine, text);
     agentLine.classList.toggle("interrupted", Boolean(interrupted));
   },
   latency: (turn) => latency.add(turn),
@@ -125,7 +140,8 @@ async function place() {
   showError("");
   showState("connecting");
   latency.clear();
-  $("transcript").replaceChildren();
+  $("timer").textContent = "0:00";
+  keepEnd((list) => list.replaceChildren());
   const current = new Call();
   call = current;
   showButtons(true);
@@ -166,6 +182,15 @@ function makeKeypad() {
   }
 }
 
+function showExamples(examples) {
+  $("examples").replaceChildren(...examples.map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    return item;
+  }));
+  $("try").hidden = examples.length === 0;
+}
+
 function makeChoices(agents) {
   for (const [index, agent] of agents.entries()) {
     const label = document.createElement("label");
@@ -180,8 +205,10 @@ function makeChoices(agents) {
       text.append(small);
     }
     label.append(radio, text);
+    radio.addEventListener("change", () => showExamples(agent.examples));
     $("agents").append(label);
   }
+  showExamples(agents[0].examples);
 }
 
 async function open() {
@@ -211,6 +238,10 @@ $("mute").addEventListener("click", () => {
   $("mute").textContent = muted ? "Unmute" : "Mute";
   call?.mute(muted);
 });
+$("transcript").addEventListener("scroll", ({ target }) => {
+  atEnd = target.scrollTop + target.clientHeight >= target.scrollHeight - 24;
+});
+new ResizeObserver(() => keepEnd(() => {})).observe($("transcript"));
 document.addEventListener("click", () => {
   if ($("voice").srcObject && $("voice").paused) {
     $("voice").play().then(() => showError(""), () => {});

@@ -110,7 +110,6 @@ class Server:
     async def start(self) -> None:
         """Load and warm the engines, then bind. Raises OSError where a port is taken."""
         await self.engines.warm()
-        _freeze()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
         sip, http = self.settings.sip, self.settings.http
@@ -124,10 +123,12 @@ class Server:
                 tcp=sip.tcp,
                 advertised_host=sip.advertised_host,
             )
-            await self._sip.start()
+            with _naming("SIP", sip.host, sip.port):
+                await self._sip.start()
         if http.enabled:
             self._web = _Web(build_app(self), http.host, http.port)
-            await self._web.start()
+            with _naming("HTTP", http.host, http.port):
+                await self._web.start()
         self.ready = True
         log.info("server.ready", sip=self.sip_port, http=self.http_port)
 
@@ -138,7 +139,6 @@ class Server:
         """
         self.ready = False
         async with contextlib.AsyncExitStack() as last_first:
-            last_first.callback(gc.unfreeze)
             last_first.push_async_callback(self.engines.close)
             last_first.push_async_callback(self._end_tasks)
             if self._web is not None:
@@ -226,15 +226,19 @@ class Server:
         await self.calls.run(call, self.agents.named(agent))
 
 
+@contextlib.contextmanager
+def _naming(what: str, host: str, port: int) -> Iterator[None]:
+    """Let an OSError say which of our ports could not be had."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{what} can't listen on {host} port {port}: {error.strerror or error}"
+        ) from error
+
+
 def settle_memory() -> None:
-    """Exempt what is loaded by now from garbage collection: a full collection that walks it all
-    takes tens of milliseconds, which every call would hear. For a process that only serves."""
-    gc.collect()
-    gc.freeze()
-
-
-def _freeze() -> None:
-    """Take what is loaded for good out of the garbage collector's sight.
+    """Exempt what is loaded by now from garbage collection, in a process that only serves.
 
     A full collection visits every object that is left: with the engines' some 150 ms, in which
     no call would get its frames; without them, what calls have made.

@@ -105,7 +105,7 @@ class Sockets:
             bound = port
             if udp:
                 self._udp, _ = await loop.create_datagram_endpoint(
-                    lambda: _Datagrams(self), local_addr=(host, port)
+                    lambda: _Datagrams(self), sock=await _bound(host, port)
                 )
                 bound = self._udp.get_extra_info("sockname")[1]
             if not tcp:
@@ -267,6 +267,21 @@ class Sockets:
     def _abort(stream: _Stream) -> None:
         if stream.transport is not None:
             stream.transport.abort()
+
+
+async def _bound(host: str, port: int) -> socket.socket:
+    """A UDP socket bound there. Raises OSError that, unlike uvloop's own, says why not."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def is_address(host: str) -> bool:

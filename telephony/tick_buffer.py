@@ -19,6 +19,9 @@ from ringtrue.streaming.ports import FRAME_MS, frame_bytes
 WINDOW: Final = 100
 """Ticks over which the least stock is what stands: 2 s."""
 
+FAST_WINDOW: Final = 15
+"""The same where three frames and more stand: a stall's delay goes at 20 ms each 300 ms."""
+
 
 class TickBuffer:
     """PCM (16-bit mono) at ``rate`` Hz. Sans-IO."""
@@ -106,7 +109,8 @@ class TickBuffer:
         self._ticks += 1
 
     def _standing(self) -> bool:
-        if self._ticks < WINDOW:
+        large = self._least >= self._stock + 3 * self._frame
+        if self._ticks < (FAST_WINDOW if large else WINDOW):
             return False
         self.standing_ms = self._least / self._bytes_per_ms
         excess = self._least > self._stock

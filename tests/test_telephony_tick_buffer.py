@@ -100,3 +100,17 @@ def test_jitter_within_the_stock_is_not_drained() -> None:
 def test_nonsense_is_refused(stock: int, most: int) -> None:
     with pytest.raises(ValueError, match="stock_ms"):
         TickBuffer(8000, stock_ms=stock, max_ms=most)
+
+
+def test_the_delay_of_a_long_stall_is_gone_within_seconds() -> None:
+    buffer = TickBuffer(8000)
+    frame = np.full(160, 500, np.int16).tobytes()
+    for _ in range(18):  # 360 ms at once, after a stall
+        buffer.put(frame)
+    ticks = 0
+    while buffer.depth_ms > 80 and ticks < 1000:
+        buffer.take()
+        buffer.put(frame)
+        ticks += 1
+    assert ticks * 0.02 < 6
+    assert buffer.underflows == 0

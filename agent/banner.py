@@ -27,19 +27,30 @@ def banner(server: Server) -> str:
             if name != settings.agents.default
         ]
     if server.http_port is not None:
-        base = settings.http.public_url or f"http://localhost:{server.http_port}"
+        host = "localhost" if _wild(settings.http.host) else _literal(settings.http.host)
+        base = settings.http.public_url or f"http://{host}:{server.http_port}"
         if settings.webrtc.enabled:
             lines.append(f"  Browser     {base}/  (the microphone needs https or localhost)")
         if settings.twilio.enabled:
             lines.append(f"  Twilio      point the number's voice webhook at {base}/twilio/voice")
         else:
             lines.append("  Twilio      off; set RINGTRUE_TWILIO__ENABLED and __AUTH_TOKEN")
-        lines.append(f"  Health      {base}/readyz   Metrics  {base}/metrics")
+        metrics = f"   Metrics  {base}/metrics" if settings.http.metrics else ""
+        lines.append(f"  Health      {base}/readyz{metrics}")
     lines += ["", "  Stop with Ctrl-C."]
     return "\n".join(lines)
 
 
 def _shown(host: str, advertised: str | None) -> str:
     if advertised is not None:
-        return advertised
-    return socket.gethostname() if host in ("0.0.0.0", "::") else host
+        return _literal(advertised)
+    return socket.gethostname() if _wild(host) else _literal(host)
+
+
+def _wild(host: str) -> bool:
+    return host in ("0.0.0.0", "::")
+
+
+def _literal(host: str) -> str:
+    """As a URI has it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host

@@ -19,6 +19,9 @@ THREADS: Final[Mapping[str, str]] = {
 }
 """Prefix of a thread's name → the part it works for."""
 
+WORKING: Final = ("turns", "synthesis", "recognizer", "other")
+"""The parts that work outside the loop's thread."""
+
 TICKS_PER_SECOND: Final = 100
 """Unit of utime and stime in /proc/*/stat on Linux (USER_HZ)."""
 
@@ -44,7 +47,8 @@ class CpuMeter(Collector):
     """Counts CPU seconds by part, at scrape time (Linux).
 
     ``media`` is what the media clock's ticks took; ``graph`` the rest of the loop's thread,
-    sockets and web included; the others are their own threads and processes.
+    sockets and web included; the others are their own threads and processes. What those that
+    have ended used stays counted, up to the last scrape before.
     """
 
     def __init__(self, owner: HasProcesses, clock: ClockStats) -> None:
@@ -52,20 +56,29 @@ class CpuMeter(Collector):
         self._owner = owner
         self._clock = clock
         self._loop_thread = threading.get_native_id()
+        self._seen: dict[tuple[str, int], float] = {}
+        self._ended: dict[str, float] = dict.fromkeys(WORKING, 0.0)
 
     def parts(self) -> dict[str, float]:
         """CPU seconds so far, by part."""
         task = Path("/proc/self/task")
         loop = _seconds(task / str(self._loop_thread) / "stat")
-        parts = {"media": self._clock.busy, "graph": max(0.0, loop - self._clock.busy)}
-        parts |= dict.fromkeys(("turns", "synthesis", "recognizer", "other"), 0.0)
+        now: dict[tuple[str, int], float] = {}
         for thread in threading.enumerate():
             if thread.native_id in (None, self._loop_thread):
                 continue
             part = next((p for n, p in THREADS.items() if thread.name.startswith(n)), "other")
-            parts[part] += _seconds(task / str(thread.native_id) / "stat")
+            now[part, thread.native_id] = _seconds(task / str(thread.native_id) / "stat")
         for pid in self._owner.recognizer_pids():
-            parts["recognizer"] += _seconds(Path(f"/proc/{pid}/stat"))
+            now["recognizer", pid] = _seconds(Path(f"/proc/{pid}/stat"))
+        for (part, number), seconds in self._seen.items():
+            if now.get((part, number), 0.0) < seconds:  # it ended; its number may be another's
+                self._ended[part] += seconds
+        self._seen = now
+        parts = {"media": self._clock.busy, "graph": max(0.0, loop - self._clock.busy)}
+        parts |= self._ended
+        for (part, _), seconds in now.items():
+            parts[part] += seconds
         return parts
 
     def collect(self) -> Iterable[Metric]:

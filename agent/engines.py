@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -101,15 +102,16 @@ class Engines:
         log.info("engines.warm", seconds=round(time.monotonic() - started, 2))
 
     async def close(self) -> None:
-        """Release everything."""
-        for recognizer in set(self._recognizers.values()):
-            await recognizer.close()
-        if self._pool is not None:
-            await self._pool.close()
-        if self._engine is not None:
-            await self._engine.close()
-        if self._models is not None:
-            self._models.close()
+        """Release everything; what fails to close keeps nothing else open."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._models is not None:
+                stack.callback(self._models.close)
+            if self._engine is not None:
+                stack.push_async_callback(self._engine.close)
+            if self._pool is not None:
+                stack.push_async_callback(self._pool.close)
+            for recognizer in self._recognizers.values():
+                stack.push_async_callback(recognizer.close)
 
     def services(
         self,

@@ -5,6 +5,7 @@ Everything is frozen and unknown keys are errors. Times are in seconds, rates in
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,11 +68,13 @@ class SipSettings(Section):
 
     enabled: bool = True
     host: str = "0.0.0.0"
+    """An IP literal: media ports are bound there too."""
+
     port: Port = 5060
     udp: bool = True
     tcp: bool = True
     advertised_host: str | None = None
-    """What Contact and SDP name, where it differs from ``host``."""
+    """What Contact and SDP name, where it differs from ``host``; an IP literal."""
 
     codecs: Annotated[tuple[Codec, ...], BeforeValidator(_split), Field(min_length=1)] = (
         "G722",
@@ -88,6 +91,16 @@ class SipSettings(Section):
     """User part of the dialled URI → agent."""
 
     _codecs_once = field_validator("codecs")(_unique)
+
+    @field_validator("host", "advertised_host")
+    @classmethod
+    def _literal(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ipaddress.ip_address(value)
+            except ValueError:
+                raise ValueError("not an IP address, e.g. 0.0.0.0, 192.0.2.10 or ::") from None
+        return value
 
     @model_validator(mode="after")
     def _together(self) -> SipSettings:

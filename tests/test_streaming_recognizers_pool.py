@@ -154,7 +154,7 @@ async def test_grammar_that_cannot_load_is_named_and_harms_nobody(
 
 async def test_worker_that_never_comes_up_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nonexistent/python")
-    pool = WorkerPool(PoolPolicy(start_timeout=0.3))
+    pool = WorkerPool(PoolPolicy(open_timeout=0.3))
     try:
         with pytest.raises(RecognizerError, match="no recognizer worker is up"):
             await pool.load(GRAMMAR)

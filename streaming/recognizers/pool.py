@@ -50,6 +50,9 @@ class PoolPolicy:
     start_timeout: float = 3.0
     """Seconds a new utterance waits for a worker that is being replaced."""
 
+    open_timeout: float = 30.0
+    """Seconds a worker may take to come up at first: on a cold disk, mostly reading Python."""
+
     finish_timeout: float = 10.0
     """Seconds a final text may take before the utterance fails."""
 
@@ -276,7 +279,7 @@ class WorkerPool:
                 self._workers = [_Worker(i, self._numbers) for i in range(self.policy.processes)]
                 self._keepers = [asyncio.create_task(self._keep(w)) for w in self._workers]
             for worker in self._workers:
-                await self._wait_ready(worker)
+                await self._wait_ready(worker, self.policy.open_timeout)
 
     async def _keep(self, worker: _Worker) -> None:
         """Run one worker, and run it again whenever it dies."""
@@ -321,14 +324,14 @@ class WorkerPool:
         await self.open()
         reports: list[GrammarReport] = []
         for worker in self._workers:
-            await self._wait_ready(worker)
+            await self._wait_ready(worker, self.policy.open_timeout)
             reports.append(await worker.load(grammar, self.policy.load_timeout))
         self._grammars[grammar.key] = grammar
         return reports[0]
 
-    async def _wait_ready(self, worker: _Worker) -> None:
+    async def _wait_ready(self, worker: _Worker, limit: float) -> None:
         try:
-            async with asyncio.timeout(self.policy.start_timeout):
+            async with asyncio.timeout(limit):
                 await worker.ready.wait()
         except TimeoutError:
             raise RecognizerError("no recognizer worker is up") from None
@@ -348,7 +351,7 @@ class WorkerPool:
         if not any(worker.ready.is_set() for worker in self._workers):
             if not self._workers:
                 raise RecognizerError("the recognizer pool is closed")
-            await self._wait_ready(self._workers[0])
+            await self._wait_ready(self._workers[0], self.policy.start_timeout)
         worker = min(
             (worker for worker in self._workers if worker.ready.is_set()),
             key=lambda worker: len(worker.utterances),

@@ -209,7 +209,13 @@ class Server:
         """Run a browser's call, for which a place was reserved, once audio can flow."""
 
         async def work() -> None:
-            if await call.connected():
+            try:
+                connected = await call.connected()
+            except asyncio.CancelledError:
+                self.calls.release()
+                await call.hangup(EndReason.SHUTDOWN)
+                raise
+            if connected:
                 await self.calls.run(call, self.agents.named(agent))
             else:
                 self.calls.release()

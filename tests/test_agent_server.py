@@ -165,7 +165,7 @@ async def test_only_what_is_enabled_is_served() -> None:
         loopback_server(off) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.http_port}") as web,
     ):
-        for path in ("/metrics", "/", "/docs"):
+        for path in ("/metrics", "/", "/docs", "/redoc", "/openapi.json"):
             assert (await web.get(path)).status_code == 404, path
         assert (await web.get("/healthz")).status_code == 200
     without = on_loopback(settings(WEBRTC__ENABLED="false"))
@@ -283,6 +283,24 @@ async def test_a_web_call_that_finds_no_room_is_rejected() -> None:
     await server.answer(call, "demo")
     assert call.hung_up == [EndReason.REJECTED]
     server.calls.release()
+    await server.engines.close()
+
+
+async def test_a_browsers_call_that_never_connects_is_ended_with_the_server() -> None:
+    class Unconnected(ScriptedCall):
+        async def connected(self) -> bool:
+            await asyncio.Event().wait()
+            return True
+
+    server = Server(on_loopback(settings()))
+    assert server.calls.reserve() is None
+    call = Unconnected()
+    server.run_when_connected(call, "demo")  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert len(server.calls) == 1
+    await server._end_tasks()
+    assert call.hung_up == [EndReason.SHUTDOWN]
+    assert len(server.calls) == 0
     await server.engines.close()
 
 

@@ -49,6 +49,9 @@ class _Utterance(Generic[MarkT]):
     taken: int = 0
     """Samples taken since it began."""
 
+    starved: int = 0
+    """Ticks in a row that found nothing since it began."""
+
     finished: bool = False
     ticket: Ticket | None = None
     drafts: int = 0
@@ -67,7 +70,8 @@ class Step(Generic[MarkT]):
     """Label of the utterance whose first sample is in this frame."""
 
     ended: str | None = None
-    """Label of the utterance whose last sample is in this frame."""
+    """Label of the utterance whose last sample is in this frame, or went out before it was known
+    to be the last."""
 
     underrun: bool = False
     """True where an unfinished utterance had nothing ready after it had begun."""
@@ -105,6 +109,7 @@ class Playout(Generic[MarkT]):
         self._position = 0
         self._sent: deque[tuple[int, MarkT]] = deque()
         self.underruns = 0
+        """Ticks of silence inside utterances, between two pieces of their audio."""
 
     @property
     def position(self) -> int:
@@ -218,9 +223,12 @@ class Playout(Generic[MarkT]):
         ``heard_position`` is what the far end confirms as played, in samples since the call
         began; None means that what was taken counts as heard.
         """
-        utterance = self._current()
+        late = self._ended_late()
+        utterance = None if late is not None else self._current()
         if utterance is None or not self._ready(utterance):
-            return self._pause(utterance, now, heard_position)
+            return self._pause(utterance, now, heard_position, late)
+        self.underruns += utterance.starved
+        utterance.starved = 0
         began = None
         if utterance.ticket is None:
             utterance.ticket = open_ticket()
@@ -245,6 +253,17 @@ class Playout(Generic[MarkT]):
             raise ValueError("no utterance is open; call begin first")
         return self._queue[-1]
 
+    def _ended_late(self) -> str | None:
+        """The utterance whose last sample went out before it was known to be the last."""
+        if not self._queue:
+            return None
+        utterance = self._queue[0]
+        if utterance.ticket is None or utterance.pending or not utterance.finished:
+            return None
+        self._sent.extend((self._position, mark) for _, mark in utterance.marks)
+        self._queue.popleft()
+        return utterance.label
+
     def _current(self) -> _Utterance[MarkT] | None:
         while self._queue:
             utterance = self._queue[0]
@@ -260,13 +279,18 @@ class Playout(Generic[MarkT]):
         )
 
     def _pause(
-        self, utterance: _Utterance[MarkT] | None, now: float, heard_position: int | None
+        self,
+        utterance: _Utterance[MarkT] | None,
+        now: float,
+        heard_position: int | None,
+        ended: str | None,
     ) -> Step[MarkT]:
         self._position += self._frame_samples
         underrun = utterance is not None and utterance.ticket is not None
-        self.underruns += underrun
+        if utterance is not None and underrun:
+            utterance.starved += 1
         draft = Draft(self._silence, FrameKind.SILENCE, None, 0, now)
-        return Step(draft, self._release(heard_position), underrun=underrun)
+        return Step(draft, self._release(heard_position), ended=ended, underrun=underrun)
 
     def _draw(
         self, utterance: _Utterance[MarkT]

@@ -237,3 +237,33 @@ def test_positions_count_every_tick() -> None:
             playout.finish()
         playout.take(0.0, tickets)
     assert playout.position == 200 * 160
+
+
+def test_an_utterance_said_to_be_over_after_its_last_sample_still_ends() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    assert playout.take(0.0, tickets).ended is None
+    playout.take(0.02, tickets)
+    playout.mark("end")
+    playout.finish()
+    playout.begin("next")
+    playout.write(noise(160), 0.04)
+    playout.finish()
+    steps = [playout.take(0.04 + n * 0.02, tickets) for n in range(3)]
+    assert [s.ended for s in steps] == ["u", "next", None]
+    assert [s.began for s in steps] == [None, "next", None]
+    assert steps[0].heard == ["end"]
+    assert not steps[0].underrun
+
+
+def test_waiting_for_the_word_that_it_is_over_is_no_underrun() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    drain(playout, tickets, 20)
+    playout.finish()
+    drain(playout, tickets, 2)
+    assert playout.underruns == 0

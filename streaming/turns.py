@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 from pipecat.frames.frames import (
     Frame,
@@ -27,8 +28,13 @@ from pipecat.turns.types import ProcessFrameResult
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 
 from ringtrue.streaming.dsp import resample_segment
-from ringtrue.streaming.recognizers.service import NothingRecognizedFrame
+from ringtrue.streaming.recognizers.service import (
+    EarlierTranscriptionFrame,
+    NothingRecognizedFrame,
+)
 from ringtrue.streaming.record import Stage
+
+log = structlog.get_logger(__name__)
 
 MODEL_RATE: Final = 16000
 MAX_SECONDS: Final = 8.0
@@ -108,8 +114,9 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
 
     On each VAD stop the model is asked; if it holds the turn for complete, the recognizer's final
     word ends it (a text, or that there is none), or :attr:`TurnPolicy.transcript_seconds` of
-    waiting. If not, a silence whose
-    length depends on the model's probability ends it. Speech starts everything over.
+    waiting. If not, a silence whose length depends on the model's probability ends it; so it does,
+    at its longest, where the model fails. Speech starts everything over, and words that come while
+    the caller speaks decide nothing.
     """
 
     def __init__(
@@ -167,6 +174,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, TranscriptionFrame | NothingRecognizedFrame):
             self._probe(Stage.TRANSCRIPT)
+            if self._speaking or isinstance(frame, EarlierTranscriptionFrame):
+                return ProcessFrameResult.CONTINUE  # the words that matter are yet to come
             self._final = True
             if not self._judging:  # words without speech: digits, or a late transcript
                 self._complete = True
@@ -188,7 +197,13 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         task.add_done_callback(self._tasks.discard)
 
     async def _stopped(self, generation: int) -> None:
-        probability = 1.0 if self._judge is None else await self._judge()
+        probability = 1.0
+        if self._judge is not None:
+            try:
+                probability = await self._judge()
+            except Exception:  # the turn must end all the same
+                log.exception("turns.judgement_failed")
+                probability = 0.0
         if generation != self._generation or self._speaking:
             return
         wait = self._policy.wait(probability)

@@ -118,7 +118,9 @@ async def drive(
 
 
 def texts(frames: Sequence[Frame]) -> list[tuple[str, bool]]:
-    return [(f.text, f.finalized) for f in frames if isinstance(f, TranscriptionFrame)]
+    found = [f for f in frames if isinstance(f, TranscriptionFrame)]
+    assert all(f.finalized is not isinstance(f, EarlierTranscriptionFrame) for f in found)
+    return [(f.text, f.finalized) for f in found]
 
 
 def nothings(frames: Sequence[Frame]) -> list[tuple[bool, bool]]:

@@ -17,6 +17,7 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 
+from ringtrue.streaming.recognizers.service import EarlierTranscriptionFrame
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.turns import (
     MAX_SECONDS,
@@ -216,3 +217,39 @@ async def test_sure_words_twice_in_a_row_when_their_wait_is_over() -> None:
         await t.take(TEXT, TEXT)
         await asyncio.sleep(0.05)
         assert len(t.ended) == 1
+
+
+@pytest.mark.virtual_time
+async def test_words_that_come_while_the_caller_goes_on_do_not_end_the_next_pause() -> None:
+    async with turn(0.0) as t:
+        await t.take(STARTED, STOPPED, STARTED, TEXT)
+        await asyncio.sleep(1)
+        await t.take(STOPPED)
+        await asyncio.sleep(0.2)
+        await t.take(TEXT)
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(1 + 0.05 + POLICY.incomplete_seconds)]
+
+
+@pytest.mark.virtual_time
+async def test_a_text_with_more_behind_it_waits_for_the_rest() -> None:
+    earlier = EarlierTranscriptionFrame(text="and", user_id="", timestamp="")
+    async with turn(0.9) as t:
+        await t.take(STARTED, STOPPED, STARTED, STOPPED, earlier)
+        await asyncio.sleep(0.5)
+        assert t.ended == []
+        await t.take(TEXT)
+        assert t.ended == [pytest.approx(0.5)]
+
+
+@pytest.mark.virtual_time
+async def test_a_model_that_fails_holds_the_turn_for_unfinished() -> None:
+    async with turn(None) as t:
+
+        async def judge() -> float:
+            raise RuntimeError("no")
+
+        t.strategy._judge = judge
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(POLICY.incomplete_seconds)]

@@ -4,11 +4,11 @@ An utterance is what the VAD says it is: it begins with the audio kept from befo
 its mind, and its end is asked for as soon as the VAD reports it. One turn may hold several.
 
 How a turn ends: a text goes out as ``TranscriptionFrame(finalized=True)``, on which Pipecat's stop
-strategies act at once. If the caller speaks again before the text is there, it goes out with
-``finalized=False``, for the rest is yet to come. An utterance without a credible text must not
-become an empty transcription: it goes out as :class:`NothingRecognizedFrame`, and a stop strategy
-that knows it can end the turn (:mod:`ringtrue.streaming.turns`); Pipecat's own leave such a turn
-to their watchdog of 5 s.
+strategies act at once. If the caller speaks again before the text is there, it goes out as
+:class:`EarlierTranscriptionFrame`, not finalized, for the rest is yet to come. An utterance without
+a credible text must not become an empty transcription: it goes out as
+:class:`NothingRecognizedFrame`, and a stop strategy that knows it can end the turn
+(:mod:`ringtrue.streaming.turns`); Pipecat's own leave such a turn to their watchdog of 5 s.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ PREROLL_SECONDS: Final = 0.6
 
 VAD_STOP_SECONDS: Final = 0.2
 """The VAD's pause before it reports the end: part of the time from speech to text."""
+
+
+@dataclass
+class EarlierTranscriptionFrame(TranscriptionFrame):
+    """The text of speech behind which there is more that has no text yet."""
 
 
 @dataclass
@@ -262,13 +267,10 @@ class StreamingRecognizer(STTService):
         transcript = await stream.finish()
         await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
         if transcript.text:
+            earlier = more or self._speaking or self._waiting > 0
+            frame = EarlierTranscriptionFrame if earlier else TranscriptionFrame
             await self.push_frame(
-                TranscriptionFrame(
-                    transcript.text,
-                    self._user_id,
-                    time_now_iso8601(),
-                    finalized=not (more or self._speaking or self._waiting),
-                )
+                frame(transcript.text, self._user_id, time_now_iso8601(), finalized=not earlier)
             )
         elif not more:
             await self.push_frame(NothingRecognizedFrame(rejected=transcript.rejected))

@@ -51,7 +51,8 @@ class Refusal(StrEnum):
     """Nothing heard from the far end for too long."""
 
     FORMAT = "format"
-    """Not one whole frame of PCM at the leg's rate."""
+    """Not one whole frame of PCM at the leg's rate, or not what its kind says: silence that
+    sounds, a digit without its step."""
 
     WATERMARK = "watermark"
     """The watermark stage failed or changed the frame's length."""
@@ -362,6 +363,10 @@ class Gate:
         if draft.ticket is None:
             is_silence = draft.kind is FrameKind.SILENCE and draft.pcm == self._silence
             return None if is_silence and draft.digit is None else Refusal.STALE_TURN
+        if draft.kind is FrameKind.SILENCE and draft.pcm != self._silence:
+            return Refusal.FORMAT
+        if (draft.kind is FrameKind.DIGIT) is (draft.digit is None):
+            return Refusal.FORMAT
         if draft.ticket.session != self._call_id:
             return Refusal.SESSION
         if draft.ticket != self._ticket:

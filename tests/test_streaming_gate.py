@@ -11,6 +11,7 @@ import pytest
 
 from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import (
+    DigitEvent,
     Draft,
     FrameKind,
     Gate,
@@ -162,6 +163,20 @@ def test_sound_without_a_ticket_is_refused_even_when_called_silence() -> None:
     gate = make()
     assert refused(gate, Draft(SPEECH, FrameKind.SILENCE, None, 0, 0.0), 0.0) is Refusal.STALE_TURN
     assert refused(gate, Draft(SPEECH, FrameKind.TONE, None, 0, 0.0), 0.0) is Refusal.STALE_TURN
+
+
+def test_sound_called_silence_is_refused_with_a_ticket_too() -> None:
+    gate = make()
+    draft = Draft(SPEECH, FrameKind.SILENCE, gate.open_utterance(), 0, 0.0)
+    assert refused(gate, draft, 0.0) is Refusal.FORMAT
+
+
+def test_a_digit_rides_on_a_digits_frame_only() -> None:
+    event = DigitEvent("5", 160, first=True, last=False)
+    for kind, digit in ((FrameKind.SPEECH, event), (FrameKind.DIGIT, None)):
+        gate = make()
+        draft = Draft(SPEECH, kind, gate.open_utterance(), 0, 0.0, digit)
+        assert refused(gate, draft, 0.0) is Refusal.FORMAT
 
 
 class Marker:

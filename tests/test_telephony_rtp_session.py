@@ -126,6 +126,30 @@ async def test_hold_and_resume(pool: PortPool) -> None:
     called.close()
 
 
+@pytest.mark.parametrize("hold", [b"a=inactive", b"a=sendonly", b"a=recvonly"])
+async def test_a_held_call_is_no_lost_far_end(pool: PortPool, hold: bytes) -> None:
+    """Many phones send nothing while they hold, and some not even reports."""
+    calling, called = await connected(pool, "PCMU")
+    ends = End(calling, "a"), End(called, "bb")
+    await talk(*ends, ticks=5)
+    loop = asyncio.get_running_loop()
+    await called.update((await calling.offer()).replace(b"a=sendrecv", hold))
+    await talk(ends[1], ticks=25)
+    heard = called.leg.last_heard()
+    assert heard is not None
+    assert loop.time() - heard < 0.1
+    await talk(ends[1], ticks=25)
+    resumed = loop.time()
+    await called.update((await calling.offer()).replace(hold, b"a=sendrecv"))
+    heard = called.leg.last_heard()
+    assert heard is not None
+    assert heard >= resumed
+    await talk(ends[1], ticks=25)
+    assert loop.time() - (called.leg.last_heard() or 0) > 0.4
+    calling.close()
+    called.close()
+
+
 async def test_a_codec_change_keeps_the_legs_rate(pool: PortPool) -> None:
     calling, called = await connected(pool, "G722", "PCMU")
     ends = End(calling, "a"), End(called, "bb")

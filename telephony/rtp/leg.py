@@ -67,7 +67,7 @@ class RtpLeg:
         now = self._loop.time()
         codec = plan.codec
         self._stream = RtpStream(codec.pcm_rate, codec.clock_rate, now=now, latch=latch)
-        self.configure(plan)
+        self._agree(plan, now)
         self._pulls = 0
         for sock in (pair.rtp, pair.rtcp):
             with contextlib.suppress(OSError):  # without it, arrival is when it is read
@@ -75,8 +75,13 @@ class RtpLeg:
 
     def configure(self, plan: StreamPlan) -> None:
         """Follow a later agreement: hold, another address, another codec."""
+        now = self._loop.time()
+        self._agree(plan, now)
+        self._stream.alive(now)
+
+    def _agree(self, plan: StreamPlan, now: float) -> None:
         self._plan = plan
-        self._stream.configure(plan, self._loop.time(), trusted=self._trusted)
+        self._stream.configure(plan, now, trusted=self._trusted)
 
     @property
     def rate(self) -> int:
@@ -139,7 +144,13 @@ class RtpLeg:
             self._put_report(report)
 
     def last_heard(self) -> float | None:
-        """Loop time of the far end's last packet or report."""
+        """Loop time of the far end's last packet, report or agreement.
+
+        Now, while the call is held or media flows one way by agreement: a far end need not send
+        then, and its silence says nothing.
+        """
+        if not (self._plan.sending and self._plan.receiving):
+            return self._loop.time()
         return self._stream.last_heard
 
     def heard_position(self) -> int | None:

@@ -98,8 +98,12 @@ class RtpStream:
 
     @property
     def last_heard(self) -> float | None:
-        """Arrival of the last packet or report that was the far end's."""
+        """Arrival of the last packet or report that was the far end's, or of :meth:`alive`."""
         return self._heard
+
+    def alive(self, now: float) -> None:
+        """The far end proved itself alive in another way: its signalling."""
+        self._heard = now
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram of the media port; never raises."""

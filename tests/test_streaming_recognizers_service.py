@@ -26,7 +26,11 @@ from ringtrue.streaming.errors import RecognizerError
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import WorkerPool
 from ringtrue.streaming.recognizers.port import Transcript
-from ringtrue.streaming.recognizers.service import NothingRecognizedFrame, StreamingRecognizer
+from ringtrue.streaming.recognizers.service import (
+    EarlierTranscriptionFrame,
+    NothingRecognizedFrame,
+    StreamingRecognizer,
+)
 from ringtrue.streaming.recognizers.sphinx import SphinxRecognizer
 from ringtrue.streaming.recognizers.vocabulary import Vocabulary
 

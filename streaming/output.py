@@ -171,6 +171,7 @@ class PlayoutOutput(FrameProcessor):
 
     def _begin(self, label: str) -> None:
         self._in_tts = True
+        self._resampler = None
         self._playout.begin(label)
         self._clock_at_start = self.get_clock().get_time()
 
@@ -180,7 +181,7 @@ class PlayoutOutput(FrameProcessor):
             self._begin(frame.context_id or "speech")
             at = 0
         elif isinstance(frame, TTSStoppedFrame):
-            if self._resampler is not None:
+            if self._resampler is not None and self._in_tts:
                 self._playout.write(self._resampler.flush(), self.get_event_loop().time())
                 self._resampler = None
             self._in_tts = False

@@ -56,6 +56,8 @@ class _Utterance(Generic[MarkT]):
     ticket: Ticket | None = None
     drafts: int = 0
     marks: deque[tuple[int, MarkT]] = field(default_factory=deque)
+    base: int = 0
+    """Samples written of it before digits divided it."""
 
 
 @dataclass(slots=True)
@@ -161,9 +163,11 @@ class Playout(Generic[MarkT]):
     def write_digits(self, digits: str, now: float) -> None:
         """Queue DTMF ``digits`` (``0-9*#A-D``) as an utterance of its own.
 
-        Raises ``ValueError`` naming a digit that is none.
+        An utterance still being written goes on behind them. Raises ``ValueError`` naming a digit
+        that is none.
         """
         frames = dtmf_frames(digits, self.rate)
+        divided = self._queue[-1] if self._queue and not self._queue[-1].finished else None
         self.begin(f"dtmf:{len(digits)}")
         utterance = self._queue[-1]
         for pcm, event in frames:
@@ -173,6 +177,9 @@ class Playout(Generic[MarkT]):
             utterance.written += len(pcm) // 2
             self._pending += len(pcm)
         utterance.finished = True
+        if divided is not None:
+            self.begin(divided.label)
+            self._queue[-1].base = divided.base + divided.written
 
     def mark(self, mark: MarkT, *, at: int | None = None) -> bool:
         """Release ``mark`` once the newest utterance was heard up to ``at`` (default: all written).
@@ -186,7 +193,7 @@ class Playout(Generic[MarkT]):
             self._sent.append((self._sent[-1][0], mark))
             return True
         utterance = self._queue[-1]
-        position = utterance.written if at is None else max(0, at)
+        position = utterance.written if at is None else max(0, at - utterance.base)
         if utterance.marks:
             position = max(position, utterance.marks[-1][0])
         utterance.marks.append((position, mark))

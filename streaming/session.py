@@ -154,7 +154,9 @@ class CallSession:
 
     def _queue(self, item: bytes | str) -> None:
         if len(self._blocks) >= MAX_BLOCKS:
-            self._blocks.popleft()
+            # A key pressed is worth more than 60 ms of audio.
+            audio = next((n for n, it in enumerate(self._blocks) if isinstance(it, bytes)), 0)
+            del self._blocks[audio]
             self.record.inbound_dropped += 1
         self._blocks.append(item)
         waiting = len(self._blocks) * BLOCK_FRAMES * FRAME_MS + self._leg.stats.jitter_buffer_ms

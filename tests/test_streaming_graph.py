@@ -223,6 +223,10 @@ async def test_a_graph_that_falls_behind_drops_the_oldest_and_counts() -> None:
             await asyncio.sleep(3)
 
         r.graph.session._hear = stuck
-        await asyncio.sleep(3)
+        await asyncio.sleep(0.5)
+        r.leg.press("12#")
+        await asyncio.sleep(2.5)
         assert r.record.inbound_dropped > 0
         assert len(r.graph.session._blocks) <= 25
+        await asyncio.sleep(2)
+        assert r.llm.asked[0][-1] == {"role": "user", "content": "DTMF: 12#"}

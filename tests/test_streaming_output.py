@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from legs import ScriptedLeg
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
@@ -34,7 +35,6 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from legs import ScriptedLeg
 from ringtrue.streaming.clock import TICK, MediaClock
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.streaming.graph import CallGraph, GraphPolicy, Services, SharedModels
@@ -256,6 +256,33 @@ async def test_what_could_go_around_the_gate_ends_at_the_output(make: Any, reaso
         await asyncio.sleep(TICK * 5)
         assert r.graph.session.output.refused == {reason: 1}
         assert all(f.kind is FrameKind.SILENCE for f in r.leg.sent)
+
+
+async def test_a_digit_dialled_in_mid_speech_cuts_nothing_off() -> None:
+    async with rig() as r:
+        await r.push(TTSStartedFrame(context_id="u"), audio(800), TTSTextFrame("one", "word"))
+        await asyncio.sleep(TICK * 2)
+        await r.push(OutputDTMFUrgentFrame(buttons=[KeypadEntry.FIVE]))
+        await asyncio.sleep(TICK)
+        await r.push(audio(800), TTSTextFrame("two", "word"), TTSStoppedFrame(context_id="u"))
+        await asyncio.sleep(TICK * 30)
+        kinds = [f.kind for f in r.leg.sent]
+        assert kinds.count(FrameKind.SPEECH) == 10
+        assert FrameKind.DIGIT in kinds
+        assert text(r.heard) == ["one", "two"]
+        assert not r.graph.session.record.errors
+        assert r.graph.session.playout.idle
+
+
+async def test_what_a_clip_at_another_rate_left_over_is_not_spoken_later() -> None:
+    async with rig() as r:
+        await r.push(audio(2400, 24000, cls=OutputAudioRawFrame))
+        await asyncio.sleep(TICK * 10)
+        await r.push(TTSStartedFrame(context_id="u"), audio(800), TTSStoppedFrame(context_id="u"))
+        await asyncio.sleep(TICK * 10)
+        sounding = [f for f in r.leg.sent if f.kind is FrameKind.SPEECH]
+        assert len(sounding) == 10
+        assert b"".join(f.pcm for f in sounding[5:]) == np.full(800, 1001, np.int16).tobytes()
 
 
 async def test_a_second_destination_is_refused() -> None:

@@ -267,3 +267,18 @@ def test_waiting_for_the_word_that_it_is_over_is_no_underrun() -> None:
     playout.finish()
     drain(playout, tickets, 2)
     assert playout.underruns == 0
+
+
+def test_digits_divide_the_utterance_being_written() -> None:
+    playout: Playout[str] = Playout(RATE)
+    playout.begin("u")
+    playout.write(noise(160), 0.0)
+    playout.write_digits("4", 0.0)
+    playout.write(noise(320), 0.0)
+    playout.mark("early", at=320)
+    playout.mark("late", at=480)
+    playout.finish()
+    steps = drain(playout, Tickets(), 13)
+    assert [s.ended for s in steps if s.ended] == ["u", "dtmf:1", "u"]
+    assert [n for n, s in enumerate(steps) if s.heard] == [10, 11]
+    assert playout.idle

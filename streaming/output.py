@@ -211,6 +211,7 @@ class PlayoutOutput(FrameProcessor):
         self._resampler = None
         self._on_cut(cut)
         self._released.extend(cut.heard)
+        self._released.extend(frame for frame in cut.unheard if not frame.interruptible)
         if self._speaking:
             self._speaking = False
             self._released.append(_INTERRUPTED)

@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     Frame,
+    FunctionCallResultFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
@@ -182,6 +183,19 @@ async def test_an_interruption_stops_within_two_frames_and_keeps_only_what_was_h
         await r.speak("again")
         await asyncio.sleep(TICK * 8)
         assert text(r.heard) == ["one", "two", "again"]
+
+
+async def test_an_interruption_loses_no_frame_that_must_arrive() -> None:
+    """A tool's result may stand behind speech; without it the context waits for it forever."""
+    async with rig() as r:
+        await r.push(TTSStartedFrame(context_id="u"), audio(8000))
+        result = FunctionCallResultFrame("look_up", "1", {}, {"status": "done"})
+        await r.push(result, TTSTextFrame("unheard", text_type="word"))
+        await asyncio.sleep(TICK * 5)
+        await r.push(InterruptionFrame())
+        await asyncio.sleep(TICK * 5)
+        assert result in r.heard
+        assert text(r.heard) == []
 
 
 async def test_a_far_end_with_its_own_buffer_decides_what_was_heard() -> None:

@@ -30,6 +30,7 @@ from pipecat.frames.frames import (
     OutputTransportMessageUrgentFrame,
     StartFrame,
     SystemFrame,
+    TextFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -211,7 +212,7 @@ class PlayoutOutput(FrameProcessor):
         self._resampler = None
         self._on_cut(cut)
         self._released.extend(cut.heard)
-        self._released.extend(frame for frame in cut.unheard if not frame.interruptible)
+        self._released.extend(frame for frame in cut.unheard if _must_arrive(frame))
         if self._speaking:
             self._speaking = False
             self._released.append(_INTERRUPTED)
@@ -250,3 +251,8 @@ class PlayoutOutput(FrameProcessor):
             await self.push_frame(item)
             if self._on_heard is not None:
                 await self._on_heard(item)
+
+
+def _must_arrive(frame: Frame) -> bool:
+    """Whether ``frame`` outlives an interruption; words that were not heard never do."""
+    return not frame.interruptible and not isinstance(frame, TextFrame)

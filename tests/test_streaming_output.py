@@ -190,7 +190,9 @@ async def test_an_interruption_loses_no_frame_that_must_arrive() -> None:
     async with rig() as r:
         await r.push(TTSStartedFrame(context_id="u"), audio(8000))
         result = FunctionCallResultFrame("look_up", "1", {}, {"status": "done"})
-        await r.push(result, TTSTextFrame("unheard", text_type="word"))
+        word = TTSTextFrame("unheard", text_type="word")
+        word.interruptible = False
+        await r.push(result, word)
         await asyncio.sleep(TICK * 5)
         await r.push(InterruptionFrame())
         await asyncio.sleep(TICK * 5)

@@ -54,7 +54,7 @@ class Row:
 
     @property
     def overhead(self) -> float:
-        """Media and graph, in percent of a core per call."""
+        """Media and graph (voice activity counted apart), in percent of a core per call."""
         return self.cpu_percent["media"] + self.cpu_percent["graph"]
 
     @property

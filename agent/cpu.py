@@ -1,10 +1,10 @@
-"""Where the process's CPU time goes: media, graph, turn detection, synthesis, recognition."""
+"""Where the CPU time goes: media, graph, voice activity, turns, synthesis, recognition."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Final, Protocol
 
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -22,37 +22,42 @@ THREADS: Final[Mapping[str, str]] = {
 WORKING: Final = ("turns", "synthesis", "recognizer", "other")
 """The parts that work outside the loop's thread."""
 
-TICKS_PER_SECOND: Final = 100
-"""Unit of utime and stime in /proc/*/stat on Linux (USER_HZ)."""
 
+class Inference(Protocol):
+    """Whoever owns the models."""
 
-class HasProcesses(Protocol):
-    """Whoever owns the recognizer's worker processes."""
+    def vad_seconds(self) -> float:
+        """CPU seconds that the voice-activity network took on the loop's thread."""
+        ...
 
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the workers alive now."""
         ...
 
 
-def _seconds(stat: Path) -> float:
-    """CPU seconds of the task whose ``stat`` file this is; 0 where it has ended."""
+def _seconds(number: int, *, thread: bool = False) -> float:
+    """CPU seconds of a process or, by its native id, of a thread; 0 where it has ended.
+
+    The clock's id is made as Linux makes it (clock_getcpuclockid(3)). It counts run time
+    exactly; utime and stime in ``/proc`` are sampled at timer ticks, to which a thread that
+    wakes by a timer is aligned.
+    """
     try:
-        fields = stat.read_text().rpartition(")")[2].split()
+        return time.clock_gettime((~number << 3) | (6 if thread else 2))
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 class CpuMeter(Collector):
     """Counts CPU seconds by part, at scrape time (Linux).
 
-    ``media`` is what the media clock's ticks took; ``graph`` the rest of the loop's thread,
-    sockets and web included; the others are their own threads and processes. What those that
-    have ended used stays counted, up to the last scrape before.
+    ``media`` is what the media clock's ticks took, ``vad`` the voice-activity network, ``graph``
+    the rest of the loop's thread, sockets and web included; the others are their own threads and
+    processes. What those that have ended used stays counted, up to the last scrape before.
     """
 
-    def __init__(self, owner: HasProcesses, clock: ClockStats) -> None:
-        """Make it on the loop's thread: that is the one ``media`` and ``graph`` share."""
+    def __init__(self, owner: Inference, clock: ClockStats) -> None:
+        """Make it on the loop's thread: that is the one these three share."""
         self._owner = owner
         self._clock = clock
         self._loop_thread = threading.get_native_id()
@@ -60,22 +65,22 @@ class CpuMeter(Collector):
         self._ended: dict[str, float] = dict.fromkeys(WORKING, 0.0)
 
     def parts(self) -> dict[str, float]:
-        """CPU seconds so far, by part."""
-        task = Path("/proc/self/task")
-        loop = _seconds(task / str(self._loop_thread) / "stat")
+        """CPU seconds so far, by part. Call it on the loop's thread."""
+        loop = time.thread_time()
         now: dict[tuple[str, int], float] = {}
         for thread in threading.enumerate():
             if thread.native_id in (None, self._loop_thread):
                 continue
             part = next((p for n, p in THREADS.items() if thread.name.startswith(n)), "other")
-            now[part, thread.native_id] = _seconds(task / str(thread.native_id) / "stat")
+            now[part, thread.native_id] = _seconds(thread.native_id, thread=True)
         for pid in self._owner.recognizer_pids():
-            now["recognizer", pid] = _seconds(Path(f"/proc/{pid}/stat"))
+            now["recognizer", pid] = _seconds(pid)
         for (part, number), seconds in self._seen.items():
             if now.get((part, number), 0.0) < seconds:  # it ended; its number may be another's
                 self._ended[part] += seconds
         self._seen = now
-        parts = {"media": self._clock.busy, "graph": max(0.0, loop - self._clock.busy)}
+        media, vad = self._clock.busy, self._owner.vad_seconds()
+        parts = {"media": media, "graph": max(0.0, loop - media - vad), "vad": vad}
         parts |= self._ended
         for (part, _), seconds in now.items():
             parts[part] += seconds

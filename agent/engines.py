@@ -89,6 +89,10 @@ class Engines:
         """Process ids of the recognizer's workers."""
         return self._pool.pids if self._pool is not None else ()
 
+    def vad_seconds(self) -> float:
+        """CPU seconds that the voice-activity network took."""
+        return self._models.silero.busy if self._models is not None else 0.0
+
     async def warm(self) -> None:
         """Load everything, so that the first call waits for nothing."""
         started = time.monotonic()

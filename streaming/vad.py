@@ -7,6 +7,7 @@ state machine is sans-IO: PCM in, events out, positions in samples.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from importlib import resources
@@ -72,6 +73,8 @@ class SileroModel:
         self._session = onnxruntime.InferenceSession(
             path.read_bytes(), providers=["CPUExecutionProvider"], sess_options=options
         )
+        self.busy = 0.0
+        """CPU seconds of the calling threads spent in the network."""
 
     def run(
         self, window: npt.NDArray[np.float32], state: npt.NDArray[np.float32], rate: int
@@ -82,7 +85,9 @@ class SileroModel:
             "state": state,
             "sr": np.array(rate, dtype=np.int64),
         }
+        started = time.thread_time()
         probability, following = self._session.run(None, feeds)
+        self.busy += time.thread_time() - started
         return float(probability[0, 0]), following
 
 

@@ -24,6 +24,10 @@ class Owner:
 
     def __init__(self) -> None:
         self.pids: list[int] = []
+        self.vad = 0.0
+
+    def vad_seconds(self) -> float:
+        return self.vad
 
     def recognizer_pids(self) -> tuple[int, ...]:
         return tuple(self.pids)
@@ -98,13 +102,16 @@ def test_the_recognizers_processes_count_even_once_they_are_gone() -> None:
 
 def test_the_loops_thread_is_media_and_graph() -> None:
     stats = ClockStats()
-    meter = CpuMeter(Owner(), stats)
+    owner = Owner()
+    meter = CpuMeter(owner, stats)
     before = meter.parts()
     use()
     stats.busy += 0.05
+    owner.vad += 0.02
     after = meter.parts()
     assert after["media"] - before["media"] == pytest.approx(0.05)
-    assert after["graph"] - before["graph"] == pytest.approx(USED - 0.05, abs=0.05)
+    assert after["vad"] - before["vad"] == pytest.approx(0.02)
+    assert after["graph"] - before["graph"] == pytest.approx(USED - 0.07, abs=0.05)
     stats.busy = 1e6
     assert meter.parts()["graph"] == 0.0
 
@@ -113,5 +120,5 @@ def test_metrics_show_every_part() -> None:
     registry = CollectorRegistry()
     registry.register(CpuMeter(Owner(), ClockStats()))
     page = generate_latest(registry).decode()
-    for part in ("media", "graph", *WORKING):
+    for part in ("media", "graph", "vad", *WORKING):
         assert f'ringtrue_cpu_seconds_total{{part="{part}"}}' in page

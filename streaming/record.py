@@ -190,6 +190,8 @@ class TurnLog:
         self._on_turn = on_turn
         self._caller: dict[Stage, float] = {}
         self._turn: TurnRecord | None = None
+        self._heard: TurnRecord | None = None
+        """The turn whose speech is on the wire: the next one may have begun behind it."""
 
     @property
     def current(self) -> TurnRecord | None:
@@ -203,6 +205,8 @@ class TurnLog:
             if stage is Stage.TURN_ENDED:
                 self._open()
             return
+        if stage is Stage.FIRST_PACKET:
+            self._heard = self._turn
         if self._turn is None or Stage.FIRST_PACKET in self._turn.stages:
             if stage in (Stage.FIRST_AUDIO, Stage.FIRST_PACKET):
                 return
@@ -218,14 +222,14 @@ class TurnLog:
     def interrupted(self, at: float, heard_samples: int) -> None:
         """A barge-in cut the answer being heard."""
         self._record.interruptions += 1
-        if self._turn is not None:
-            self._turn.interrupted_at = at
-            self._turn.heard_samples += heard_samples
+        if self._heard is not None:
+            self._heard.interrupted_at = at
+            self._heard.heard_samples += heard_samples
 
     def heard(self, samples: int) -> None:
         """An utterance was heard to its end."""
-        if self._turn is not None:
-            self._turn.heard_samples += samples
+        if self._heard is not None:
+            self._heard.heard_samples += samples
 
     def stalled(self, reason: str) -> None:
         """The LLM missed a deadline."""

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from pipecat.frames.frames import Frame
+from pipecat.frames.frames import Frame, TextFrame
 
-from ringtrue.streaming.gate import Gate, GatePolicy, UtteranceDigest, Watermarker
+from ringtrue.streaming.gate import FrameKind, Gate, GatePolicy, UtteranceDigest, Watermarker
 from ringtrue.streaming.output import PlayoutOutput
 from ringtrue.streaming.playout import Cut, Playout
 from ringtrue.streaming.ports import FRAME_MS, MediaLeg
@@ -111,13 +111,17 @@ class CallSession:
         self._leg.send(frame, now)
         if self._tap is not None:
             self._tap(self._inbound_pcm, frame.pcm)
+        audible = frame.kind is not FrameKind.SILENCE
         if step.began is not None:
             self._spoken = 0
-            self.turns.report(Stage.FIRST_PACKET, now)
             waited = (now - step.draft.queued_at) * 1000
             self.record.standing_delay_out_ms = max(self.record.standing_delay_out_ms, waited)
-        if step.draft.ticket is not None:
+        if audible:
+            if not self._spoken:
+                self.turns.report(Stage.FIRST_PACKET, now)
             self._spoken += len(frame.pcm) // 2
+        elif step.draft.ticket is not None:  # refused by the gate: nobody heard these words
+            step.heard = [mark for mark in step.heard if not isinstance(mark, TextFrame)]
         if step.ended is not None:
             self.gate.end_utterance()
             self.turns.heard(self._spoken)

@@ -338,6 +338,8 @@ async def test_a_dead_far_end_hears_nothing_and_the_clock_goes_on() -> None:
         assert all(f.kind is FrameKind.SILENCE for f in leg.sent[sent:])
         assert len(leg.sent) - sent == pytest.approx(20, abs=1)
         assert r.graph.session.gate.stats.refused["far_end"] == 10
+        assert text(r.heard) == []
+        assert r.graph.context.messages == []
 
 
 async def test_a_full_buffer_holds_the_writer_up_and_loses_nothing() -> None:

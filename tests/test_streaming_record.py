@@ -88,6 +88,16 @@ def test_interruptions_and_what_was_heard() -> None:
     assert record.interruptions == 1
 
 
+def test_what_is_still_being_heard_belongs_to_its_own_turn() -> None:
+    record, log, _ = make()
+    answer(log, 100.0)
+    log.report(Stage.FIRST_PHRASE, 102.0)  # an apology, queued behind
+    log.heard(800)
+    log.report(Stage.FIRST_PACKET, 103.0)
+    log.heard(1600)
+    assert [turn.heard_samples for turn in record.turns] == [800, 1600]
+
+
 def test_the_record_is_json() -> None:
     record, log, _ = make()
     answer(log, 100.0)

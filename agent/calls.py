@@ -38,10 +38,11 @@ GOODBYE_SECONDS: Final = 5.0
 
 LAST_WORDS_SECONDS: Final = 35.0
 """How long a call that the agent ends may go on with what was already said: more than playout
-holds."""
+is given to drain."""
 
 LOST_FACTOR: Final = 3
-"""A far end unheard this many times the gate's timeout is lost, and its call ended."""
+"""A far end unheard this many times the gate's timeout (at first: its grace) is lost, and its call
+ended."""
 
 WATCH_SECONDS: Final = 1.0
 
@@ -312,13 +313,16 @@ class Calls:
     async def _until_over(self, active: ActiveCall) -> EndReason:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        patience = LOST_FACTOR * self._settings.gate.far_end_timeout_seconds
+        gate = self._settings.gate
         while True:
             done, _ = await asyncio.wait([active.over], timeout=WATCH_SECONDS)
             if done:
                 return active.over.result()
             heard = active.call.leg.last_heard()
-            if loop.time() - (started if heard is None else heard) > patience:
+            since, limit = started, gate.far_end_grace_seconds
+            if heard is not None:
+                since, limit = heard, gate.far_end_timeout_seconds
+            if loop.time() - since > LOST_FACTOR * limit:
                 return EndReason.FAR_END_LOST
             if loop.time() - started > self._settings.server.max_call_seconds:
                 return EndReason.MAX_DURATION

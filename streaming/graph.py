@@ -65,7 +65,8 @@ STOP_SECONDS: Final = 25.0
 UNHEARD_PROMPT: Final = (
     "The caller said something that was not understood. Briefly ask them to say it again."
 )
-"""What the LLM is told of a turn without words; a caller who speaks is never left in silence."""
+"""What the LLM is told of a turn without words, so that a caller who speaks is not left in silence;
+after two such turns in a row it is taken for noise."""
 
 DTMF_SECONDS: Final = 2.0
 """Pause after which the digits dialled so far are one entry; ``#`` ends it at once."""

@@ -239,6 +239,18 @@ async def test_a_far_end_that_is_gone(models: SharedModels, heard_before: bool) 
         assert call.hung_up == [EndReason.FAR_END_LOST]
 
 
+async def test_a_far_end_has_its_grace_before_it_is_first_heard(models: SharedModels) -> None:
+    shipped = settings()
+    gate = shipped.gate.model_copy(update={"far_end_grace_seconds": 20})
+    async with house(models, limits=shipped.model_copy(update={"gate": gate})) as h:
+        call = ScriptedCall()
+        call.leg.alive = False
+        record = await h.take(call)
+        assert record.outcome == "far_end_lost"
+        lasted = (record.ended_at or 0) - record.answered_at
+        assert lasted == pytest.approx(LOST_FACTOR * 20, abs=1.2)
+
+
 async def test_a_far_end_that_never_confirms_keeps_no_place(models: SharedModels) -> None:
     async with house(models, words=1, then=[hanging_up]) as h:
         call = ScriptedCall(confirms_hangup=False)

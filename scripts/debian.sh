@@ -11,7 +11,8 @@ DEB=.deb
 RUN=(libflite1 libasound2)
 # Peers and tools that tests call; a test skips, saying why, where its peer is missing.
 TEST=(sip-tester baresip-core flite sox redis-server tcpdump iproute2
-    asterisk-core-sounds-en-wav)
+    asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav
+    asterisk-core-sounds-ru-wav)
 # Of no use unpacked: its start script and sandbox name absolute paths.
 TEST_ROOT=(chromium)
 

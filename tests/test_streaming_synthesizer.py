@@ -94,6 +94,7 @@ class ScriptedEngine:
 
     name = "scripted"
     voices = ("one",)
+    speaks_markup = False
 
     def __init__(self, work: float = 0.001) -> None:
         self.work = work

@@ -79,7 +79,7 @@ def pitch_of(samples: Sound, rate: int) -> float:
             best += 1
         if likeness[best] > 0.8:
             found.append(rate / lags[best])
-    assert len(found) > 10
+    assert len(found) > 4
     return float(np.median(found))
 
 
@@ -119,9 +119,11 @@ def test_volume_is_gain(voice: str, decibels: int) -> None:
     assert change == pytest.approx(decibels, abs=0.3)
 
 
-def test_the_loudest_there_is_does_not_clip() -> None:
+def test_the_loudest_there_is_is_limited_and_does_not_wrap() -> None:
     markup = f'<prosody volume="+12dB"><emphasis level="strong">{SENTENCE}</emphasis></prosody>'
-    assert np.abs(sound(speak(markup))).max() < 0.99
+    samples = sound(speak(markup))
+    assert active_level(samples, 16000) > active_level(sound(speak(SENTENCE)), 16000) + 8
+    assert np.abs(np.diff(samples)).max() < 1.2  # One that wrapped would jump by nearly two.
 
 
 @pytest.mark.parametrize("level", ["strong", "moderate", "reduced"])

@@ -1,7 +1,8 @@
 """The embedded dialogue of an agent's file: its types, and what must fit together.
 
 The engine that runs it is ``ringtrue.streaming.llm.dialogue``. Texts may hold ``{name}``
-placeholders: slots, the agent's variables, and ``{time}``, ``{date}``, ``{weekday}``.
+placeholders: slots, the agent's variables, and ``{time}``, ``{date}``, ``{weekday}``. Those
+that are spoken may hold the markup of :mod:`ringtrue.config.speech_markup`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ringtrue.config.speech_markup import markup_problems, tags_of
 
 NAME: Final = r"^[a-z][a-z0-9_]*$"
 PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
@@ -255,6 +258,25 @@ def template_problems(key: str, texts: Iterable[str], allowed: set[str]) -> list
     return problems
 
 
+def spoken_problems(
+    key: str, texts: Iterable[str], allowed: set[str] | None
+) -> list[tuple[str, str]]:
+    """What is wrong with ``texts`` that are spoken: speech markup and, with ``allowed``,
+    placeholders."""
+    texts = tuple(texts)
+    markup = [(key, message) for text in texts for message in markup_problems(text)]
+    return markup if allowed is None else template_problems(key, texts, allowed) + markup
+
+
+def unmarked_problems(key: str, texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Speech markup in ``texts`` that callers say."""
+    return [
+        (key, f"{tag} is speech markup, but this is what callers say")
+        for text in texts
+        for tag in tags_of(text)
+    ]
+
+
 def _choices(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none defined"
 
@@ -289,6 +311,10 @@ class Checker:
             self._texts(f"states.{name}.prompt", state.prompt, everything)
             self._texts(f"states.{name}.fallbacks", state.fallbacks, self._variables)
         for name, slot in dialogue.slots.items():
+            if isinstance(slot, ChoiceSlot):
+                self._texts(f"slots.{name}.options", slot.options, None)
+                for value, meaning in slot.options.items():
+                    self._said(f"slots.{name}.options.{value}", meaning)
             self._texts(f"slots.{name}.ask", slot.ask, everything)
             self._texts(f"slots.{name}.retry", slot.retry, everything)
         for name, intent in dialogue.intents.items():
@@ -303,7 +329,9 @@ class Checker:
             self._known(f"{key}.states", state, self._dialogue.states, "state")
         self._known(f"{key}.next", intent.next, self._dialogue.states, "state")
         self._action(f"{key}.action", intent.action)
-        self._texts(f"{key}.examples", intent.examples, set(intent.slots))
+        self.problems += template_problems(f"{key}.examples", intent.examples, set(intent.slots))
+        self._said(f"{key}.examples", intent.examples)
+        self._texts(f"{key}.title", (intent.title or "",), None)
         for field in ("confirm", "declined", "answers", "follow_up"):
             self._texts(f"{key}.{field}", getattr(intent, field) or (), everything)
 
@@ -321,8 +349,12 @@ class Checker:
                 self.problems.append((f"{key}.{pressed}", f"is no key; keys: {' '.join(KEYS)}"))
             self._known(f"{key}.{pressed}", intent, self._dialogue.intents, "intent")
 
-    def _texts(self, key: str, texts: Iterable[str], allowed: set[str]) -> None:
-        self.problems += template_problems(key, texts, allowed)
+    def _texts(self, key: str, texts: Iterable[str], allowed: set[str] | None) -> None:
+        """Texts that are spoken; without ``allowed`` they are no templates."""
+        self.problems += spoken_problems(key, texts, allowed)
+
+    def _said(self, key: str, texts: Iterable[str]) -> None:
+        self.problems += unmarked_problems(key, texts)
 
     def _same_example_twice(self) -> None:
         seen: dict[str, str] = {}

@@ -25,7 +25,9 @@ from ringtrue.config.agent_dialogue import (
     Text,
     Texts,
     TransferAction,
+    spoken_problems,
     template_problems,
+    unmarked_problems,
 )
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
@@ -99,7 +101,8 @@ class Agent(Part):
     """A voice of the synthesizer; embedded: slt, awb, rms."""
 
     greeting: Annotated[Texts, Field(min_length=1)]
-    """The first words of a call: they say that the voice is automated."""
+    """The first words of a call: they say that the voice is automated. Like every text that is
+    spoken they may hold the markup of :mod:`ringtrue.config.speech_markup`."""
 
     prompt: str = ""
     """System prompt of a language model, where one is configured."""
@@ -123,12 +126,17 @@ class Agent(Part):
         problems: list[tuple[str, str]] = []
         for key, texts in (
             ("greeting", self.greeting),
-            ("prompt", (self.prompt,)),
             ("stalls.filler", self.stalls.filler),
             ("stalls.apology", self.stalls.apology),
             ("stalls.give_up.say", self.stalls.give_up.say),
         ):
-            problems += template_problems(key, texts, known)
+            problems += spoken_problems(key, texts, known)
+        problems += template_problems("prompt", (self.prompt,), known)
+        problems += unmarked_problems("phrases", self.phrases)
+        for name, value in self.variables.items():
+            problems += spoken_problems(f"variables.{name}", (value,), None)
+        for name, target in self.transfers.items():
+            problems += spoken_problems(f"transfers.{name}.title", (target.title,), None)
         action = self.stalls.give_up.action
         if isinstance(action, TransferAction) and action.transfer not in self.transfers:
             choices = ", ".join(sorted(self.transfers)) or "none defined"

@@ -11,7 +11,7 @@ case. Punctuation that makes a pause or a tune (``.?!,;:``) is kept at the end o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ from ringtrue.streaming.lexicon import (
     UNITS,
     is_spelled,
 )
+from ringtrue.streaming.say_as import date_words, say_as
+from ringtrue.streaming.ssml import Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class Spoken:
 
     spoken: str
     """Words to say; empty where nothing is said (a dash, an emoji)."""
+
+    start: int = 0
+    """Where ``written`` begins in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +64,25 @@ _END: Final = r"(?!\w)"
 _HALF: Final = r"\s?(?P<half>[AaPp])\.?[Mm](?:\.(?=\s*\S)|\b)"
 
 
-def normalize(text: str) -> list[Spoken]:
-    """Pairs of written word and spoken text, in order; every non-space character is in one."""
+def normalize(text: str, said: Sequence[Said] = ()) -> list[Spoken]:
+    """Pairs of written word and spoken text, in order; every non-space character is in one.
+
+    ``said`` are the ranges whose reading is prescribed, in order; each is within one pair, and
+    nothing outside is read together with what is inside.
+    """
     letters = [char for char in text if char.isalpha()]
     shouting = len(letters) > 5 and all(not char.islower() for char in letters)
     pairs: list[Spoken] = []
     start = 0
     while (start := _skip_space(text, start)) < len(text):
-        end, spoken = _word(text, start, shouting)
+        end, spoken = _word(text, start, shouting, said)
         if not spoken.strip(_PAUSES):
             if spoken and pairs and pairs[-1].spoken:
                 last = pairs[-1]
-                pairs[-1] = Spoken(last.written, _paused(last.spoken, spoken[-1]))
+                paused = _paused(last.spoken, spoken[-1])
+                pairs[-1] = Spoken(last.written, paused, last.start)
             spoken = ""
-        pairs.append(Spoken(text[start:end], spoken))
+        pairs.append(Spoken(text[start:end], spoken, start))
         start = end
     return pairs
 
@@ -83,18 +93,33 @@ def _skip_space(text: str, at: int) -> int:
     return at
 
 
-def _word(text: str, start: int, shouting: bool) -> tuple[int, str]:
+def _word(text: str, start: int, shouting: bool, said: Sequence[Said]) -> tuple[int, str]:
     """Read from ``start`` to the next space outside a match; return that place and the words."""
-    said: list[str] = []
+    heard: list[str] = []
     at = start
     while at < len(text) and not text[at].isspace():
-        end, words = _piece(text, at, start, shouting)
-        if words and words in _PAUSES and said:
-            said[-1] = _paused(said[-1], words)
+        edges = (edge for span in said for edge in (span.start, span.end) if edge > at)
+        end, words = _prescribed(text, at, said) or _piece(
+            text, at, start, shouting, min(edges, default=len(text))
+        )
+        if words and words in _PAUSES and heard:
+            heard[-1] = _paused(heard[-1], words)
         elif words:
-            said.append(words)
+            heard.append(words)
         at = end
-    return at, " ".join(said)
+    return at, " ".join(heard)
+
+
+def _prescribed(text: str, at: int, said: Sequence[Said]) -> tuple[int, str] | None:
+    """The range that begins at ``at``, if its text can be read as prescribed."""
+    for span in said:
+        # White space at its beginning belongs to no word.
+        if span.start <= at < span.end and not text[span.start : at].strip():
+            inside = text[at : span.end].rstrip()
+            body = inside.rstrip("".join(_PAUSES) + ")") or inside
+            words = say_as(span.how, body)
+            return None if words is None else (at + len(body), words)
+    return None
 
 
 def _paused(words: str, pause: str) -> str:
@@ -108,7 +133,8 @@ _PAUSES: Final = ",:;.!?"
 """Pauses and tunes, weakest first."""
 
 
-def _piece(text: str, at: int, start: int, shouting: bool) -> tuple[int, str]:
+def _piece(text: str, at: int, start: int, shouting: bool, limit: int) -> tuple[int, str]:
+    """One match at ``at`` that ends by ``limit``; its end and the words."""
     following = text[at + 1 : at + 2]
     if text[at] in "-–" and text[at - 1 : at].isdigit() and at > start:
         if following.isdigit() or following in tuple(numerals.CURRENCY_SIGNS):
@@ -117,7 +143,7 @@ def _piece(text: str, at: int, start: int, shouting: bool) -> tuple[int, str]:
     if text[at].isalnum() or text[at] in "+-−.#('’" or text[at] in numerals.CURRENCY_SIGNS:
         context = _Context(text[:at], "", shouting)
         for pattern, say in _RULES:
-            match = pattern.match(text, at)
+            match = pattern.match(text, at, limit)
             if match is None or match.end() == at:
                 continue
             words = say(match, _Context(context.before, text[match.end() :], shouting))
@@ -181,16 +207,8 @@ def _say_run(match: re.Match[str], context: _Context) -> str | None:
     return None
 
 
-def _date(year: str | None, month: int, day: str) -> str | None:
-    if not (1 <= month <= 12 and 1 <= int(day) <= 31):
-        return None
-    name = next(name for name, number in MONTHS.items() if number == month).lower()
-    said = f"{name} {numerals.ordinal(day)}"
-    return f"{said}, {numerals.year(year)}" if year else said
-
-
 def _say_iso_date(match: re.Match[str], _: _Context) -> str | None:
-    return _date(match["y"], int(match["m"]), match["d"])
+    return date_words(match["y"], int(match["m"]), match["d"])
 
 
 def _say_slash_date(match: re.Match[str], _: _Context) -> str | None:
@@ -198,15 +216,15 @@ def _say_slash_date(match: re.Match[str], _: _Context) -> str | None:
     if month > 12:
         month, day = int(day), match["a"]
     year = match["y"] if len(match["y"]) == 4 else f"20{match['y']}"
-    return _date(year, month, day)
+    return date_words(year, month, day)
 
 
 def _say_month_first(match: re.Match[str], _: _Context) -> str | None:
-    return _date(match["y"], MONTHS[match["month"]], match["d"])
+    return date_words(match["y"], MONTHS[match["month"]], match["d"])
 
 
 def _say_day_first(match: re.Match[str], _: _Context) -> str | None:
-    said = _date(None, MONTHS[match["month"]], match["d"])
+    said = date_words(None, MONTHS[match["month"]], match["d"])
     if said is None:
         return None
     month, day = said.split(" ", 1)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from pipecat.frames.frames import (
     AggregatedTextFrame,
     CancelFrame,
@@ -32,7 +33,11 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from ringtrue.streaming.llm.actions import CallActionFrame
+from ringtrue.streaming.markers import Markers, unmarked
 from ringtrue.streaming.record import Stage
+from ringtrue.streaming.ssml import parse, set_markup
+
+log = structlog.get_logger(__name__)
 
 _WIDE_STOPS: Final = "。！？；、，"
 """CJK marks: no space follows them, so they end a token by themselves."""
@@ -107,6 +112,8 @@ class PhrasePolicy:
 @dataclass(frozen=True, slots=True)
 class _Word:
     text: str
+    """Without markers of speech markup."""
+
     end: int
     newline: bool
     """A line ends after it."""
@@ -192,7 +199,8 @@ class PhraseSplitter:
                 break
             gap = re.match(r"\s*", self._buffer[end:])
             newline = gap is not None and "\n" in gap.group()
-            words.append(_Word(match.group(), end, newline, _speakable(match.group())))
+            text = unmarked(match.group())
+            words.append(_Word(text, end, newline, _speakable(text)))
         return words
 
     def _cut(self) -> int | None:
@@ -232,7 +240,7 @@ class PhraseSplitter:
             if _ends_title(word):
                 return False
             if word.plain in _OPEN_ENDED or _INITIAL.match(bare):
-                rest = self._buffer[word.end :].lstrip()
+                rest = unmarked(self._buffer[word.end :]).lstrip()
                 if not rest:
                     return None
                 return rest[0].isupper() and not _INITIAL.match(bare)
@@ -263,7 +271,7 @@ class PhraseSplitter:
                     break
                 leads = index + 1 < len(words) and words[index + 1].plain in _LEADS
                 # A capital inside a sentence may begin a name that goes on.
-                named = index > 0 and words[index].text[0].isupper() and not leads
+                named = index > 0 and words[index].text[:1].isupper() and not leads
                 if words[index].plain in _DANGLING or named:
                     continue
                 if leads or not need_lead:
@@ -322,6 +330,10 @@ class PhraseChunker(FrameProcessor):
     frames, so that Pipecat's synthesizers speak it as it is. A timer speaks what a slow stream
     has delivered so far. What must come after the text (the response's end, a
     ``TTSSpeakFrame``, a :class:`CallActionFrame`) flushes it first.
+
+    Speech markup (:mod:`ringtrue.config.speech_markup`) is never cut in the middle and never in a
+    frame's text: phrases and ``TTSSpeakFrame`` go down plain, and carry the same with its markup
+    for synthesizers that ask :func:`~ringtrue.streaming.ssml.markup_of`.
     """
 
     def __init__(
@@ -333,11 +345,18 @@ class PhraseChunker(FrameProcessor):
         """``probe`` is told ``FIRST_PHRASE`` when a response's first phrase is handed on."""
         super().__init__(name="phrases")
         self._splitter = PhraseSplitter(policy)
+        self._markers = Markers()
+        self._reported = 0
         self._probe = probe
         self._order = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._release_task: asyncio.Task[None] | None = None
         self._announced = False
+
+    @property
+    def markup_dropped(self) -> int:
+        """Tags and attributes that had no effect: unknown, wrong, misplaced or incomplete."""
+        return self._markers.dropped
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Cut text, pass everything else in its place."""
@@ -346,7 +365,7 @@ class PhraseChunker(FrameProcessor):
             await self.push_frame(frame, direction)
         elif isinstance(frame, LLMTextFrame) and not frame.skip_tts:
             async with self._order:
-                await self._say(self._splitter.feed(frame.text))
+                await self._say(self._splitter.feed(self._markers.encode(frame.text)))
             self._arm()
         elif isinstance(frame, InterruptionFrame | CancelFrame):
             await self._drop()
@@ -359,8 +378,10 @@ class PhraseChunker(FrameProcessor):
             frame, LLMFullResponseEndFrame | TTSSpeakFrame | CallActionFrame | EndFrame
         ):
             await self._flush()
-            if isinstance(frame, TTSSpeakFrame) and self._probe is not None:
-                self._probe(Stage.FIRST_PHRASE)
+            if isinstance(frame, TTSSpeakFrame):
+                self._strip(frame)
+                if self._probe is not None:
+                    self._probe(Stage.FIRST_PHRASE)
             await self.push_frame(frame, direction)
         else:
             await self.push_frame(frame, direction)
@@ -373,7 +394,12 @@ class PhraseChunker(FrameProcessor):
     async def _flush(self) -> None:
         self._disarm()
         async with self._order:
-            await self._say(self._splitter.flush())
+            splitter, rest = self._splitter, self._markers.finish()
+            await self._say([*splitter.feed(rest), *splitter.flush()])
+        self._markers.reset()
+        if self.markup_dropped > self._reported:
+            log.warning("phrases.markup_dropped", count=self.markup_dropped - self._reported)
+            self._reported = self.markup_dropped
 
     async def _drop(self) -> None:
         self._disarm()
@@ -381,22 +407,33 @@ class PhraseChunker(FrameProcessor):
             task, self._release_task = self._release_task, None
             await self.cancel_task(task)
         self._splitter.reset()
+        self._markers.reset()
         self._announced = False
 
     async def _say(self, phrases: list[str]) -> None:
         for phrase in phrases:
             text = spoken_text(phrase)
-            if not _speakable(text):
+            speakable = _speakable(unmarked(text))
+            markup = self._markers.decode(text, speakable=speakable)
+            if not speakable:
                 continue
             if not self._announced:
                 self._announced = True
                 if self._probe is not None:
                     self._probe(Stage.FIRST_PHRASE)
-            await self.push_frame(AggregatedTextFrame(text, TextType.SENTENCE))
+            frame = AggregatedTextFrame(parse(markup).text, TextType.SENTENCE)
+            set_markup(frame, markup)
+            await self.push_frame(frame)
+
+    def _strip(self, frame: TTSSpeakFrame) -> None:
+        script = parse(frame.text)
+        self._markers.dropped += script.dropped
+        set_markup(frame, frame.text)
+        frame.text = script.text
 
     def _arm(self) -> None:
         """Start the timer at the oldest waiting text; what arrives meanwhile doesn't delay it."""
-        if not self._splitter.pending.strip():
+        if not unmarked(self._splitter.pending).strip():
             self._disarm()
         elif self._timer is None:
             policy = self._splitter.policy

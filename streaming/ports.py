@@ -217,7 +217,10 @@ class SynthesisStream(Protocol):
     """One utterance being spoken. Phrases go in as text, PCM comes out, in order."""
 
     def feed(self, phrase: str) -> None:
-        """Queue one phrase (plain text; the engine normalises it). Never blocks.
+        """Queue one phrase; the engine normalises it. Never blocks.
+
+        Plain text, or, where the engine's ``speaks_markup`` is true, text that may hold
+        the markup of :mod:`ringtrue.config.speech_markup`, whole by itself.
 
         Raises :class:`~ringtrue.streaming.errors.SynthesisError` only from :meth:`frames`.
         """
@@ -247,6 +250,11 @@ class SynthesisEngine(Protocol):
     @property
     def voices(self) -> tuple[str, ...]:
         """Names :meth:`open` accepts."""
+        ...
+
+    @property
+    def speaks_markup(self) -> bool:
+        """Whether phrases may hold speech markup; where not, they are fed without."""
         ...
 
     async def warm(self) -> None:

@@ -10,6 +10,8 @@ Downstream of an utterance come, in this order::
 
 An utterance is one LLM response or one ``TTSSpeakFrame``. Other downstream frames keep their place
 behind the speech that was asked for before them. Interruption ends everything at once.
+
+Speech markup goes to engines that speak it; the text of every frame that leaves here is plain.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from pipecat.utils.text.base_text_aggregator import TextType
 
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisEngine, SynthesisStream
+from ringtrue.streaming.ssml import markup_of, parse, set_markup
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +205,8 @@ class SpeechSynthesizer(FrameProcessor):
         if not frame.text.strip():
             return
         commit = frame.append_to_context and not self._in_response
-        text = AggregatedTextFrame(frame.text, frame.text_type, raw_text=frame.text)
+        text = AggregatedTextFrame(frame.text, frame.text_type)
+        set_markup(text, markup_of(frame) or frame.text)
         await self._feed(text, append_to_context=frame.append_to_context, commit=commit)
         self._close_open()
 
@@ -231,9 +235,13 @@ class SpeechSynthesizer(FrameProcessor):
             self._open = utterance
             await self.start_ttfb_metrics()
             self._enqueue(utterance)
+        markup = markup_of(frame)
+        if markup is None:
+            markup = frame.text
+        frame.text = parse(markup).text
         utterance.phrases.append(frame)
         self._waiting_phrases += 1
-        utterance.stream.feed(frame.text)
+        utterance.stream.feed(markup if self._engine.speaks_markup else frame.text)
         await self.start_tts_usage_metrics(frame.text)
 
     def _close_open(self) -> None:

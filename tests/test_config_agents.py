@@ -226,3 +226,50 @@ def test_stray_braces() -> None:
     assert placeholders("{a} and {b_c}") == {"a", "b_c"}
     with pytest.raises(ValueError, match="brace"):
         placeholders("a } b")
+
+
+def test_spoken_texts_may_hold_markup() -> None:
+    data = small()
+    data["greeting"] = 'Hello. <break time="300ms"/> <emphasis>I</emphasis> am automated, R&D.'
+    data["prompt"] = "Wrap what matters in <important>…</important>."
+    data["dialogue"]["intents"]["order"]["answers"] = (
+        'Order <say-as interpret-as="digits">{number}</say-as>.'
+    )
+    parse_agent(yaml.safe_dump(data), "x")
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("greeting", {"greeting": "<brake/> Hello."}),
+        ("stalls.filler", {"stalls": {"filler": ["One <brake/> moment."]}}),
+        ("variables.company", {"variables": {"company": "Acme<brake/>"}}),
+        (
+            "transfers.desk.title",
+            {"transfers": {"desk": {"to": "+15551234", "title": "<brake/>a"}}},
+        ),
+    ],
+)
+def test_unknown_markup_is_named_with_what_is_allowed(key: str, change: dict[str, object]) -> None:
+    found = problems(small() | change)
+    assert found == {key: "<brake/> is unknown; tags here: break, emphasis, prosody, say-as"}
+
+
+def test_wrong_markup_inside_the_dialogue_is_named() -> None:
+    data = small()
+    data["dialogue"]["fallbacks"] = '<prosody rate="300%">Sorry?</prosody>'
+    data["dialogue"]["slots"]["number"]["ask"] = "<emphasis>Which number?"
+    data["dialogue"]["intents"]["hours"]["title"] = "<x>"
+    data["dialogue"]["intents"]["hours"]["examples"] = ["<emphasis>hours</emphasis>"]
+    data["phrases"] = ["a <break/> b"]
+    found = problems(data)
+    assert sorted(found) == [
+        "dialogue.fallbacks",
+        "dialogue.intents.hours.examples",
+        "dialogue.intents.hours.title",
+        "dialogue.slots.number.ask",
+        "phrases",
+    ]
+    assert "has rate '300%'; allowed: x-slow" in found["dialogue.fallbacks"]
+    assert found["dialogue.slots.number.ask"] == "<emphasis> is never closed"
+    assert found["phrases"] == "<break/> is speech markup, but this is what callers say"

@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
     LLMTextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
+    TTSSpeakFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
     TTSTextFrame,
@@ -99,6 +100,26 @@ async def test_synthesizer_over_the_wire_speaks_our_phrases() -> None:
         assert {request["voice"]["id"] for request in server.spoken} == {"v-1"}
         assert {request["output_format"]["sample_rate"] for request in server.spoken} == {RATE}
         assert len({request["context_id"] for request in server.spoken}) == 1
+
+
+async def test_hosted_synthesis_gets_and_reports_no_markup() -> None:
+    async with cartesia_server() as server:
+        tts = build_tts("cartesia", tts_settings(server))
+        async with running(PhraseChunker(), tts, rate=RATE) as graph:
+            await graph.push(LLMFullResponseStartFrame())
+            for token in (
+                "I can <pro",
+                'sody rate="slow">do',
+                " that</prosody> &amp; <x>more.</x>",
+            ):
+                await graph.push(LLMTextFrame(token))
+            await graph.push(LLMFullResponseEndFrame())
+            await graph.push(TTSSpeakFrame('One <break time="1s"/> moment.'))
+            await graph.until(lambda: len(graph.down(TTSStoppedFrame)) == 2)
+            words = " ".join(f.text for f in graph.down(TTSTextFrame))
+            assert words.split() == "I can do that & more. One moment.".split()  # noqa: SIM905
+        spoken = [request["transcript"].strip() for request in server.spoken]
+        assert [text for text in spoken if text] == ["I can do that & more.", "One moment."]
 
 
 async def test_interruption_cancels_synthesis_over_the_wire() -> None:

@@ -30,6 +30,7 @@ from pipecat.metrics.metrics import TTFBMetricsData
 
 from fakes.graphs import Graph, running
 from ringtrue.streaming.errors import SynthesisError, UnknownVoiceError
+from ringtrue.streaming.phrases import PhraseChunker
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream, WordMark
 from ringtrue.streaming.synthesizer import MAX_WAITING, SpeechSynthesizer
 
@@ -46,8 +47,10 @@ class ScriptedStream:
         self._phrases: deque[str] = deque()
         self._changed = asyncio.Event()
         self.finished = self.was_cut = False
+        self.fed: list[str] = []
 
     def feed(self, phrase: str) -> None:
+        self.fed.append(phrase)
         self._phrases.append(phrase)
         self._changed.set()
 
@@ -94,6 +97,7 @@ class ScriptedEngine:
 
     name = "scripted"
     voices = ("one",)
+    speaks_markup = False
 
     def __init__(self, work: float = 0.001) -> None:
         self.work = work
@@ -192,6 +196,25 @@ async def test_each_word_stands_exactly_where_it_ended() -> None:
         await graph.until(lambda: graph.down(TTSStoppedFrame))
         at = [i for i, frame in enumerate(graph.exit.frames) if isinstance(frame, TTSTextFrame)]
         assert [samples(graph.exit.frames[:i]) for i in at] == [WORD * n for n in range(1, 8)]
+
+
+MARKUP = 'say <emphasis>this</emphasis> <break time="1s"/><x>slowly</x> &amp; well'
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_markup_reaches_only_engines_that_speak_it(speaks: bool, chunked: bool) -> None:
+    engine = ScriptedEngine()
+    engine.speaks_markup = speaks
+    before = [PhraseChunker()] if chunked else []
+    async with running(*before, SpeechSynthesizer(engine, "one"), rate=RATE) as graph:
+        await graph.push(TTSSpeakFrame(MARKUP))
+        await graph.push(LLMFullResponseStartFrame(), phrase(MARKUP), LLMFullResponseEndFrame())
+        await graph.until(lambda: graph.down(LLMFullResponseEndFrame))
+        fed = [MARKUP if speaks else "say this slowly & well"] * 2
+        assert [text for stream in engine.streams for text in stream.fed] == fed
+        announced = [f for f in graph.down(AggregatedTextFrame) if not isinstance(f, TTSTextFrame)]
+        assert {frame.text for frame in announced} == {"say this slowly & well"}
 
 
 @pytest.mark.parametrize("append", [True, False])

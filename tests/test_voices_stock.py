@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
     AggregatedTextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    LLMTextFrame,
     TTSAudioRawFrame,
     TTSTextFrame,
 )
@@ -22,7 +23,9 @@ from pocketsphinx import Config, Decoder, get_model_path
 
 from fakes.graphs import running
 from ringtrue.streaming.errors import SynthesisError, UnknownVoiceError
+from ringtrue.streaming.phrases import PhraseChunker
 from ringtrue.streaming.ports import SpeechChunk, SynthesisEngine
+from ringtrue.streaming.ssml import markup_of
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 from ringtrue.voices.errors import EngineUnavailableError
 from ringtrue.voices.stock import FIRST_FRAMES, MAX_QUEUED, SLICE_FRAMES, FliteEngine, FliteStream
@@ -249,6 +252,25 @@ async def test_in_the_graph_on_the_real_loop(engine: FliteEngine) -> None:
         assert len(audio[0]) == 320
         assert max(map(len, audio)) <= 1600
         assert b"".join(audio) == pcm(await say(engine, phrases))
+
+
+async def test_markup_is_heard_and_not_reported(engine: FliteEngine) -> None:
+    text = 'Your PIN <break time="700ms"/> is <prosody rate="slow">4821</prosody>, <x>R&amp;D.</x>'
+    async with running(
+        PhraseChunker(), SpeechSynthesizer(engine, "slt", max_ahead=60), rate=8000
+    ) as graph:
+        await graph.push(LLMFullResponseStartFrame())
+        await graph.push(*(LLMTextFrame(char) for char in text))
+        await graph.push(LLMFullResponseEndFrame())
+        await graph.until(lambda: graph.down(LLMFullResponseEndFrame))
+        words = [word.text for word in graph.down(TTSTextFrame)]
+        assert " ".join(words) == "Your PIN is 4821, R&D."
+        phrases = [markup_of(f) or "" for f in graph.down(AggregatedTextFrame) if markup_of(f)]
+        audio = b"".join(frame.audio for frame in graph.down(TTSAudioRawFrame))
+        assert audio == pcm(await say(engine, tuple(phrases)))
+        assert (
+            len(audio) > len(pcm(await say(engine, ("Your PIN is 4821, R&D.",)))) + 2 * 8000 * 0.5
+        )
 
 
 SLOTS = (

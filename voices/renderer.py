@@ -7,24 +7,22 @@ asynchronous side is in :mod:`ringtrue.voices.stock`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.streaming.normalize import Spoken, normalize
 from ringtrue.streaming.ports import SpeechChunk, WordMark
 from ringtrue.voices.flite import FliteVoice, Parameters, spoken_tokens
+from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
+from ringtrue.voices.pieces import STRONG, WEAK, Piece, pieces
+from ringtrue.voices.prosody import styled
 from ringtrue.voices.resample import DELAY as HALVER_DELAY
 from ringtrue.voices.resample import HalverState, halve
 from ringtrue.voices.vocoder import DELAY, HOP, RATE, Vocoder, VocoderState
 
 RATES: Final = (8000, 16000)
-
-MAX_WORDS: Final = 14
-"""Tokens analysed at once; bounds the work that can't be interrupted to about 20 ms."""
 
 LEAD_FRAMES: Final = 3
 """Of the pause before a phrase, what is kept: 15 ms."""
@@ -37,8 +35,9 @@ TARGET_DBFS: Final = -22.0
 
 _KNEE: Final = 0.7
 _SCALE_OFFSET: Final = float(np.log(32768.0))
-_STRONG: Final = ".?!"
-_WEAK: Final = ",;:"
+_SILENT_C0: Final = -40.0
+"""Log gain of a frame of silence: far below one step of 16-bit PCM."""
+
 
 FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
@@ -82,18 +81,6 @@ def active_level(samples: RealArray, rate: int) -> float:
     return float(10 * np.log10(power[power > power.max() * 10**-2.5].mean()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A run of written words that is analysed in one go."""
-
-    words: tuple[tuple[str, int], ...]
-    """Written word, and how many tokens were said by its end."""
-
-    tokens: tuple[str, ...]
-    last: bool
-    """Last of its phrase."""
-
-
 @dataclass(slots=True)
 class _Sounding:
     """Frames waiting to be vocoded, and marks waiting for their frame."""
@@ -128,13 +115,15 @@ class Renderer:
             raise ValueError(f"rate must be one of {RATES}, got {rate}")
         self._voice = voice
         self._rate = rate
-        self._pieces: deque[_Piece] = deque()
+        self._pieces: deque[Piece] = deque()
         self._sounding: _Sounding | None = None
         self._pause: _Pause | None = None
         self._state = VocoderState()
         self._halver = HalverState() if rate != RATE else None
         self._frames = 0
         self._samples = 0
+        self._rested = 0
+        """Frames given out since the last word's end."""
 
     @property
     def idle(self) -> bool:
@@ -142,8 +131,12 @@ class Renderer:
         return not self._pieces and self._sounding is None
 
     def begin(self, phrase: str) -> None:
-        """Queue a phrase behind those begun."""
-        self._pieces.extend(_cut(normalize(phrase)))
+        """Queue a phrase, which may hold speech markup, behind those begun.
+
+        A break sets the time from the end of the word before it to the beginning of the next one,
+        whatever the punctuation, at least :data:`TAIL_FRAMES` + :data:`LEAD_FRAMES`.
+        """
+        self._pieces.extend(pieces(phrase))
 
     def next_slice(self, frames: int) -> SpeechChunk:
         """Render up to ``frames`` frames of 5 ms; the phrase's last slice says so.
@@ -155,6 +148,9 @@ class Renderer:
             if not self._pieces:
                 raise ValueError("nothing to render; begin a phrase first")
             piece = self._pieces.popleft()
+            if piece.pause is not None:
+                self._sounding = self._silence(piece.pause, last=piece.last)
+                return self._render(self._sounding, frames)
             if not piece.tokens:
                 words = tuple(WordMark(word, self._samples) for word, _ in piece.words)
                 return SpeechChunk(b"", words, phrase_end=piece.last)
@@ -165,8 +161,8 @@ class Renderer:
         """What still rings when nothing more will be said (some 30 ms, decaying)."""
         return SpeechChunk(self._pcm(self._voice.vocoder.finish(self._state)))
 
-    def _analyse(self, piece: _Piece) -> _Sounding:
-        found = self._voice.source.analyse(piece.tokens)
+    def _analyse(self, piece: Piece) -> _Sounding:
+        found = styled(self._voice.source.analyse(piece.tokens), piece.styles)
         start, end, stop = _bounds(found)
         mcep = scaled(found.mcep).astype(np.float32)
         pause = self._pause
@@ -180,6 +176,7 @@ class Renderer:
         keep = _pause_frames(piece.tokens[-1], stop - end)
         after = slice(end, end + keep)
         self._pause = _Pause(found.f0[after], mcep[after], found.strengths[after])
+        self._rested = end - found.token_ends[-1]
         origin = self._frames + held - start
         limit = self._sample_at(self._frames + len(f0)) - self._lag
         marks: deque[tuple[int, str]] = deque()
@@ -190,6 +187,16 @@ class Renderer:
                 last = max(last, min(limit, self._sample_at(end_frame)))
             marks.append((last, word))
         return _Sounding(f0, cepstra, strengths, marks, piece.last)
+
+    def _silence(self, pause: int, *, last: bool) -> _Sounding:
+        """What is missing until the words before and after are ``pause`` frames apart."""
+        count = max(0, pause - self._rested - LEAD_FRAMES)
+        self._rested = -LEAD_FRAMES  # Taken into account; a pause that follows is added whole.
+        self._pause = None
+        mcep = np.zeros((count, COEFFICIENTS), np.float32)
+        mcep[:, 0] = _SILENT_C0
+        strengths = np.zeros((count, BANDS), np.float32)
+        return _Sounding(np.zeros(count, np.float32), mcep, strengths, deque(), last)
 
     @property
     def _lag(self) -> int:
@@ -252,49 +259,6 @@ def _bounds(found: Parameters) -> tuple[int, int, int]:
 
 def _pause_frames(token: str, available: int) -> int:
     """How much of the trailing pause precedes the next phrase: by what the phrase ends with."""
-    if token[-1] in _STRONG:
+    if token[-1] in STRONG:
         return available
-    return min(available, 14) if token[-1] in _WEAK else 0
-
-
-def _cut(pairs: list[Spoken]) -> Iterator[_Piece]:
-    """Pieces of at most MAX_WORDS tokens, cut after punctuation where there is any."""
-    units: list[tuple[str, list[str]]] = []
-    for pair in pairs:
-        tokens = spoken_tokens(pair.spoken)
-        while len(tokens) > MAX_WORDS:
-            units.append(("", tokens[:MAX_WORDS]))
-            tokens = tokens[MAX_WORDS:]
-        units.append((pair.written, tokens))
-    groups: list[list[tuple[str, list[str]]]] = [[]]
-    count = 0
-    for unit in units:
-        while count + len(unit[1]) > MAX_WORDS:
-            head, rest = _split(groups.pop())
-            groups += [head, rest]
-            count = sum(len(tokens) for _, tokens in rest)
-        groups[-1].append(unit)
-        count += len(unit[1])
-    for index, group in enumerate(groups):
-        yield _piece(group, last=index == len(groups) - 1)
-
-
-def _split(
-    group: list[tuple[str, list[str]]],
-) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
-    """Cut after the last punctuated word; without one, keep all in the first part."""
-    for index in range(len(group) - 1, 0, -1):
-        tokens = group[index - 1][1]
-        if tokens and tokens[-1][-1] in _STRONG + _WEAK:
-            return group[:index], group[index:]
-    return group, []
-
-
-def _piece(group: Iterable[tuple[str, list[str]]], *, last: bool) -> _Piece:
-    words: list[tuple[str, int]] = []
-    said: list[str] = []
-    for written, tokens in group:
-        said += tokens
-        if written:
-            words.append((written, len(said)))
-    return _Piece(tuple(words), tuple(said), last)
+    return min(available, 14) if token[-1] in WEAK else 0

@@ -68,6 +68,11 @@ class FliteEngine:
         """Names :meth:`open` accepts."""
         return self._names
 
+    @property
+    def speaks_markup(self) -> bool:
+        """True: rate, pitch, volume, emphasis, breaks and readings are rendered."""
+        return True
+
     async def warm(self) -> None:
         """Load the libraries, compile the kernels and measure the voices. Idempotent.
 

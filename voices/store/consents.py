@@ -46,7 +46,8 @@ class ConsentStore:
         self._database = database
         self._vault = vault
         self._store = store
-        self._trusted = trusted
+        self.trusted = trusted
+        """What signatures are checked against."""
 
     async def add(self, signed: Signed[ConsentArtifact], now: datetime) -> None:
         """Store a consent.
@@ -56,7 +57,7 @@ class ConsentStore:
         consent this voice doesn't have, :class:`ConflictError` on a serial used before, and
         :class:`~ringtrue.voices.store.errors.VoiceNotFoundError`.
         """
-        consent = signed.verify(self._trusted)
+        consent = signed.verify(self.trusted)
         tenant, voice = consent.scope.tenant, consent.voice
         embedding = await self._store.get_blob(tenant, voice, BlobKind.EMBEDDING)
         if sha256_of(embedding.data) != consent.voice_sha256:
@@ -80,7 +81,7 @@ class ConsentStore:
         Both happen in one transaction: from its end on, the register says no. Raises as
         :meth:`add` does.
         """
-        withdrawal = signed.verify(self._trusted)
+        withdrawal = signed.verify(self.trusted)
         state = Lifecycle.WITHDRAWN if withdrawal.consent is None else None
         await self._insert(withdrawals, signed, withdrawal.tenant, withdrawal.voice, now, state)
         log.info("consent_withdrawn", voice=withdrawal.voice, serial=withdrawal.serial)
@@ -129,7 +130,7 @@ class ConsentStore:
             return decide(
                 given,
                 taken,
-                self._trusted,
+                self.trusted,
                 tenant=tenant,
                 voice=voice,
                 voice_sha256=sha256_of(embedding.data),

@@ -41,7 +41,7 @@ class VoiceNotFoundError(StoreError):
 
     def __init__(self, voice: str) -> None:
         """Name the voice asked for."""
-        super().__init__(f"no voice {voice!r}")
+        super().__init__(f"no voice {voice[:80]!r}")
         self.voice = voice
 
 
@@ -51,7 +51,7 @@ class VoiceErasedError(VoiceNotFoundError):
     def __init__(self, voice: str) -> None:
         """Name the voice asked for."""
         super().__init__(voice)
-        self.args = (f"voice {voice!r} was erased",)
+        self.args = (f"voice {voice[:80]!r} was erased",)
 
 
 class VoiceExistsError(StoreError):

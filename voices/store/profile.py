@@ -13,6 +13,7 @@ from ringtrue.voices.consent.challenge import MAX_NAME, clean
 MAX_BLOB: Final = 64 * 1024 * 1024
 """Largest blob in bytes."""
 
+_VOICE_ID: Final = re.compile(r"v_[0-9a-f]{32}")
 _KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
 _ENGINE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -94,6 +95,11 @@ class Blob:
     """Grows by one each time the kind is written."""
 
     data: bytes = field(repr=False)
+
+
+def is_voice_id(text: str) -> bool:
+    """Whether ``text`` can be a voice's id at all; nothing else is given to a database."""
+    return _VOICE_ID.fullmatch(text) is not None
 
 
 def name_key(name: str) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ringtrue.voices.store.errors import VoiceErasedError, VoiceNotFoundError
-from ringtrue.voices.store.profile import Lifecycle, Voice
+from ringtrue.voices.store.profile import Lifecycle, Voice, is_voice_id
 from ringtrue.voices.store.tables import voices
 
 
@@ -26,6 +26,8 @@ async def voice_row(
     Raises :class:`VoiceNotFoundError`, and :class:`VoiceErasedError` unless ``erased`` asks for
     tombstones too.
     """
+    if not is_voice_id(voice):
+        raise VoiceNotFoundError(voice)
     query = select(voices).where(voices.c.id == voice, voices.c.tenant == tenant)
     if lock:
         query = query.with_for_update()

@@ -20,6 +20,7 @@ from ringtrue.voices.keys.management import KeyManagement, WrappedKey
 from ringtrue.voices.keys.sealing import DataKey
 from ringtrue.voices.store.database import Database
 from ringtrue.voices.store.errors import ConflictError, VoiceErasedError, VoiceNotFoundError
+from ringtrue.voices.store.profile import is_voice_id
 from ringtrue.voices.store.tables import data_keys
 
 log = structlog.get_logger(__name__)
@@ -81,6 +82,8 @@ class KeyVault:
         tenant, and :class:`~ringtrue.voices.keys.errors.KeyManagementError` if it can't be
         unwrapped.
         """
+        if not is_voice_id(voice):
+            raise VoiceNotFoundError(voice)
         query = select(
             data_keys.c.key_id, data_keys.c.nonce, data_keys.c.wrapped, data_keys.c.destroyed_at
         ).where(data_keys.c.voice_id == voice, data_keys.c.tenant == tenant)

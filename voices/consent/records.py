@@ -28,6 +28,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from typing_extensions import TypeIs
 
 from ringtrue.voices.consent.challenge import MAX_NAME, MAX_PURPOSE, clean
 from ringtrue.voices.consent.decision import Decision, Reason
@@ -223,12 +224,25 @@ class Signed(Generic[RecordT]):
         )
 
 
+AnySigned = Signed[ConsentArtifact] | Signed[Withdrawal]
+
+
 def sign(record: RecordT, signer: Signer) -> Signed[RecordT]:
     """Sign a record."""
     return Signed(record, signer.id, signer.sign(record.canonical()))
 
 
-def read_signed(data: bytes) -> Signed[ConsentArtifact] | Signed[Withdrawal]:
+def is_consent(signed: AnySigned) -> TypeIs[Signed[ConsentArtifact]]:
+    """Whether the record is a consent."""
+    return isinstance(signed.record, ConsentArtifact)
+
+
+def is_withdrawal(signed: AnySigned) -> TypeIs[Signed[Withdrawal]]:
+    """Whether the record is a withdrawal."""
+    return isinstance(signed.record, Withdrawal)
+
+
+def read_signed(data: bytes) -> AnySigned:
     """Parse what :meth:`Signed.to_json` wrote; the signature is not checked yet.
 
     Raises :class:`RecordError` on anything else; its message repeats no value.

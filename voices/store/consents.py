@@ -5,11 +5,13 @@ Records are encrypted under their voice's data key, so erasing the voice erases 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Row, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from ringtrue.voices.consent.decision import Decision, Reason
@@ -18,22 +20,32 @@ from ringtrue.voices.consent.records import (
     ConsentArtifact,
     Signed,
     Withdrawal,
+    is_consent,
+    is_withdrawal,
     read_signed,
     sha256_of,
 )
 from ringtrue.voices.consent.register import decide
 from ringtrue.voices.keys.errors import UnsealError
-from ringtrue.voices.keys.sealing import SealContext, Sealed
+from ringtrue.voices.keys.sealing import DataKey, SealContext, Sealed
 from ringtrue.voices.keys.signing import TrustedKeys
 from ringtrue.voices.store.database import Database
-from ringtrue.voices.store.errors import ConflictError, VoiceNotFoundError
+from ringtrue.voices.store.errors import BlobNotFoundError, ConflictError, VoiceNotFoundError
 from ringtrue.voices.store.profile import BlobKind, Lifecycle
 from ringtrue.voices.store.rows import bump, voice_row
-from ringtrue.voices.store.tables import consents, withdrawals
+from ringtrue.voices.store.tables import consents, voice_blobs, withdrawals
 from ringtrue.voices.store.vault import KeyVault
 from ringtrue.voices.store.voices import VoiceStore
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    lifecycle: Lifecycle
+    consents: Sequence[Row[Any]]
+    withdrawals: Sequence[Row[Any]]
+    embedding: Row[Any] | None
 
 
 class ConsentStore:
@@ -95,45 +107,30 @@ class ConsentStore:
         :class:`~ringtrue.voices.keys.errors.KeyManagementError` and :class:`RecordError`: a record
         that can't be read is never passed over.
         """
-        await self._store.get(tenant, voice)
-        key = await self._vault.get(tenant, voice)
-        found: dict[str, list[Any]] = {consents.name: [], withdrawals.name: []}
-        async with self._database.read() as connection:
-            for table, into in ((consents, found["consents"]), (withdrawals, found["withdrawals"])):
-                query = (
-                    select(table)
-                    .where(table.c.voice_id == voice)
-                    .order_by(table.c.stored_at, table.c.serial)
-                )
-                for row in await connection.execute(query):
-                    if row.ciphertext is None or row.nonce is None:
-                        raise UnsealError(f"{table.name}: record {row.serial} has no content")
-                    data = key.unseal(
-                        Sealed(row.nonce, row.ciphertext),
-                        _context(tenant, voice, table, row.serial),
-                    )
-                    into.append(read_signed(data))
-        return tuple(found["consents"]), tuple(found["withdrawals"])
+        stored = await self._read(tenant, voice)
+        return _opened(tenant, voice, stored, await self._vault.get(tenant, voice))
 
     async def decide(
         self, *, tenant: str, voice: str, agent: str, purpose: str, now: datetime
     ) -> Decision:
         """Whether ``voice`` may speak; never raises, and whatever can't be found out is a no."""
         try:
-            profile = await self._store.get(tenant, voice)
-            if profile.lifecycle is Lifecycle.WITHDRAWN:
+            stored = await self._read(tenant, voice)
+            if stored.lifecycle is Lifecycle.WITHDRAWN:
                 return Decision(Reason.WITHDRAWN)
-            if profile.lifecycle is not Lifecycle.LIVE:
+            if stored.lifecycle is not Lifecycle.LIVE:
                 return Decision(Reason.VOICE_STATE)
-            given, taken = await self.records(tenant, voice)
-            embedding = await self._store.get_blob(tenant, voice, BlobKind.EMBEDDING)
+            # After the records: of an erasure meanwhile, the key is gone by now.
+            key = await self._vault.get(tenant, voice)
+            given, taken = _opened(tenant, voice, stored, key)
+            embedding = _embedding(tenant, voice, stored, key)
             return decide(
                 given,
                 taken,
                 self.trusted,
                 tenant=tenant,
                 voice=voice,
-                voice_sha256=sha256_of(embedding.data),
+                voice_sha256=sha256_of(embedding),
                 agent=agent,
                 purpose=purpose,
                 now=now,
@@ -143,6 +140,26 @@ class ConsentStore:
         except Exception as error:  # fail closed whatever the register's parts raise
             log.error("consent_register_failed", voice=voice, error=type(error).__name__)
             return Decision(Reason.UNAVAILABLE)
+
+    async def _read(self, tenant: str, voice: str) -> _Stored:
+        """Everything the register weighs, in one transaction, still encrypted."""
+        of_voice = {
+            table.name: select(table)
+            .where(table.c.voice_id == voice)
+            .order_by(table.c.stored_at, table.c.serial)
+            for table in (consents, withdrawals)
+        }
+        blob = select(voice_blobs).where(
+            voice_blobs.c.voice_id == voice, voice_blobs.c.kind == BlobKind.EMBEDDING.value
+        )
+        async with self._database.read() as connection:
+            row = await voice_row(connection, tenant, voice)
+            return _Stored(
+                lifecycle=Lifecycle(row["lifecycle"]),
+                consents=(await connection.execute(of_voice["consents"])).all(),
+                withdrawals=(await connection.execute(of_voice["withdrawals"])).all(),
+                embedding=(await connection.execute(blob)).one_or_none(),
+            )
 
     async def _insert(
         self,
@@ -177,3 +194,28 @@ class ConsentStore:
 
 def _context(tenant: str, voice: str, table: Table, serial: str) -> SealContext:
     return SealContext(tenant, voice, f"{table.name}/{serial}", 1)
+
+
+def _opened(
+    tenant: str, voice: str, stored: _Stored, key: DataKey
+) -> tuple[tuple[Signed[ConsentArtifact], ...], tuple[Signed[Withdrawal], ...]]:
+    given, taken = list[Signed[ConsentArtifact]](), list[Signed[Withdrawal]]()
+    for table, rows in ((consents, stored.consents), (withdrawals, stored.withdrawals)):
+        for row in rows:
+            if row.ciphertext is None or row.nonce is None:
+                raise UnsealError(f"{table.name}: record {row.serial} has no content")
+            sealed = Sealed(row.nonce, row.ciphertext)
+            signed = read_signed(key.unseal(sealed, _context(tenant, voice, table, row.serial)))
+            if is_consent(signed):
+                given.append(signed)
+            elif is_withdrawal(signed):
+                taken.append(signed)
+    return tuple(given), tuple(taken)
+
+
+def _embedding(tenant: str, voice: str, stored: _Stored, key: DataKey) -> bytes:
+    row = stored.embedding
+    if row is None:
+        raise BlobNotFoundError(f"voice {voice!r} has no {BlobKind.EMBEDDING}")
+    context = SealContext(tenant, voice, BlobKind.EMBEDDING, row.version)
+    return key.unseal(Sealed(row.nonce, row.ciphertext), context)

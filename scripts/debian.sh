@@ -13,8 +13,8 @@ RUN=(libflite1 libasound2)
 TEST=(sip-tester baresip-core flite sox redis-server tcpdump iproute2
     asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav
     asterisk-core-sounds-ru-wav)
-# Of no use unpacked: its start script and sandbox name absolute paths.
-TEST_ROOT=(chromium)
+# Of no use unpacked: they name absolute paths, or need a user of their own.
+TEST_ROOT=(chromium postgresql)
 
 say() { echo "setup: $*" >&2; }
 

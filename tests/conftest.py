@@ -26,6 +26,8 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from peers.postgres import Postgres, running_postgres
+from store_links import Urls
 from virtual_time import VirtualTimeLoop
 
 GRACE = 3.0
@@ -203,6 +205,22 @@ async def _no_leaked_tasks() -> AsyncIterator[None]:
 def _leak_guard(request: pytest.FixtureRequest) -> None:
     if pytest_asyncio.is_async_test(request.node):
         request.getfixturevalue("_no_leaked_tasks")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; its users are skipped where there is none."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_urls(request: pytest.FixtureRequest, tmp_path: Path) -> Urls:
+    """Empty databases of each kind for a voice store."""
+    if request.param == "sqlite":
+        return Urls(f"sqlite:///{tmp_path}/db/voices.db", f"sqlite:///{tmp_path}/db/keys.db")
+    server = request.getfixturevalue("postgres")
+    return Urls(server.new_database(), server.new_database())
 
 
 @pytest.fixture

@@ -1,0 +1,168 @@
+"""URLs, transactions, and what happens when the database is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from ringtrue.voices.store.database import Database, parse_url, same_database
+from ringtrue.voices.store.errors import StoreUnavailableError, StoreUrlError
+from ringtrue.voices.store.schema import VOICES
+from ringtrue.voices.store.tables import challenges
+from store_links import NOW, Urls
+
+
+def challenge(id: str, issued: datetime = NOW) -> dict[str, object]:
+    return {
+        "id": id,
+        "tenant": "acme",
+        "digest": b"secret-digest",
+        "issued_at": issued,
+        "expires_at": issued,
+    }
+
+
+async def put(database: Database, *rows: dict[str, object]) -> None:
+    async with database.write() as connection:
+        for row in rows:
+            await connection.execute(insert(challenges).values(**row))
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("mysql://host/name", "'mysql' is not supported; allowed: sqlite, postgresql"),
+        ("sqlite://", "names a file"),
+        ("sqlite:///:memory:", "names a file"),
+        ("sqlite:///x.db?mode=ro", "names a file"),
+        ("postgresql://host", "names its database"),
+        ("not a url, but a secret", "can't be read"),
+    ],
+)
+def test_unfit_urls(url: str, complaint: str) -> None:
+    with pytest.raises(StoreUrlError, match=complaint) as caught:
+        parse_url(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("sqlite:///a.db", "sqlite:///./a.db", True),
+        ("sqlite:///a.db", "sqlite:///b.db", False),
+        ("postgresql://h/a", "postgresql://u:p@h:5432/a", True),
+        ("postgresql://h/a", "postgresql://h/b", False),
+        ("postgresql://h/a", "postgresql://i/a", False),
+        ("postgresql://h/a", "sqlite:///a", False),
+        ("postgresql:///a", "postgresql://localhost/a", True),
+    ],
+)
+def test_same_database(one: str, other: str, same: bool) -> None:
+    assert same_database(parse_url(one), parse_url(other)) is same
+
+
+def test_a_password_is_not_shown() -> None:
+    database = Database("postgresql://user:hunter2@127.0.0.1/name", VOICES)
+    assert "hunter2" not in repr(database)
+    assert database.url == make_url("postgresql+asyncpg://user:hunter2@127.0.0.1/name")
+
+
+async def test_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    gone = Database(f"postgresql:///name?host={tmp_path}", VOICES)
+    blocked = Database(f"sqlite:///{tmp_path}/file/v.db", VOICES)
+    try:
+        for database in (gone, blocked):
+            with pytest.raises(StoreUnavailableError):
+                await database.upgrade()
+    finally:
+        await gone.close()
+        await blocked.close()
+
+
+async def test_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / "v.db").write_bytes(b"this is a letter, not a database" * 100)
+    database = Database(f"sqlite:///{tmp_path}/v.db", VOICES)
+    try:
+        with pytest.raises(Exception, match="not a database"):
+            await database.upgrade()
+    finally:
+        await database.close()
+
+
+async def test_transactions(store_urls: Urls) -> None:
+    database = Database(store_urls.voices, VOICES)
+    try:
+        await database.upgrade()
+        with pytest.raises(IntegrityError):
+            await put(database, challenge("undone"), challenge("undone"))
+        east = timezone(timedelta(hours=9))
+        await put(database, challenge("kept", NOW.astimezone(east)))
+        async with database.read() as connection:
+            row = (await connection.execute(select(challenges))).one()
+        assert (row.id, row.issued_at, row.issued_at.tzinfo) == ("kept", NOW, UTC)
+        with pytest.raises(IntegrityError) as caught:
+            await put(database, challenge("kept"))
+        assert "secret" not in str(caught.value)
+        with pytest.raises(StatementError, match="no time zone"):
+            await put(database, challenge("naive", NOW.replace(tzinfo=None)))
+    finally:
+        await database.close()
+
+
+async def test_sqlite_overwrites_and_is_durable(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/v.db", VOICES)
+    try:
+        await database.upgrade()
+        async with database.read() as connection:
+            for pragma, value in (
+                ("secure_delete", 1),
+                ("journal_mode", "wal"),
+                ("synchronous", 2),
+                ("foreign_keys", 1),
+            ):
+                found = await connection.execute(text(f"PRAGMA {pragma}"))
+                assert found.scalar_one() == value, pragma
+    finally:
+        await database.close()
+
+
+async def test_readers_do_not_wait_for_a_writer(store_urls: Urls) -> None:
+    database = Database(store_urls.voices, VOICES)
+    try:
+        await database.upgrade()
+        async with asyncio.timeout(5), database.write() as writer:
+            await writer.execute(insert(challenges).values(**challenge("new")))
+            async with database.read() as reader:
+                assert (await reader.execute(select(challenges))).all() == []
+    finally:
+        await database.close()
+
+
+async def test_a_locked_database_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringtrue.voices.store.database.BUSY_SECONDS", 0.05)
+    database = Database(f"sqlite:///{tmp_path}/v.db", VOICES)
+    holder = None
+    try:
+        await database.upgrade()
+        holder = sqlite3.connect(tmp_path / "v.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            async with database.write() as connection:
+                await connection.execute(text("DELETE FROM challenges"))
+        holder.execute("ROLLBACK")
+        async with database.write() as connection:
+            await connection.execute(text("DELETE FROM challenges"))
+    finally:
+        if holder is not None:
+            holder.close()
+        await database.close()

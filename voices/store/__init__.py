@@ -1,0 +1,1 @@
+"""The store: profiles, encrypted blobs, consents, challenges, and the vault of their data keys."""

@@ -1,0 +1,70 @@
+"""The exception tree of ``ringtrue.voices.store``.
+
+::
+
+    RingtrueError                  (ringtrue.streaming.errors)
+    └── StoreError                 something the store won't or can't do
+        ├── StoreUrlError          a database URL that can't be used
+        ├── SchemaTooNewError      the database was made by a newer version
+        ├── StoreUnavailableError  the database can't be reached or is locked
+        ├── VoiceNotFoundError     no such voice for this tenant
+        │   └── VoiceErasedError   there was one; it was erased
+        ├── VoiceExistsError       the tenant has a voice of that name
+        ├── BlobNotFoundError      the voice has nothing of that kind
+        ├── LifecycleError         a state that can't follow the present one
+        └── ConflictError          somebody else changed it first
+"""
+
+from __future__ import annotations
+
+from ringtrue.streaming.errors import RingtrueError
+
+
+class StoreError(RingtrueError):
+    """Something the store won't or can't do."""
+
+
+class StoreUrlError(StoreError):
+    """A database URL can't be used."""
+
+
+class SchemaTooNewError(StoreError):
+    """The database was made by a newer version of this program."""
+
+
+class StoreUnavailableError(StoreError):
+    """The database can't be reached, is locked, or refused; trying again may help."""
+
+
+class VoiceNotFoundError(StoreError):
+    """This tenant has no such voice; whether another tenant has is not said."""
+
+    def __init__(self, voice: str) -> None:
+        """Name the voice asked for."""
+        super().__init__(f"no voice {voice[:80]!r}")
+        self.voice = voice
+
+
+class VoiceErasedError(VoiceNotFoundError):
+    """The voice was erased; nothing of it can be read any more."""
+
+    def __init__(self, voice: str) -> None:
+        """Name the voice asked for."""
+        super().__init__(voice)
+        self.args = (f"voice {voice[:80]!r} was erased",)
+
+
+class VoiceExistsError(StoreError):
+    """The tenant has a voice of that name."""
+
+
+class BlobNotFoundError(StoreError):
+    """The voice has nothing of that kind."""
+
+
+class LifecycleError(StoreError):
+    """A state can't follow the present one."""
+
+
+class ConflictError(StoreError):
+    """Somebody else changed it first; read again and decide anew."""

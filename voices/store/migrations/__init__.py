@@ -1,0 +1,1 @@
+"""Alembic revisions of both databases; :mod:`ringtrue.voices.store.schema` runs them."""

@@ -1,0 +1,133 @@
+"""Tables of the two databases.
+
+The *voice database* holds profiles, ciphertexts, consents and challenges. The *key database*
+holds the wrapped data keys and nothing else, so that a backup of the first, restored after an
+erasure, opens nothing. They must not be the same database, nor share a backup.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NAMES: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcInstant(TypeDecorator[datetime]):
+    """A moment, as microseconds since 1970 in UTC: the same in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """To the database; a ``datetime`` without a time zone is a :class:`ValueError`."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+VOICE_METADATA: Final = MetaData(naming_convention=_NAMES)
+KEY_METADATA: Final = MetaData(naming_convention=_NAMES)
+
+voices: Final = Table(
+    "voices",
+    VOICE_METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String(256), nullable=False),
+    Column("name", String(320)),  # NULL once erased, like all that tells about a person
+    Column("name_key", String(320)),
+    Column("language", String(35)),
+    Column("engine", String(64)),
+    Column("lifecycle", String(16), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", UtcInstant, nullable=False),
+    Column("changed_at", UtcInstant, nullable=False),
+    UniqueConstraint("tenant", "name_key"),
+)
+
+voice_blobs: Final = Table(
+    "voice_blobs",
+    VOICE_METADATA,
+    Column("voice_id", String(64), ForeignKey("voices.id"), primary_key=True),
+    Column("kind", String(64), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("written_at", UtcInstant, nullable=False),
+)
+
+consents: Final = Table(
+    "consents",
+    VOICE_METADATA,
+    Column("serial", String(32), primary_key=True),
+    Column("voice_id", String(64), ForeignKey("voices.id"), nullable=False),
+    Column("sha256", String(64), nullable=False),  # of the signed record; outlives its erasure
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("stored_at", UtcInstant, nullable=False),
+    Index(None, "voice_id"),
+)
+
+withdrawals: Final = Table(
+    "withdrawals",
+    VOICE_METADATA,
+    Column("serial", String(32), primary_key=True),
+    Column("voice_id", String(64), ForeignKey("voices.id"), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("stored_at", UtcInstant, nullable=False),
+    Index(None, "voice_id"),
+)
+
+challenges: Final = Table(
+    "challenges",
+    VOICE_METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(256), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("issued_at", UtcInstant, nullable=False),
+    Column("expires_at", UtcInstant, nullable=False),
+    Column("redeemed_at", UtcInstant),
+    Index(None, "tenant"),
+    Index(None, "expires_at"),
+)
+
+data_keys: Final = Table(
+    "data_keys",
+    KEY_METADATA,
+    Column("voice_id", String(64), primary_key=True),
+    Column("tenant", String(256), nullable=False),
+    Column("key_id", String(64)),
+    Column("nonce", LargeBinary),
+    Column("wrapped", LargeBinary),
+    Column("created_at", UtcInstant, nullable=False),
+    Column("destroyed_at", UtcInstant),
+    Index(None, "key_id"),
+)

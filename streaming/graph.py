@@ -28,7 +28,6 @@ from pipecat.frames.frames import (
     InterimTranscriptionFrame,
     LLMRunFrame,
     TranscriptionFrame,
-    TTSSpeakFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -145,7 +144,6 @@ class CallGraph:
         on_message: Callable[[Any], None] | None = None,
         on_caption: Callable[[str, bool], None] | None = None,
         on_end: Callable[[BaseException | None], None] | None = None,
-        tap: Callable[[bytes, bytes], None] | None = None,
     ) -> None:
         """Build the graph; nothing runs before :meth:`start`.
 
@@ -171,7 +169,6 @@ class CallGraph:
             on_turn=on_turn,
             on_digest=on_digest,
             on_message=on_message,
-            tap=tap,
             policy=policy.gate,
             watermarker=watermarker,
         )
@@ -229,11 +226,6 @@ class CallGraph:
         self._worker.add_event_handler("on_pipeline_finished", self._on_finished)
         self._user.add_event_handler("on_user_turn_stopped", self._on_turn_stopped)
 
-    @property
-    def user_aggregator(self) -> LLMUserAggregator:
-        """The user's half of the context."""
-        return self._user
-
     async def start(self) -> None:
         """Run the graph; returns once every processor has started.
 
@@ -258,10 +250,6 @@ class CallGraph:
                 else f"the graph did not start within {START_SECONDS:.0f} s"
             )
         self._spawn(self.session.feed(), "graph-feed")
-
-    async def say(self, text: str) -> None:
-        """Speak ``text`` as the agent, in turn with what it is saying."""
-        await self._worker.queue_frame(TTSSpeakFrame(text, append_to_context=True))
 
     async def respond(self) -> None:
         """Let the LLM speak without waiting for the caller (greetings)."""

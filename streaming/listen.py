@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from pipecat.frames.frames import (
     Frame,
@@ -21,8 +20,6 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.turns import PRE_SPEECH_SECONDS, SmartTurnModel, TurnAudio
 from ringtrue.streaming.vad import SpeechDetector, SpeechStarted
-
-PRE_SPEECH: Final = PRE_SPEECH_SECONDS
 
 
 class Listener(FrameProcessor):
@@ -83,5 +80,5 @@ class Listener(FrameProcessor):
         if self._smart_turn is None:
             return 1.0
         started = self._position if self._speech_started is None else self._speech_started
-        length = self._position - started + int(PRE_SPEECH * self._rate)
+        length = self._position - started + int(PRE_SPEECH_SECONDS * self._rate)
         return await self._smart_turn.judge(self._audio.segment(length), self._rate)

@@ -42,22 +42,19 @@ class CallSession:
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
-        tap: Callable[[bytes, bytes], None] | None = None,
         policy: GatePolicy | None = None,
         watermarker: Watermarker | None = None,
     ) -> None:
         """Join ``leg`` to a graph.
 
         ``hear`` takes blocks of caller PCM, ``on_digit`` each DTMF digit, ``on_heard`` frames as
-        the caller hears them, ``on_silence`` that the agent stopped (True: interrupted). ``tap``
-        sees both directions of every tick (caller, agent).
+        the caller hears them, ``on_silence`` that the agent stopped (True: interrupted).
         """
         self._leg = leg
         self.record = record
         self._hear = hear
         self._on_digit = on_digit
         self._on_digest = on_digest
-        self._tap = tap
         self.turns = TurnLog(record, on_turn=on_turn)
         self.playout: Playout[Frame] = Playout(leg.rate)
         self.gate = Gate(
@@ -84,7 +81,6 @@ class CallSession:
         self._block: list[bytes] = []
         self._blocks: deque[bytes | str] = deque()
         self._wake = asyncio.Event()
-        self._inbound_pcm = b""
         self._spoken = 0
 
     def probe(self, stage: Stage, at: float | None = None) -> None:
@@ -95,8 +91,6 @@ class CallSession:
     def tick_in(self, now: float) -> None:
         """Pull 20 ms from the leg."""
         inbound = self._leg.pull(now)
-        if self._tap is not None:
-            self._inbound_pcm = inbound.pcm
         for digit in inbound.digits:
             self._queue(digit)
         self._block.append(inbound.pcm)
@@ -109,8 +103,6 @@ class CallSession:
         step = self.playout.take(now, self.gate.open_utterance, self._leg.heard_position())
         frame = self.gate.admit(step.draft, now)
         self._leg.send(frame, now)
-        if self._tap is not None:
-            self._tap(self._inbound_pcm, frame.pcm)
         audible = frame.kind is not FrameKind.SILENCE
         if step.began is not None:
             self._spoken = 0

@@ -188,6 +188,24 @@ class Call(Protocol):
         ...
 
 
+class Licence(Protocol):
+    """Leave for a cloned voice to be heard in one call; asked again for every frame."""
+
+    @property
+    def voice(self) -> str:
+        """Id of the voice it was given for."""
+        ...
+
+    @property
+    def consent(self) -> str:
+        """Serial of the consent it rests on."""
+        ...
+
+    def holds(self, now: float) -> bool:
+        """Whether it holds at ``now``; cheap, never raises, and whatever is uncertain is a no."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class WordMark:
     """Where one spoken word ends in the audio of its phrase."""
@@ -211,6 +229,9 @@ class SpeechChunk:
 
     phrase_end: bool = False
     """True on the last chunk of the phrase that was fed."""
+
+    licence: Licence | None = None
+    """What a cloned voice speaks by; None for a stock voice, which needs none."""
 
 
 class SynthesisStream(Protocol):

@@ -49,7 +49,8 @@ def _tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's directory."""
-    import torch
+    torch = pytest.importorskip("torch", reason="torch is in the extra: models")
+    pytest.importorskip("transformers", reason="transformers is in the extra: models")
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     torch.manual_seed(1)

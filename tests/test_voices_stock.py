@@ -28,7 +28,8 @@ from ringtrue.streaming.ports import SpeechChunk, SynthesisEngine
 from ringtrue.streaming.ssml import markup_of
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 from ringtrue.voices.errors import EngineUnavailableError
-from ringtrue.voices.stock import FIRST_FRAMES, MAX_QUEUED, SLICE_FRAMES, FliteEngine, FliteStream
+from ringtrue.voices.stock import FliteEngine
+from ringtrue.voices.utterance import FIRST_FRAMES, MAX_QUEUED, SLICE_FRAMES, RenderedStream
 
 PHRASES = ("Thank you for calling,", "how can I help you today?", "It's 5:30 pm.")
 
@@ -41,7 +42,7 @@ async def engine() -> AsyncIterator[FliteEngine]:
     await made.close()
 
 
-async def drain(stream: FliteStream) -> list[SpeechChunk]:
+async def drain(stream: RenderedStream) -> list[SpeechChunk]:
     return [chunk async for chunk in stream.frames()]
 
 
@@ -121,7 +122,7 @@ async def test_cut_wakes_a_waiting_reader(engine: FliteEngine, fed: bool) -> Non
     assert await asyncio.wait_for(drain(engine_opened_after_cut(engine)), 1.0) == []
 
 
-def engine_opened_after_cut(engine: FliteEngine) -> FliteStream:
+def engine_opened_after_cut(engine: FliteEngine) -> RenderedStream:
     stream = engine.open("slt", 8000)
     stream.cut()
     return stream

@@ -1,20 +1,21 @@
 """One utterance, from phrases of text to PCM, in slices small enough to share a processor.
 
 Synchronous and deterministic: the same phrases give the same samples whatever the slicing. The
-asynchronous side is in :mod:`ringtrue.voices.stock`.
+asynchronous side is in :mod:`ringtrue.voices.utterance`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ringtrue.streaming.ports import SpeechChunk, WordMark
-from ringtrue.voices.flite import FliteVoice, Parameters, spoken_tokens
+from ringtrue.voices.flite import Parameters, spoken_tokens
 from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
 from ringtrue.voices.pieces import STRONG, WEAK, Piece, pieces
 from ringtrue.voices.prosody import styled
@@ -43,10 +44,23 @@ FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
 
 
-class RenderedVoice:
-    """A Flite voice with its vocoder and the gain that brings it to :data:`TARGET_DBFS`."""
+class ParameterSource(Protocol):
+    """What gives a voice's parameters: a Flite voice, or one transformed from it."""
 
-    def __init__(self, voice: FliteVoice) -> None:
+    @property
+    def alpha(self) -> float:
+        """Frequency warping of the mel-cepstrum."""
+        ...
+
+    def analyse(self, tokens: Sequence[str]) -> Parameters:
+        """Parameters of one phrase; for many threads at once, the same for the same tokens."""
+        ...
+
+
+class RenderedVoice:
+    """A voice with its vocoder and the gain that brings it to :data:`TARGET_DBFS`."""
+
+    def __init__(self, voice: ParameterSource) -> None:
         """Measure the voice's level on a fixed sentence."""
         self.source = voice
         self.vocoder = Vocoder(voice.alpha, postfilter=POSTFILTER)

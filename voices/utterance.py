@@ -1,0 +1,158 @@
+"""An utterance of a rendered voice as a stream: the asynchronous side of the renderer.
+
+Stock and cloned voices share it, and with it the threads that do the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from ringtrue.streaming.errors import SynthesisError
+from ringtrue.streaming.ports import SpeechChunk
+from ringtrue.voices.renderer import RATES, RenderedVoice, Renderer
+from ringtrue.voices.workers import Urgency, Workers
+
+FIRST_FRAMES: Final = (4, 8, 16)
+"""Sizes of an utterance's first slices in 5 ms frames: 20, 40 and 80 ms."""
+
+SLICE_FRAMES: Final = 20
+"""Size of the following slices: 100 ms, about 0.3 ms of work."""
+
+MAX_QUEUED: Final = 20_000
+"""Characters that may wait in one utterance (some 20 minutes of speech)."""
+
+AHEAD_SECONDS: Final = SLICE_FRAMES * 0.005
+"""Audio a stream makes ahead of its consumer: one slice, the one being asked for."""
+
+
+class RenderedStream:
+    """One utterance being spoken; see :class:`~ringtrue.streaming.ports.SynthesisStream`.
+
+    Overflow policy: audio is made on demand, one slice at a time. Text beyond
+    :data:`MAX_QUEUED` characters ends :meth:`frames` with an error after what was accepted.
+    """
+
+    def __init__(
+        self,
+        voice: Callable[[], Awaitable[RenderedVoice]],
+        rate: int,
+        workers: Workers,
+        on_end: Callable[[RenderedStream], None],
+    ) -> None:
+        """Speak at ``rate`` Hz in what ``voice`` gives once the first phrase is there.
+
+        ``on_end`` is told when the stream is cut or read to its end. Raises ``ValueError`` for
+        a rate not in :data:`~ringtrue.voices.renderer.RATES`.
+        """
+        if rate not in RATES:
+            raise ValueError(f"rate must be one of {', '.join(map(str, RATES))} Hz, got {rate}")
+        self._voice = voice
+        self._workers = workers
+        self._rate = rate
+        self._on_end = on_end
+        self._phrases: deque[str] = deque()
+        self._queued = 0
+        self._overflow = False
+        self._finished = False
+        self._cut = False
+        self._consumed = False
+        self._changed = asyncio.Event()
+        self._work: asyncio.Future[SpeechChunk] | None = None
+
+    def feed(self, phrase: str) -> None:
+        """Queue one phrase. After :meth:`finish` or :meth:`cut` it is dropped."""
+        if self._finished or self._cut or self._overflow:
+            return
+        if self._queued + len(phrase) > MAX_QUEUED:
+            self._overflow = True
+        else:
+            self._phrases.append(phrase)
+            self._queued += len(phrase)
+        self._changed.set()
+
+    def finish(self) -> None:
+        """No more phrases: :meth:`frames` ends once everything fed has been spoken."""
+        self._finished = True
+        self._changed.set()
+
+    def cut(self) -> None:
+        """Stop now: queued text and audio are dropped and :meth:`frames` ends. Idempotent."""
+        self._cut = True
+        self._phrases.clear()
+        self._changed.set()
+        if self._work is not None:
+            self._work.cancel()
+        self._on_end(self)
+
+    async def frames(self) -> AsyncIterator[SpeechChunk]:
+        """Chunks as they are made, from 20 up to 100 ms, in order. For one consumer, once.
+
+        Raises :class:`~ringtrue.streaming.errors.SynthesisError` if Flite fails, if too much text
+        was queued, or if the stream is read twice.
+        """
+        if self._consumed:
+            raise SynthesisError("a synthesis stream can be read only once")
+        self._consumed = True
+        try:
+            async for chunk in self._chunks():
+                yield chunk
+        finally:
+            self._cut = True
+            self._phrases.clear()
+            self._on_end(self)
+
+    async def _chunks(self) -> AsyncIterator[SpeechChunk]:
+        renderer: Renderer | None = None
+        sizes = iter(FIRST_FRAMES)
+        while (phrase := await self._next_phrase()) is not None:
+            if renderer is None:
+                renderer = Renderer(await self._voice(), self._rate)
+            pending: str | None = phrase
+            while pending is not None or not renderer.idle:
+                size = next(sizes, SLICE_FRAMES)
+                urgency = Urgency.FIRST_AUDIO if size < SLICE_FRAMES else Urgency.AHEAD
+                chunk = await self._render(renderer, pending, size, urgency)
+                if chunk is None:
+                    return
+                pending = None
+                yield chunk
+        if renderer is not None and not self._cut:
+            tail = renderer.finish()
+            yield tail
+
+    async def _next_phrase(self) -> str | None:
+        while not self._phrases:
+            if self._overflow and not self._cut:
+                raise SynthesisError(f"more than {MAX_QUEUED} characters were queued to be spoken")
+            if self._finished or self._cut:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        phrase = self._phrases.popleft()
+        self._queued -= len(phrase)
+        return phrase
+
+    async def _render(
+        self, renderer: Renderer, phrase: str | None, frames: int, urgency: Urgency
+    ) -> SpeechChunk | None:
+        """One slice, or None as soon as the stream is cut; a slice under way is abandoned."""
+
+        def job() -> SpeechChunk:
+            if phrase is not None:
+                renderer.begin(phrase)
+            return renderer.next_slice(frames)
+
+        if self._cut:
+            return None
+        self._work = self._workers.submit(urgency, job)
+        try:
+            chunk = await self._work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._cut and (task is None or not task.cancelling()):
+                return None
+            raise
+        return None if self._cut else chunk

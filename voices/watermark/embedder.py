@@ -1,0 +1,304 @@
+"""Marks 20 ms at a time: keyed excitation under the host's own spectral envelope.
+
+Each frame is analysed by LPC over a window reaching 10 ms back; the chips are scaled by the
+envelope of the prediction residual (less where it is strongly voiced, more where it is quiet),
+filtered by ``1/A(z/0.95)`` and added. The host itself is never delayed or filtered. A 16 kHz host
+is halved for the analysis, and the mark, made at 8 kHz, is interpolated to it.
+
+After Cheng & Sorensen, "Spread spectrum signaling for speech watermarking" (ICASSP 2001); the
+constants come from measurements on telephone speech.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ringtrue.voices.jit import compiled
+from ringtrue.voices.watermark.errors import WatermarkError
+from ringtrue.voices.watermark.keys import (
+    CHIP_RATE,
+    FRAME_CHIPS,
+    PERIOD,
+    PERIOD_FRAMES,
+    SYMBOL_CHIPS,
+    SYMBOLS,
+    Chips,
+    MarkKey,
+)
+from ringtrue.voices.watermark.lpc import RealArray, lag_window, predict
+
+RATES: Final = (8000, 16000)
+
+ORDER: Final = 10
+SUBFRAME: Final = 20
+SUBFRAMES: Final = FRAME_CHIPS // SUBFRAME
+BACK: Final = 80
+"""Samples before the frame that the analysis reaches back: 10 ms."""
+
+HISTORY: Final = BACK + ORDER
+RESIDUAL_HISTORY: Final = 304
+SHORTEST_LAG: Final = 20
+LONGEST_LAG: Final = 146
+"""Pitch periods looked for, in samples: 55 to 400 Hz."""
+
+STRENGTH: Final = 0.155
+"""Chips' rms relative to the residual's."""
+
+PILOT_SHARE: Final = 0.4
+"""Of the mark's power, what the pilot has; the token has the rest."""
+
+BANDWIDTH: Final = 0.95
+QUIET_LSB: Final = 15.0
+"""Frames below this rms don't move the level the strength is adapted to."""
+
+ENVELOPE_CAP: Final = 3.0
+TILT: Final = -0.18
+COMFORT_LSB: Final = 8.0
+"""Excitation's rms in silence, in steps of 16-bit PCM (−72 dBFS)."""
+
+HALF_BAND_TAPS: Final = 23
+
+_WINDOW: Final[RealArray] = np.concatenate(
+    [np.sin(np.linspace(0, np.pi / 2, 120)), np.cos(np.linspace(0, np.pi / 2.3, 120))]
+)
+_LAG_WINDOW: Final[RealArray] = lag_window(ORDER, CHIP_RATE)
+
+
+def _half_band() -> RealArray:
+    n = np.arange(HALF_BAND_TAPS) - HALF_BAND_TAPS // 2
+    taps = 0.5 * np.sinc(0.5 * n) * np.hamming(HALF_BAND_TAPS)
+    return np.asarray(taps / taps.sum(), np.float64)
+
+
+_TAPS: Final[RealArray] = _half_band()
+
+
+def excitation(key: MarkKey, symbols: npt.NDArray[np.float64]) -> Chips:
+    """One period of chips, pilot and data, unit power; ``symbols`` are ±1, ``(SYMBOLS,)``."""
+    if symbols.shape != (SYMBOLS,):
+        raise WatermarkError(f"a period carries {SYMBOLS} symbols, got shape {symbols.shape}")
+    data = key.carrier * np.repeat(symbols, SYMBOL_CHIPS)
+    chips = math.sqrt(PILOT_SHARE) * key.detection.pilot + math.sqrt(1 - PILOT_SHARE) * data
+    tilted = chips + TILT * (np.roll(chips, 1) + np.roll(chips, -1))
+    return np.asarray(tilted / math.sqrt(1 + 2 * TILT**2), np.float64)
+
+
+@dataclass(slots=True)
+class _State:
+    """What carries over from frame to frame of one leg."""
+
+    host: RealArray = field(default_factory=lambda: np.zeros(HISTORY))
+    residual: RealArray = field(default_factory=lambda: np.zeros(RESIDUAL_HISTORY))
+    shaped: RealArray = field(default_factory=lambda: np.zeros(ORDER))
+    levels: RealArray = field(default_factory=lambda: np.zeros(2))
+    """Gain at the end of the last frame; mean square of the host where it isn't quiet."""
+
+    wide_host: RealArray = field(default_factory=lambda: np.zeros(HALF_BAND_TAPS - 1))
+    wide_mark: RealArray = field(default_factory=lambda: np.zeros((HALF_BAND_TAPS + 1) // 2))
+
+
+class Embedder:
+    """Marks one leg. Not for two threads at a time."""
+
+    def __init__(self, chips: Chips, rate: int, *, strength: float = STRENGTH) -> None:
+        """Mark PCM at ``rate`` Hz with ``chips`` from :func:`excitation`.
+
+        Raises :class:`WatermarkError` for another rate, shape or a strength outside 0 … 1.
+        """
+        if rate not in RATES:
+            raise WatermarkError(f"rate must be one of {', '.join(map(str, RATES))} Hz, got {rate}")
+        if chips.shape != (PERIOD,):
+            raise WatermarkError(f"a period has {PERIOD} chips, got shape {chips.shape}")
+        if not 0 < strength < 1:
+            raise WatermarkError(f"strength must be above 0 and below 1, got {strength}")
+        self._chips = np.ascontiguousarray(chips)
+        self._rate = rate
+        self._strength = strength
+        self._state = _State()
+        self._frame = 0
+        self._out = np.empty(rate // 50, np.int16)
+
+    def mark(self, pcm: bytes) -> bytes:
+        """One frame of 16-bit PCM, marked; same length, no delay.
+
+        Raises :class:`WatermarkError` unless it is one whole frame.
+        """
+        if len(pcm) != 2 * len(self._out):
+            raise WatermarkError(f"a frame has {2 * len(self._out)} bytes, got {len(pcm)}")
+        at = self._frame * FRAME_CHIPS
+        self._frame = (self._frame + 1) % PERIOD_FRAMES
+        host = np.frombuffer(pcm, "<i2")
+        chips = self._chips[at : at + FRAME_CHIPS]
+        state = self._state
+        kernel = _mark_narrow if self._rate == CHIP_RATE else _mark_wide
+        kernel(
+            host,
+            chips,
+            self._strength,
+            state.host,
+            state.residual,
+            state.shaped,
+            state.levels,
+            state.wide_host,
+            state.wide_mark,
+            _WINDOW,
+            _LAG_WINDOW,
+            _TAPS,
+            self._out,
+        )
+        return self._out.tobytes()
+
+
+@compiled
+def _voicing(residual: RealArray, energy: float) -> float:
+    """Highest normalised correlation of the frame's residual with its past, 0 to 1."""
+    best = 0.0
+    for lag in range(SHORTEST_LAG, LONGEST_LAG + 1):
+        cross, power = 0.0, 1e-3
+        for n in range(0, FRAME_CHIPS, 2):
+            past = residual[RESIDUAL_HISTORY + n - lag]
+            cross += residual[RESIDUAL_HISTORY + n] * past
+            power += past * past
+        if cross > 0.0:
+            best = max(best, cross * cross / power)
+    return math.sqrt(min(1.0, best / (0.5 * energy + 1e-3)))
+
+
+@compiled
+def _shape(
+    host: RealArray,
+    chips: RealArray,
+    strength: float,
+    history: RealArray,
+    past_residual: RealArray,
+    shaped: RealArray,
+    levels: RealArray,
+    window: RealArray,
+    lags: RealArray,
+    mark: RealArray,
+) -> None:
+    """The mark of one frame of ``host`` at 8 kHz."""
+    segment = np.empty(HISTORY + FRAME_CHIPS)
+    segment[:HISTORY] = history
+    segment[HISTORY:] = host
+    inverse = np.empty(ORDER + 1)
+    predict(segment[ORDER:], window, lags, 4.0 * (BACK + FRAME_CHIPS), inverse)
+    residual = np.empty(RESIDUAL_HISTORY + FRAME_CHIPS)
+    residual[:RESIDUAL_HISTORY] = past_residual
+    energy, power = 0.0, 0.0
+    for n in range(FRAME_CHIPS):
+        total = 0.0
+        for k in range(ORDER + 1):
+            total += inverse[k] * segment[HISTORY + n - k]
+        residual[RESIDUAL_HISTORY + n] = total
+        energy += total * total
+        power += host[n] * host[n]
+    power /= FRAME_CHIPS
+    scale = strength * (1.5 - _voicing(residual, energy))
+    level = math.sqrt(power)
+    if level > QUIET_LSB:
+        levels[1] = levels[1] + 0.02 * (power - levels[1]) if levels[1] > 0.0 else power
+        scale *= max(0.5, min(2.0, (level / math.sqrt(levels[1])) ** -0.5))
+    rms = math.sqrt(energy / FRAME_CHIPS)
+    previous = levels[0]
+    for j in range(SUBFRAMES):
+        total = 0.0
+        for i in range(SUBFRAME):
+            total += residual[RESIDUAL_HISTORY + j * SUBFRAME + i] ** 2
+        gain = max(COMFORT_LSB, scale * min(rms, ENVELOPE_CAP * math.sqrt(total / SUBFRAME)))
+        for i in range(SUBFRAME):
+            part = (i + 0.5) / SUBFRAME
+            n = j * SUBFRAME + i
+            mark[n] = (previous * (1.0 - part) + gain * part) * chips[n]
+        previous = gain
+    levels[0] = previous
+    for n in range(FRAME_CHIPS):
+        total, widened = mark[n], 1.0
+        for k in range(1, ORDER + 1):
+            widened *= BANDWIDTH
+            past = mark[n - k] if n >= k else shaped[ORDER + n - k]
+            total -= inverse[k] * widened * past
+        mark[n] = total
+    shaped[:] = mark[FRAME_CHIPS - ORDER :]
+    history[:] = segment[FRAME_CHIPS:]
+    past_residual[:] = residual[FRAME_CHIPS:]
+
+
+@compiled
+def _add(host: npt.NDArray[np.int16], mark: RealArray, out: npt.NDArray[np.int16]) -> None:
+    for n in range(host.shape[0]):
+        total = np.rint(host[n] + mark[n])
+        out[n] = np.int16(max(-32768.0, min(32767.0, total)))
+
+
+@compiled
+def _mark_narrow(
+    pcm: npt.NDArray[np.int16],
+    chips: RealArray,
+    strength: float,
+    history: RealArray,
+    residual: RealArray,
+    shaped: RealArray,
+    levels: RealArray,
+    wide_host: RealArray,
+    wide_mark: RealArray,
+    window: RealArray,
+    lags: RealArray,
+    taps: RealArray,
+    out: npt.NDArray[np.int16],
+) -> None:
+    mark = np.empty(FRAME_CHIPS)
+    host = pcm.astype(np.float64)
+    _shape(host, chips, strength, history, residual, shaped, levels, window, lags, mark)
+    _add(pcm, mark, out)
+
+
+@compiled
+def _mark_wide(
+    pcm: npt.NDArray[np.int16],
+    chips: RealArray,
+    strength: float,
+    history: RealArray,
+    residual: RealArray,
+    shaped: RealArray,
+    levels: RealArray,
+    wide_host: RealArray,
+    wide_mark: RealArray,
+    window: RealArray,
+    lags: RealArray,
+    taps: RealArray,
+    out: npt.NDArray[np.int16],
+) -> None:
+    count = taps.shape[0]
+    samples = pcm.shape[0]
+    buffer = np.empty(count - 1 + samples)
+    buffer[: count - 1] = wide_host
+    buffer[count - 1 :] = pcm
+    host = np.empty(FRAME_CHIPS)
+    for n in range(FRAME_CHIPS):
+        total = 0.0
+        for k in range(count):
+            total += taps[k] * buffer[2 * n + count - k]
+        host[n] = total
+    wide_host[:] = buffer[samples:]
+    mark = np.empty(FRAME_CHIPS)
+    _shape(host, chips, strength, history, residual, shaped, levels, window, lags, mark)
+    held = wide_mark.shape[0]
+    buffered = np.empty(held + FRAME_CHIPS)
+    buffered[:held] = wide_mark
+    buffered[held:] = mark
+    wide = np.empty(samples)
+    for m in range(samples):
+        total = 0.0
+        k, at = m & 1, m >> 1
+        while k < count:
+            total += taps[k] * buffered[held + at - (k >> 1)]
+            k += 2
+        wide[m] = 2.0 * total
+    wide_mark[:] = buffered[FRAME_CHIPS:]
+    _add(pcm, wide, out)

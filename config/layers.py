@@ -21,12 +21,16 @@ from ringtrue.config.problems import problems_of, unknown_key
 ENV_PREFIX: Final = "RINGTRUE_"
 NESTED: Final = "__"
 
-RESERVED: Final = frozenset({"RINGTRUE_CONFIG"})
-"""Variables with the prefix that are no settings: the path of the settings file itself."""
+RESERVED: Final = frozenset({"RINGTRUE_CONFIG", "RINGTRUE_MASTER_KEYS"})
+"""Variables with the prefix that are no settings: the path of the settings file itself, and the
+master keys, which no settings object ever holds."""
 
 PATH_KEYS: Final = (
     ("stt", "file"),
     ("agents", "dir"),
+    ("voices", "dir"),
+    ("voices", "master_keys_file"),
+    ("voices", "signing_key_file"),
     ("records", "dir"),
     ("paths", "libraries"),
     ("paths", "cache"),

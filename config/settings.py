@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     field_validator,
@@ -24,30 +22,20 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.problems import is_secret_name
+from ringtrue.config.section import Seconds, Section, split_list
+from ringtrue.config.voice_settings import VoicesSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the system choose."""
 
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Codec = Literal["PCMU", "PCMA", "G722"]
-
-
-def _split(value: object) -> object:
-    """Let a list be written ``a,b`` in an environment variable."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _unique(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ValueError("names something twice")
     return value
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, defaults checked too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class ServerSettings(Section):
@@ -76,7 +64,7 @@ class SipSettings(Section):
     advertised_host: str | None = None
     """What Contact and SDP name, where it differs from ``host``; an IP literal."""
 
-    codecs: Annotated[tuple[Codec, ...], BeforeValidator(_split), Field(min_length=1)] = (
+    codecs: Annotated[tuple[Codec, ...], BeforeValidator(split_list), Field(min_length=1)] = (
         "G722",
         "PCMU",
         "PCMA",
@@ -140,7 +128,7 @@ class HttpSettings(Section):
 class IceServer(Section):
     """One STUN or TURN server (RFC 8445)."""
 
-    urls: Annotated[tuple[str, ...], BeforeValidator(_split), Field(min_length=1)]
+    urls: Annotated[tuple[str, ...], BeforeValidator(split_list), Field(min_length=1)]
     username: str | None = None
     credential: SecretStr | None = None
 
@@ -362,7 +350,7 @@ class LoggingSettings(Section):
 class PathSettings(Section):
     """Places on this machine."""
 
-    libraries: Annotated[tuple[Path, ...], BeforeValidator(_split)] = ()
+    libraries: Annotated[tuple[Path, ...], BeforeValidator(split_list)] = ()
     """Searched for shared libraries after the system's own directories."""
 
     cache: Path | None = None
@@ -398,6 +386,7 @@ class Settings(BaseSettings):
     gate: GateSettings = GateSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     agents: AgentSettings = AgentSettings()
+    voices: VoicesSettings = VoicesSettings()
     records: RecordSettings = RecordSettings()
     logging: LoggingSettings = LoggingSettings()
     paths: PathSettings = PathSettings()

@@ -1,0 +1,35 @@
+from datetime import UTC, datetime
+
+import numpy as np
+from watermarking import KEY, speech
+
+from ringtrue.streaming.gate import Draft, FrameKind, Gate
+from ringtrue.voices.watermark.detector import detect
+from ringtrue.voices.watermark.keyring import MarkKeys
+from ringtrue.voices.watermark.marker import Marker
+from ringtrue.voices.watermark.reader import read_token
+
+NOW = datetime(2026, 5, 6, 7, 8, tzinfo=UTC)
+
+
+def test_what_leaves_the_gate_tells_its_session():
+    marker = Marker(MarkKeys.of(KEY), 8000, NOW)
+    gate = Gate("call", 8000, opened_at=0.0, last_heard=lambda: 0.0, watermarker=marker)
+    ticket = gate.open_utterance()
+    frames = speech(8000).reshape(-1, 160)
+    sent = [
+        gate.admit(Draft(frame.tobytes(), FrameKind.SPEECH, ticket, n, 0.0), 0.02 * n).pcm
+        for n, frame in enumerate(frames)
+    ]
+    heard = np.frombuffer(b"".join(sent), "<i2")
+    found = detect(heard, 8000, [KEY.detection])
+    assert found is not None
+    token = read_token(heard, 8000, KEY, found)
+    assert token == marker.token
+    assert marker.id == f"rt1:{KEY.id}:{token.session:08x}"
+    assert token.time == NOW
+
+
+def test_sessions_differ():
+    made = {Marker(MarkKeys.of(KEY), 16000, NOW).token.session for _ in range(20)}
+    assert len(made) == 20

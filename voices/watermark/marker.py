@@ -1,0 +1,38 @@
+"""The gate's watermark stage for one call's leg."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+from ringtrue.streaming.gate import FrameKind
+from ringtrue.voices.watermark.embedder import Embedder, excitation
+from ringtrue.voices.watermark.keyring import MarkKeys
+from ringtrue.voices.watermark.token import SESSION_BITS, Token, symbols
+
+
+class Marker:
+    """Marks everything one leg sends: speech, silence and tones alike.
+
+    A :class:`~ringtrue.streaming.gate.Watermarker`. Digits go out as events of their own (RFC
+    4733), but their audio is marked too.
+    """
+
+    def __init__(self, keys: MarkKeys, rate: int, now: datetime) -> None:
+        """Mark PCM at ``rate`` Hz with a new session number.
+
+        Raises :class:`~ringtrue.voices.watermark.errors.WatermarkError` for another rate.
+        """
+        key = keys.current
+        self.token = Token(secrets.randbits(SESSION_BITS), now)
+        self._id = f"rt1:{key.id}:{self.token.session:08x}"
+        self._embedder = Embedder(excitation(key, symbols(key, self.token)), rate)
+
+    @property
+    def id(self) -> str:
+        """Format, key and session, as the audit log shows them."""
+        return self._id
+
+    def mark(self, pcm: bytes, kind: FrameKind) -> bytes:
+        """Return ``pcm`` marked: same length, same rate."""
+        return self._embedder.mark(pcm)

@@ -12,7 +12,9 @@
         ├── VoiceExistsError       the tenant has a voice of that name
         ├── BlobNotFoundError      the voice has nothing of that kind
         ├── LifecycleError         a state that can't follow the present one
-        └── ConflictError          somebody else changed it first
+        ├── ConflictError          somebody else changed it first
+        ├── ApiKeyError            a token that opens nothing
+        └── ApiKeyNotFoundError    no API key of that id
 """
 
 from __future__ import annotations
@@ -68,3 +70,20 @@ class LifecycleError(StoreError):
 
 class ConflictError(StoreError):
     """Somebody else changed it first; read again and decide anew."""
+
+
+class ApiKeyError(StoreError):
+    """The token opens nothing: unknown, expired or revoked; which is not said."""
+
+    def __init__(self) -> None:
+        """Say no more than that."""
+        super().__init__("the API key is not valid")
+
+
+class ApiKeyNotFoundError(StoreError):
+    """There is no API key of that id."""
+
+    def __init__(self, key_id: str) -> None:
+        """Name the id asked for."""
+        super().__init__(f"no API key {key_id[:80]!r}")
+        self.key_id = key_id

@@ -11,6 +11,7 @@ import structlog
 
 from ringtrue.voices.keys.management import KeyManagement
 from ringtrue.voices.keys.signing import TrustedKeys
+from ringtrue.voices.store.api_keys import ApiKeyStore
 from ringtrue.voices.store.challenges import ChallengeStore
 from ringtrue.voices.store.consents import ConsentStore
 from ringtrue.voices.store.database import Database
@@ -29,6 +30,7 @@ class Store:
     consents: ConsentStore
     challenges: ChallengeStore
     vault: KeyVault
+    api_keys: ApiKeyStore
 
 
 @asynccontextmanager
@@ -49,7 +51,7 @@ async def open_store(
         if finished := await voices.finish_erasures(now):
             log.warning("erasures_finished", voices=len(finished))
         consents = ConsentStore(database, vault, voices, trusted)
-        yield Store(voices, consents, ChallengeStore(database), vault)
+        yield Store(voices, consents, ChallengeStore(database), vault, ApiKeyStore(database))
     finally:
         await database.close()
         await key_database.close()

@@ -1,8 +1,8 @@
 """Tables of the two databases.
 
-The *voice database* holds profiles, ciphertexts, consents and challenges. The *key database*
-holds the wrapped data keys and nothing else, so that a backup of the first, restored after an
-erasure, opens nothing. They must not be the same database, nor share a backup.
+The *voice database* holds profiles, ciphertexts, consents, challenges and the hashes of API keys.
+The *key database* holds the wrapped data keys and nothing else, so that a backup of the first,
+restored after an erasure, opens nothing. They must not be the same database, nor share a backup.
 """
 
 from __future__ import annotations
@@ -117,6 +117,20 @@ challenges: Final = Table(
     Column("redeemed_at", UtcInstant),
     Index(None, "tenant"),
     Index(None, "expires_at"),
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    VOICE_METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("tenant", String(256), nullable=False),
+    Column("label", String(320), nullable=False),
+    Column("scopes", String(256), nullable=False),  # sorted, separated by spaces
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of the whole token
+    Column("created_at", UtcInstant, nullable=False),
+    Column("expires_at", UtcInstant),
+    Column("revoked_at", UtcInstant),
+    Index(None, "tenant"),
 )
 
 data_keys: Final = Table(

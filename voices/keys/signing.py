@@ -96,6 +96,13 @@ class TrustedKeys:
         """Ids of all trusted keys, sorted."""
         return tuple(sorted(self._keys))
 
+    def public(self, key_id: str) -> bytes:
+        """The 32 public bytes of one of :attr:`ids`. Raises :class:`UnknownKeyError`."""
+        key = self._keys.get(key_id)
+        if key is None:
+            raise UnknownKeyError(key_id, self._keys)
+        return key.public_bytes_raw()
+
     def check(self, key_id: str, signature: bytes, message: bytes) -> bool:
         """Whether ``signature`` of ``message`` is by the trusted key ``key_id``.
 

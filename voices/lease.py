@@ -1,0 +1,165 @@
+"""A cloned voice in one call: the only thing that speaks with it.
+
+:class:`~ringtrue.voices.library.VoiceLibrary` makes leases and hands out nothing else that could
+speak. Every chunk of a lease's streams carries its licence, and none is made without it holding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Final, final
+
+from ringtrue.streaming.errors import SynthesisError
+from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
+from ringtrue.voices.consent.decision import Reason
+from ringtrue.voices.engine import PreparedVoice
+from ringtrue.voices.licensing import Grant
+
+WAIT_SECONDS: Final = 0.02
+"""How often a stream looks whether a licence that is late being renewed holds again."""
+
+
+class ConsentLostError(SynthesisError):
+    """The consent a voice was speaking by is gone."""
+
+    def __init__(self, reason: Reason) -> None:
+        """``reason`` is the register's, or that the lease was closed."""
+        super().__init__(f"the voice may not speak any more: {reason}")
+        self.reason = reason
+
+
+@final
+class CallLicence:
+    """Implements :class:`~ringtrue.streaming.ports.Licence` for one lease."""
+
+    __slots__ = ("_closed", "_grant")
+
+    def __init__(self, grant: Grant) -> None:
+        """Hold as long as ``grant`` does."""
+        self._grant = grant
+        self._closed = False
+
+    @property
+    def voice(self) -> str:
+        """Id of the voice."""
+        return self._grant.question.voice
+
+    @property
+    def consent(self) -> str:
+        """Serial of the consent; a renewal's, once the one before it is superseded."""
+        return self._grant.consent
+
+    def holds(self, now: float) -> bool:
+        """Whether the voice may be heard at ``now``, in loop time."""
+        return not self._closed and self._grant.holds(now)
+
+
+@final
+class Lease:
+    """One voice, for one tenant, agent and purpose, until it is closed or its consent is gone."""
+
+    def __init__(
+        self, grant: Grant, prepared: PreparedVoice, on_close: Callable[[Grant], None]
+    ) -> None:
+        """Use :meth:`~ringtrue.voices.library.VoiceLibrary.lease`."""
+        self._grant = grant
+        self.__prepared = prepared
+        self._on_close = on_close
+        self._told: list[Callable[[Reason], None]] = []
+        self._closed = False
+        self._licence = CallLicence(grant)
+
+    @property
+    def licence(self) -> CallLicence:
+        """What its audio carries to the gate."""
+        return self._licence
+
+    @property
+    def voice(self) -> str:
+        """Id of the voice."""
+        return self._grant.question.voice
+
+    @property
+    def speaks_markup(self) -> bool:
+        """Whether phrases may hold speech markup."""
+        return self.__prepared.speaks_markup
+
+    @property
+    def lost(self) -> Reason | None:
+        """Why its consent is gone; None while it stands."""
+        return self._grant.lost
+
+    def open(self, rate: int) -> SynthesisStream:
+        """Start an utterance at ``rate`` Hz (8000 or 16000).
+
+        Raises :class:`ConsentLostError` once the consent is gone or the lease closed.
+        """
+        if self._grant.lost is not None or self._closed:
+            raise ConsentLostError(self._grant.lost or Reason.NO_CONSENT)
+        return _LicensedStream(self.__prepared.open(rate), self._licence, self._grant)
+
+    def on_lost(self, callback: Callable[[Reason], None]) -> None:
+        """Call ``callback`` once, on the loop, when the consent is gone; not after closing."""
+        self._told.append(callback)
+        self._grant.on_lost(callback)
+
+    def close(self) -> None:
+        """The call is over; nothing may be heard by this lease any more. Idempotent."""
+        if self._closed:
+            return
+        self._closed = self._licence._closed = True
+        for callback in self._told:
+            self._grant.forget(callback)
+        self._on_close(self._grant)
+
+
+class _LicensedStream:
+    """An engine's stream, every chunk of it under licence."""
+
+    def __init__(self, stream: SynthesisStream, licence: CallLicence, grant: Grant) -> None:
+        self.__stream = stream
+        self._licence = licence
+        self._grant = grant
+        self._cut = False
+
+    def feed(self, phrase: str) -> None:
+        """Queue one phrase."""
+        self.__stream.feed(phrase)
+
+    def finish(self) -> None:
+        """No more phrases."""
+        self.__stream.finish()
+
+    def cut(self) -> None:
+        """Stop now."""
+        self._cut = True
+        self.__stream.cut()
+
+    async def frames(self) -> AsyncIterator[SpeechChunk]:
+        """The engine's chunks; waits while the licence is late being renewed.
+
+        Raises :class:`ConsentLostError` once it is gone.
+        """
+        chunks = self.__stream.frames()
+        try:
+            async for chunk in chunks:
+                if not await self._allowed():
+                    return
+                yield replace(chunk, licence=self._licence)
+        finally:
+            self.__stream.cut()
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _allowed(self) -> bool:
+        loop = asyncio.get_running_loop()
+        while not self._cut:
+            if self._licence.holds(loop.time()):
+                return True
+            if self._grant.lost is not None or self._licence._closed:
+                raise ConsentLostError(self._grant.lost or Reason.NO_CONSENT)
+            await asyncio.sleep(WAIT_SECONDS)
+        return False

@@ -1,0 +1,363 @@
+"""The library of cloned voices: kept encrypted, governed by consent, spoken by lease only.
+
+Everything that changes or speaks a voice goes through :class:`VoiceLibrary`. A voice's state is
+decrypted inside :meth:`VoiceLibrary.lease`, after the consent register said yes, and what was made
+of it leaves in no other form than a :class:`~ringtrue.voices.lease.Lease`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from ringtrue.streaming.errors import RingtrueError
+from ringtrue.voices.consent.challenge import MAX_NAME, clean
+from ringtrue.voices.consent.decision import Decision, Reason
+from ringtrue.voices.consent.records import (
+    ANY_AGENT,
+    ConsentArtifact,
+    Scope,
+    Withdrawal,
+    sha256_of,
+    sign,
+)
+from ringtrue.voices.engine import PreparedVoice, VoiceEngine
+from ringtrue.voices.errors import EngineStateError
+from ringtrue.voices.flite import VOICES
+from ringtrue.voices.lease import Lease
+from ringtrue.voices.library_config import LibraryConfig
+from ringtrue.voices.licensing import ConsentRefusedError, ConsentWatch, Grant, Question
+from ringtrue.voices.shelf import Shelf
+from ringtrue.voices.store.opening import Store, open_store
+from ringtrue.voices.store.profile import BlobKind, Lifecycle, Tombstone, Voice, is_voice_id
+
+log = structlog.get_logger(__name__)
+
+RESERVED_NAMES: Final = frozenset(VOICES)
+"""Stock voices: a cloned voice can't be taken for one of them."""
+
+
+class VoiceNameError(RingtrueError):
+    """A voice can't be called that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A consent that was spoken, checked and recognized, and how far it goes."""
+
+    speaker: str = field(repr=False)
+    transcript: str = field(repr=False)
+    sha256: str
+    """Of the recorded statement's audio, in hexadecimal."""
+
+    purposes: tuple[str, ...]
+    asked_by: str
+    agents: tuple[str, ...] = (ANY_AGENT,)
+    expires: datetime | None = None
+    """None: as many days on as the library's configuration says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A voice that passed every check of its enrolment."""
+
+    name: str = field(repr=False)
+    language: str
+    engine: str
+    """Id of the engine that made ``state``."""
+
+    embedding: bytes = field(repr=False)
+    """The speaker embedding, exactly as it is to be stored and signed over."""
+
+    state: bytes = field(repr=False)
+    recordings: Mapping[BlobKind, bytes] = field(default_factory=dict, repr=False)
+    """Kept, encrypted, only where the configuration says so."""
+
+
+class VoiceLibrary:
+    """Keeps, admits, leases, withdraws and erases voices; see :func:`open_library`."""
+
+    def __init__(
+        self, store: Store, config: LibraryConfig, engines: Mapping[str, VoiceEngine]
+    ) -> None:
+        """Over an open ``store``. ``engines`` are closed by whoever made them."""
+        self.store = store
+        self.signer = config.signer
+        self.config = config
+        self.engines = dict(engines)
+        self._shelf = Shelf()
+        self._watch = ConsentWatch(
+            store.consents, store.voices.versions, term=config.lease_seconds, clock=utc_now
+        )
+
+    async def find(self, tenant: str, voice: str) -> Voice:
+        """One voice by id or name.
+
+        Raises :class:`~ringtrue.voices.store.errors.VoiceNotFoundError`.
+        """
+        if is_voice_id(voice):
+            return await self.store.voices.get(tenant, voice)
+        return await self.store.voices.find(tenant, voice)
+
+    async def decide(self, *, tenant: str, voice: str, agent: str, purpose: str) -> Decision:
+        """What the register says at this moment; for people, not for speaking."""
+        return await self.store.consents.decide(
+            tenant=tenant, voice=voice, agent=agent, purpose=purpose, now=utc_now()
+        )
+
+    async def lease(self, *, tenant: str, voice: str, agent: str, purpose: str) -> Lease:
+        """Leave to speak with ``voice`` (id or name): the only way to its sound.
+
+        Close the lease when the call or the command is over. Raises
+        :class:`~ringtrue.voices.licensing.ConsentRefusedError` where no consent covers it,
+        :class:`~ringtrue.voices.store.errors.StoreError` and
+        :class:`~ringtrue.voices.keys.errors.KeyManagementError` where the voice can't be had, and
+        :class:`~ringtrue.voices.errors.EngineStateError` where no engine here speaks it.
+        """
+        profile = await self.find(tenant, voice)
+        grant = await self._watch.grant(Question(tenant, profile.id, agent, purpose))
+        try:
+            prepared = await self._prepared(profile)
+        except BaseException:
+            self._watch.release(grant)
+            raise
+        return Lease(grant, prepared, self._release)
+
+    async def admit(
+        self, tenant: str, candidate: Candidate, statement: Statement, now: datetime
+    ) -> tuple[Voice, ConsentArtifact]:
+        """Store a voice with its consent and make it live; on any failure nothing is left of it.
+
+        Raises :class:`VoiceNameError`, :class:`~ringtrue.voices.store.errors.VoiceExistsError`
+        and what storing raises.
+        """
+        name = checked_name(candidate.name)
+        if candidate.engine not in self.engines:
+            raise EngineStateError(self._no_engine(candidate.engine))
+        voices = self.store.voices
+        voice = await voices.create(
+            tenant, name=name, language=candidate.language, engine=candidate.engine, now=now
+        )
+        try:
+            blobs: dict[str, bytes] = {
+                BlobKind.EMBEDDING: candidate.embedding,
+                BlobKind.ENGINE_STATE: candidate.state,
+            }
+            if self.config.keep_recordings:
+                blobs.update({str(kind): data for kind, data in candidate.recordings.items()})
+            for kind, data in blobs.items():
+                await voices.put_blob(tenant, voice.id, kind, data, now)
+            consent = await self._consent(voice, candidate.embedding, statement, None, now)
+            voice = await voices.set_lifecycle(tenant, voice.id, Lifecycle.LIVE, now)
+        except BaseException:
+            await asyncio.shield(voices.erase(tenant, voice.id, now))
+            raise
+        return voice, consent
+
+    async def renew(
+        self,
+        tenant: str,
+        voice: str,
+        statement: Statement,
+        now: datetime,
+        *,
+        supersedes: str | None = None,
+    ) -> ConsentArtifact:
+        """Add a consent to a voice; one that was withdrawn is live again by it.
+
+        ``supersedes`` is the serial of the consent it takes the place of, if any. Raises
+        :class:`~ringtrue.voices.consent.errors.RecordError` and
+        :class:`~ringtrue.voices.store.errors.StoreError`.
+        """
+        profile = await self.find(tenant, voice)
+        embedding = await self.store.voices.get_blob(tenant, profile.id, BlobKind.EMBEDDING)
+        consent = await self._consent(profile, embedding.data, statement, supersedes, now)
+        if profile.lifecycle is Lifecycle.WITHDRAWN:
+            await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
+        await self._announce(profile.id)
+        return consent
+
+    async def withdraw(
+        self, tenant: str, voice: str, *, asked_by: str, now: datetime, consent: str | None = None
+    ) -> Withdrawal:
+        """Take back one consent (by serial), or all: calls in progress change voice at once.
+
+        Raises :class:`~ringtrue.voices.store.errors.StoreError`; then nothing was withdrawn.
+        """
+        profile = await self.find(tenant, voice)
+        withdrawal = Withdrawal(
+            tenant=tenant, voice=profile.id, consent=consent, asked_by=asked_by, made_at=now
+        )
+        await self.store.consents.withdraw(sign(withdrawal, self.signer), now)
+        if consent is None:
+            self._watch.revoke(profile.id, Reason.WITHDRAWN)
+        await self._announce(profile.id)
+        return withdrawal
+
+    async def suspend(self, tenant: str, voice: str, now: datetime) -> Voice:
+        """Stop a voice without touching its consents; :meth:`resume` takes it up again."""
+        profile = await self.find(tenant, voice)
+        changed = await self.store.voices.set_lifecycle(
+            tenant, profile.id, Lifecycle.SUSPENDED, now
+        )
+        self._watch.revoke(profile.id, Reason.VOICE_STATE)
+        await self._announce(profile.id)
+        return changed
+
+    async def resume(self, tenant: str, voice: str, now: datetime) -> Voice:
+        """Take up a suspended voice; its consents are weighed as ever."""
+        profile = await self.find(tenant, voice)
+        return await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
+
+    async def erase(self, tenant: str, voice: str, now: datetime) -> Tombstone:
+        """Erase a voice for good, here, in the store and in every cache. May be repeated.
+
+        Raises :class:`~ringtrue.voices.store.errors.StoreError`.
+        """
+        voice_id = voice if is_voice_id(voice) else (await self.find(tenant, voice)).id
+        tombstone = await self.store.voices.erase(tenant, voice_id, now)
+        self._watch.revoke(voice_id, Reason.VOICE_STATE)
+        await self._announce(voice_id)
+        return tombstone
+
+    async def export_consent(self, tenant: str, voice: str) -> bytes:
+        """Everything signed about a voice with the public keys that check it, as JSON.
+
+        Raises :class:`~ringtrue.voices.store.errors.StoreError` and
+        :class:`~ringtrue.voices.consent.errors.RecordError`.
+        """
+        profile = await self.find(tenant, voice)
+        given, taken = await self.store.consents.records(tenant, profile.id)
+        trusted = self.store.consents.trusted
+        document = {
+            "format": 1,
+            "tenant": tenant,
+            "voice": profile.id,
+            "consents": [json.loads(signed.to_json()) for signed in given],
+            "withdrawals": [json.loads(signed.to_json()) for signed in taken],
+            "keys": {key: trusted.public(key).hex() for key in trusted.ids},
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False).encode()
+
+    async def close(self) -> None:
+        """End every lease; nothing decrypted is left."""
+        await self._watch.close()
+        self._shelf.clear()
+
+    async def _consent(
+        self,
+        voice: Voice,
+        embedding: bytes,
+        statement: Statement,
+        supersedes: str | None,
+        now: datetime,
+    ) -> ConsentArtifact:
+        expires = statement.expires or now + timedelta(days=self.config.consent_days)
+        artifact = ConsentArtifact(
+            voice=voice.id,
+            voice_sha256=sha256_of(embedding),
+            speaker=statement.speaker,
+            statement_sha256=statement.sha256,
+            transcript=statement.transcript,
+            scope=Scope(
+                tenant=voice.tenant,
+                agents=statement.agents,
+                purposes=statement.purposes,
+                not_before=now,
+                expires=expires,
+            ),
+            asked_by=statement.asked_by,
+            made_at=now,
+            supersedes=supersedes,
+        )
+        await self.store.consents.add(sign(artifact, self.signer), now)
+        return artifact
+
+    async def _prepared(self, voice: Voice) -> PreparedVoice:
+        engine = self.engines.get(voice.engine)
+        if engine is None:
+            raise EngineStateError(self._no_engine(voice.engine))
+
+        async def make() -> PreparedVoice:
+            blob = await self.store.voices.get_blob(voice.tenant, voice.id, BlobKind.ENGINE_STATE)
+            return await engine.prepare(blob.data)
+
+        return await self._shelf.get(voice.id, voice.version, make)
+
+    def _no_engine(self, engine: str) -> str:
+        known = ", ".join(sorted(self.engines)) or "none"
+        return f"no engine {engine!r} is set up here; engines: {known}"
+
+    async def _announce(self, voice: str) -> None:
+        """Something about ``voice`` changed: forget what was made of it, here and elsewhere."""
+        self._shelf.drop(voice)
+        self._watch.suspect(voice)
+
+    def _release(self, grant: Grant) -> None:
+        self._watch.release(grant)
+
+
+def checked_name(name: str) -> str:
+    """``name`` as a cloned voice may have it.
+
+    Raises :class:`VoiceNameError` on a stock voice's name, on what looks like a voice's id, and on
+    what can't be read out.
+    """
+    try:
+        cleaned = clean("name", name, MAX_NAME)
+    except ValueError as error:
+        raise VoiceNameError(str(error)) from None
+    if cleaned.casefold() in RESERVED_NAMES:
+        stock = ", ".join(sorted(RESERVED_NAMES))
+        raise VoiceNameError(f"name {cleaned!r} is a stock voice's; taken: {stock}")
+    if is_voice_id(cleaned):
+        raise VoiceNameError(f"name {cleaned!r} looks like the id of a voice")
+    return cleaned
+
+
+def utc_now() -> datetime:
+    """The time of day, with its zone."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_library(
+    config: LibraryConfig, engines: Mapping[str, VoiceEngine]
+) -> AsyncIterator[VoiceLibrary]:
+    """Open the store and hold the library open; ``engines`` by their ids.
+
+    Raises :class:`~ringtrue.voices.store.errors.StoreError`.
+    """
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            open_store(
+                config.database_url,
+                config.keys_url,
+                keys=config.keys,
+                trusted=config.trusted,
+                now=utc_now(),
+            )
+        )
+        library = VoiceLibrary(store, config, engines)
+        stack.push_async_callback(library.close)
+        yield library
+
+
+__all__ = [
+    "Candidate",
+    "ConsentRefusedError",
+    "Lease",
+    "Statement",
+    "VoiceLibrary",
+    "VoiceNameError",
+    "checked_name",
+    "open_library",
+    "utc_now",
+]

@@ -1,0 +1,277 @@
+"""Looks at consents again and again while voices speak by them, and says when one is gone.
+
+A :class:`Grant` holds for one *term* from the moment the look at the register began that allowed
+it, so whatever happens in between (a withdrawal nobody told us of, a database that hangs) the
+voice is silent one term later. While it is in use it is looked at several times a term: one query
+for all voices tells which of them changed, and only those are weighed again, signatures and all;
+the others every :data:`WEIGH_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from ringtrue.voices.consent.decision import Decision, Reason
+from ringtrue.voices.consent.errors import ConsentError
+from ringtrue.voices.consent.register import ConsentRegister
+
+log = structlog.get_logger(__name__)
+
+LOOKS: Final = 3
+"""Looks in one term: that many must fail before a grant lapses."""
+
+WEIGH_SECONDS: Final = 5.0
+"""How often a consent is weighed again whose voice has not changed."""
+
+Versions = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
+"""Gives the present version of each voice (by id) that there still is."""
+
+
+class ConsentRefusedError(ConsentError):
+    """No consent lets this voice speak there and then."""
+
+    def __init__(self, decision: Decision) -> None:
+        """``decision`` is what the register answered."""
+        super().__init__(f"no consent lets this voice speak here: {decision.reason}")
+        self.decision = decision
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who wants to speak with which voice, and what for."""
+
+    tenant: str
+    voice: str
+    """Id of the voice."""
+
+    agent: str
+    purpose: str
+
+
+OnLost = Callable[[Reason], None]
+
+
+class Grant:
+    """The register's standing answer to one question; shared by all leases that asked it."""
+
+    __slots__ = ("_callbacks", "_expires", "_lost", "_until", "_users", "consent", "question")
+
+    def __init__(self, question: Question) -> None:
+        """Nothing is granted yet."""
+        self.question = question
+        self.consent = ""
+        self._until = self._expires = float("-inf")
+        self._lost: Reason | None = None
+        self._callbacks: dict[OnLost, None] = {}
+        self._users = 0
+
+    @property
+    def lost(self) -> Reason | None:
+        """Why it is gone for good; None while it stands, even where it is late being renewed."""
+        return self._lost
+
+    def holds(self, now: float) -> bool:
+        """Whether the voice may be heard at ``now``, in loop time."""
+        return self._lost is None and now < self._until
+
+    def on_lost(self, callback: OnLost) -> None:
+        """Tell ``callback``, on the loop, once it is gone; at once where it is already."""
+        if self._lost is not None:
+            callback(self._lost)
+        else:
+            self._callbacks[callback] = None
+
+    def forget(self, callback: OnLost) -> None:
+        """Take :meth:`on_lost` back."""
+        self._callbacks.pop(callback, None)
+
+    def _extend(self, until: float) -> None:
+        self._until = min(max(self._until, until), self._expires)
+
+    def _allow(self, decision: Decision, looked: float, term: float, expires: float) -> None:
+        self.consent = decision.serial or ""
+        self._expires = expires
+        self._until = min(looked + term, expires)
+
+    def _lose(self, reason: Reason) -> None:
+        if self._lost is not None:
+            return
+        self._lost = reason
+        log.info("licence.lost", voice=self.question.voice, reason=reason.value)
+        callbacks, self._callbacks = tuple(self._callbacks), {}
+        for callback in callbacks:
+            try:
+                callback(reason)
+            except Exception as error:  # one call's fault must not keep the others speaking
+                log.error("licence.callback_failed", error=type(error).__name__)
+
+
+@dataclass(slots=True)
+class _Watched:
+    grant: Grant
+    version: int | None
+    """Of the voice when its consent was last weighed; None: weigh it now."""
+
+    weighed: float
+
+
+class ConsentWatch:
+    """Gives grants and keeps them true. Serves one event loop; the work is one small task."""
+
+    def __init__(
+        self,
+        register: ConsentRegister,
+        versions: Versions,
+        *,
+        term: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        """``term`` is in seconds; ``clock`` gives the time of day, with its zone."""
+        self._register = register
+        self._versions = versions
+        self._term = term
+        self._pause = term / LOOKS
+        self._clock = clock
+        self._watched: dict[Question, _Watched] = {}
+        self._suspect = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.looks = 0
+        """Looks taken since the start."""
+
+    async def grant(self, question: Question) -> Grant:
+        """Ask the register now. Give the grant back with :meth:`release`.
+
+        Raises :class:`ConsentRefusedError`.
+        """
+        # Before the question is weighed, so that a change meanwhile is seen as one.
+        version = (await self._asked([question.voice])).get(question.voice)
+        looked = asyncio.get_running_loop().time()
+        decision = await self._decide(question)
+        if not decision.allowed:
+            raise ConsentRefusedError(decision)
+        known = self._watched.get(question)
+        if known is None:
+            known = self._watched[question] = _Watched(Grant(question), version, looked)
+        self._allowed(known.grant, decision, looked)
+        known.grant._users += 1
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), name="consent-watch")
+        return known.grant
+
+    def release(self, grant: Grant) -> None:
+        """One user fewer; the last ends the watching."""
+        grant._users -= 1
+        known = self._watched.get(grant.question)
+        if grant._users <= 0 and known is not None and known.grant is grant:
+            del self._watched[grant.question]
+            self._suspect.set()
+
+    def suspect(self, voice: str) -> None:
+        """Weigh the consents of ``voice`` at once: for any news of it, true or not."""
+        for watched in self._watched.values():
+            if watched.grant.question.voice == voice:
+                watched.version = None
+        self._suspect.set()
+
+    def revoke(self, voice: str, reason: Reason) -> None:
+        """It is known that nothing lets ``voice`` speak any more: end its grants at once."""
+        for watched in tuple(self._watched.values()):
+            if watched.grant.question.voice == voice:
+                self._end(watched, reason)
+
+    async def close(self) -> None:
+        """End every grant and the task."""
+        for watched in tuple(self._watched.values()):
+            self._end(watched, Reason.UNAVAILABLE)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._watched:
+            due = loop.time() + self._pause
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._suspect.wait()
+            except TimeoutError:
+                pass
+            self._suspect.clear()
+            if self._watched:
+                await self._look()
+        self._task = None
+
+    async def _look(self) -> None:
+        self.looks += 1
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        voices = {watched.grant.question.voice for watched in self._watched.values()}
+        versions = await self._asked(voices)
+        doubtful = []
+        for watched in tuple(self._watched.values()):
+            version = versions.get(watched.grant.question.voice)
+            unchanged = version is not None and version == watched.version
+            if unchanged and began - watched.weighed < WEIGH_SECONDS:
+                watched.grant._extend(began + self._term)
+            else:
+                doubtful.append(self._weigh(watched, version))
+        for problem in await asyncio.gather(*doubtful, return_exceptions=True):
+            if problem is not None:
+                log.error("licence.look_failed", error=type(problem).__name__)
+        now = loop.time()
+        for watched in tuple(self._watched.values()):
+            # Only where a whole look after its end has failed: a loop that was held up is no
+            # reason to take a voice away.
+            if not watched.grant.holds(now) and began >= watched.grant._until:
+                expired = watched.grant._until >= watched.grant._expires
+                self._end(watched, Reason.EXPIRED if expired else Reason.UNAVAILABLE)
+
+    async def _weigh(self, watched: _Watched, version: int | None) -> None:
+        looked = asyncio.get_running_loop().time()
+        decision = await self._decide(watched.grant.question)
+        if decision.allowed:
+            self._allowed(watched.grant, decision, looked)
+            watched.version, watched.weighed = version, looked
+        elif decision.reason is not Reason.UNAVAILABLE:
+            self._end(watched, decision.reason)
+
+    def _allowed(self, grant: Grant, decision: Decision, looked: float) -> None:
+        remaining = float("inf")
+        if decision.until is not None:
+            remaining = (decision.until - self._clock()).total_seconds()
+        now = asyncio.get_running_loop().time()
+        grant._allow(decision, looked, self._term, now + remaining)
+
+    async def _decide(self, question: Question) -> Decision:
+        try:
+            async with asyncio.timeout(self._term):
+                return await self._register.decide(
+                    tenant=question.tenant,
+                    voice=question.voice,
+                    agent=question.agent,
+                    purpose=question.purpose,
+                    now=self._clock(),
+                )
+        except TimeoutError:
+            return Decision(Reason.UNAVAILABLE)
+
+    async def _asked(self, voices: Collection[str]) -> Mapping[str, int]:
+        """Versions, or none of them where they can't be had in time."""
+        try:
+            async with asyncio.timeout(self._pause):
+                return await self._versions(voices)
+        except Exception as error:  # fail closed: every voice counts as changed
+            log.warning("licence.versions_unavailable", error=type(error).__name__)
+            return {}
+
+    def _end(self, watched: _Watched, reason: Reason) -> None:
+        self._watched.pop(watched.grant.question, None)
+        watched.grant._lose(reason)

@@ -34,6 +34,9 @@ TAIL_FRAMES: Final = 8
 TARGET_DBFS: Final = -22.0
 """Level of active speech."""
 
+POSTFILTER: Final = 0.4
+"""Formant sharpening the voices were built for (``mlsa_beta`` of all three databases)."""
+
 _KNEE: Final = 0.7
 _SCALE_OFFSET: Final = float(np.log(32768.0))
 _SILENT_C0: Final = -40.0
@@ -60,10 +63,13 @@ class ParameterSource(Protocol):
 class RenderedVoice:
     """A voice with its vocoder and the gain that brings it to :data:`TARGET_DBFS`."""
 
-    def __init__(self, voice: ParameterSource) -> None:
-        """Measure the voice's level on a fixed sentence."""
+    def __init__(self, voice: ParameterSource, postfilter: float = POSTFILTER) -> None:
+        """Measure the voice's level on a fixed sentence.
+
+        ``postfilter`` is the formant sharpening its cepstra are made for.
+        """
         self.source = voice
-        self.vocoder = Vocoder(voice.alpha, postfilter=POSTFILTER)
+        self.vocoder = Vocoder(voice.alpha, postfilter=postfilter)
         self.gain = 1.0
         self.gain = self._calibrate()
 
@@ -72,10 +78,6 @@ class RenderedVoice:
         found = self.source.analyse(tokens)
         samples = self.vocoder.render(VocoderState(), found.f0, scaled(found.mcep), found.strengths)
         return float(10 ** ((TARGET_DBFS - active_level(samples, RATE)) / 20))
-
-
-POSTFILTER: Final = 0.4
-"""Formant sharpening the voices were built for (``mlsa_beta`` of all three databases)."""
 
 
 def scaled(mcep: FloatArray) -> RealArray:

@@ -27,6 +27,7 @@ import pytest_asyncio
 import uvloop
 
 from peers.postgres import Postgres, running_postgres
+from peers.redis import RedisServer, running_redis
 from store_links import Urls
 from virtual_time import VirtualTimeLoop
 
@@ -211,6 +212,13 @@ def _leak_guard(request: pytest.FixtureRequest) -> None:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; its users are skipped where there is none."""
     with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis server of the test's own, to be killed and hung at will; skipped without one."""
+    with running_redis() as server:
         yield server
 
 

@@ -266,6 +266,39 @@ class VoiceStore:
             data = key.unseal(sealed, context)
         return Blob(str(kind), row.version, data)
 
+    async def blob_version(self, tenant: str, voice: str, kind: str) -> int:
+        """The present version of one blob, without its content.
+
+        Raises :class:`~ringtrue.voices.store.errors.BlobNotFoundError`.
+        """
+        query = select(voice_blobs.c.version).where(
+            voice_blobs.c.voice_id == voice, voice_blobs.c.kind == checked_kind(kind)
+        )
+        async with self._database.read() as connection:
+            await voice_row(connection, tenant, voice)
+            version: int | None = (await connection.execute(query)).scalar_one_or_none()
+        if version is None:
+            raise BlobNotFoundError(f"voice {voice!r} has no {kind}")
+        return version
+
+    async def get_sealed(self, tenant: str, voice: str, kind: str, version: int) -> Sealed:
+        """One blob as it is stored, encrypted: what a cache may hold.
+
+        Raises :class:`~ringtrue.voices.store.errors.BlobNotFoundError`, also where the blob is at
+        another version by now.
+        """
+        query = select(voice_blobs.c.nonce, voice_blobs.c.ciphertext).where(
+            voice_blobs.c.voice_id == voice,
+            voice_blobs.c.kind == checked_kind(kind),
+            voice_blobs.c.version == version,
+        )
+        async with self._database.read() as connection:
+            await voice_row(connection, tenant, voice)
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise BlobNotFoundError(f"voice {voice!r} has no {kind} of version {version}")
+        return Sealed(row.nonce, row.ciphertext)
+
     async def delete_blob(self, tenant: str, voice: str, kind: str, now: datetime) -> bool:
         """Delete one blob, as raw audio is after enrolment; False if there was none."""
         statement = delete(voice_blobs).where(

@@ -1,0 +1,247 @@
+"""What is kept of a cloned voice: how to turn a Flite voice's parameters into the speaker's.
+
+Every 5 ms frame of a base voice is transformed on its own: an affine map of the mel-cepstrum that
+depends on voicing and on the phone's class, a line in log F0, and a line in the log odds of the
+voicing strengths. About 9 kB for each voice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ringtrue.streaming.ssml import Style
+from ringtrue.voices.cloning.phones import CLASSES, class_weights
+from ringtrue.voices.errors import EngineStateError
+from ringtrue.voices.flite import VOICES, Parameters
+from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
+from ringtrue.voices.jit import compiled
+from ringtrue.voices.prosody import F0_RANGE, styled
+
+MAGIC: Final = b"RTclone"
+VERSION: Final = 1
+
+_HEADER: Final = struct.Struct("<7sB8s")
+_MATRICES: Final = (2, COEFFICIENTS, COEFFICIENTS)
+_OFFSETS: Final = (2, CLASSES, COEFFICIENTS)
+_STRENGTHS: Final = (2, BANDS)
+_LIMIT: Final = 100.0
+"""No number of a fitted voice comes near this."""
+
+_RATES: Final = (0.7, 1.4)
+_SPREADS: Final = (0.2, 5.0)
+_ODDS_FLOOR: Final = 1e-3
+
+FloatArray = npt.NDArray[np.float32]
+RealArray = npt.NDArray[np.float64]
+
+
+class BaseVoice(Protocol):
+    """A Flite voice, or what gives the same parameters."""
+
+    @property
+    def name(self) -> str:
+        """Which of Flite's voices."""
+        ...
+
+    @property
+    def alpha(self) -> float:
+        """Frequency warping of the mel-cepstrum."""
+        ...
+
+    def analyse(self, tokens: Sequence[str]) -> Parameters:
+        """Parameters of one phrase."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PitchMap:
+    """A line in log F0."""
+
+    source: float
+    """Median natural-log F0 of the base voice."""
+
+    target: float
+    """Median natural-log F0 of the speaker."""
+
+    spread: float
+    """How much wider the speaker's log F0 varies."""
+
+    def __call__(self, f0: npt.NDArray[np.floating]) -> RealArray:
+        """``f0`` (T,) in Hz mapped, within what the vocoder can do; 0 (unvoiced) stays 0."""
+        voiced = f0 > 0
+        log = np.log(np.where(voiced, f0, 1.0).astype(np.float64))
+        mapped = np.exp((log - self.source) * self.spread + self.target)
+        return np.where(voiced, np.clip(mapped, *F0_RANGE), 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CloneModel:
+    """A cloned voice of the embedded engine."""
+
+    base: str
+    """The Flite voice it is made from."""
+
+    pitch: PitchMap
+    matrices: RealArray
+    """(2, 25, 25): for unvoiced and voiced frames, mel-cepstrum in, mel-cepstrum out."""
+
+    offsets: RealArray
+    """(2, CLASSES, 25): added after it, by voicing and phone class."""
+
+    strengths: RealArray
+    """(2, 5): factor and offset of each band's voicing strength in log odds."""
+
+    rate: float = 1.0
+    """How much faster than the base voice it speaks."""
+
+    postfilter: float = 0.0
+    """Formant sharpening the vocoder adds, see :class:`~ringtrue.voices.vocoder.Vocoder`."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def source(self, voice: BaseVoice) -> ClonedSource:
+        """``voice``'s parameters, transformed. Raises ``ValueError`` for another base voice."""
+        if voice.name != self.base:
+            raise ValueError(f"this clone is made from voice {self.base}, got {voice.name}")
+        return ClonedSource(self, voice)
+
+    def transform(self, found: Parameters) -> Parameters:
+        """``found`` of the base voice, as the speaker says it. Pure; for many threads at once."""
+        if self.rate != 1.0 and found.token_ends:
+            found = styled(found, [Style(rate=self.rate)] * len(found.token_ends))
+        frames = len(found.f0)
+        mcep = np.empty((frames, COEFFICIENTS))
+        _transform(
+            np.ascontiguousarray(found.mcep, np.float64),
+            (found.f0 > 0).astype(np.int64),
+            class_weights(found.phones, frames),
+            self.matrices,
+            self.offsets,
+            mcep,
+        )
+        return replace(
+            found,
+            f0=self.pitch(found.f0).astype(np.float32),
+            mcep=mcep.astype(np.float32),
+            strengths=self._strengths(found.strengths),
+        )
+
+    def _strengths(self, strengths: FloatArray) -> FloatArray:
+        share = np.clip(strengths.astype(np.float64), _ODDS_FLOOR, 1.0 - _ODDS_FLOOR)
+        odds = np.log(share / (1.0 - share)) * self.strengths[0] + self.strengths[1]
+        return np.asarray(1.0 / (1.0 + np.exp(-odds)), np.float32)
+
+    def to_bytes(self) -> bytes:
+        """The model, versioned; the same model gives the same bytes."""
+        header = _HEADER.pack(MAGIC, VERSION, self.base.encode("ascii"))
+        scalars = [self.pitch.source, self.pitch.target, self.pitch.spread, self.rate]
+        numbers = np.concatenate(
+            [
+                np.array([*scalars, self.postfilter]),
+                self.matrices.ravel(),
+                self.offsets.ravel(),
+                self.strengths.ravel(),
+            ]
+        )
+        return header + numbers.astype("<f4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CloneModel:
+        """The model of :meth:`to_bytes`, its numbers rounded to single precision.
+
+        Raises :class:`~ringtrue.voices.errors.EngineStateError` for anything else.
+        """
+        if len(data) < _HEADER.size or not data.startswith(MAGIC):
+            raise EngineStateError("this is no cloned voice of the embedded engine")
+        _, version, name = _HEADER.unpack_from(data)
+        if version != VERSION:
+            raise EngineStateError(f"cloned voice of version {version}; known is {VERSION}")
+        shapes = ((5,), _MATRICES, _OFFSETS, _STRENGTHS)
+        count = sum(int(np.prod(shape)) for shape in shapes)
+        if len(data) != _HEADER.size + 4 * count:
+            raise EngineStateError(
+                f"a cloned voice has {_HEADER.size + 4 * count} bytes, got {len(data)}"
+            )
+        numbers = np.frombuffer(data, "<f4", offset=_HEADER.size).astype(np.float64)
+        parts: list[RealArray] = []
+        at = 0
+        for shape in shapes:
+            size = int(np.prod(shape))
+            parts.append(numbers[at : at + size].reshape(shape))
+            at += size
+        source, target, spread, rate, postfilter = (float(number) for number in parts[0])
+        try:
+            base = name.rstrip(b"\0").decode("ascii")
+            pitch = PitchMap(source, target, spread)
+            return cls(base, pitch, parts[1], parts[2], parts[3], rate, postfilter)
+        except ValueError as error:
+            raise EngineStateError(f"not a usable cloned voice: {error}") from error
+
+
+class ClonedSource:
+    """The cloned voice's parameters; what a renderer takes in place of a Flite voice."""
+
+    def __init__(self, model: CloneModel, voice: BaseVoice) -> None:
+        """Use :meth:`CloneModel.source`."""
+        self._model = model
+        self._voice = voice
+
+    @property
+    def alpha(self) -> float:
+        """Frequency warping of the mel-cepstrum."""
+        return self._voice.alpha
+
+    def analyse(self, tokens: Sequence[str]) -> Parameters:
+        """As :meth:`ringtrue.voices.flite.FliteVoice.analyse`, as the speaker says it."""
+        return self._model.transform(self._voice.analyse(tokens))
+
+
+def _check(model: CloneModel) -> None:
+    if model.base not in VOICES:
+        raise ValueError(f"base voice is {model.base!r}; allowed: {', '.join(VOICES)}")
+    arrays = (("matrices", _MATRICES), ("offsets", _OFFSETS), ("strengths", _STRENGTHS))
+    for name, shape in arrays:
+        values: RealArray = getattr(model, name)
+        if values.shape != shape:
+            raise ValueError(f"{name} have shape {values.shape}; it must be {shape}")
+        if not (np.abs(values) <= _LIMIT).all():
+            raise ValueError(f"{name} must be finite and within ±{_LIMIT:g}")
+    low, high = (float(np.log(hertz)) for hertz in F0_RANGE)
+    bounds = (
+        ("source pitch", model.pitch.source, low, high),
+        ("target pitch", model.pitch.target, low, high),
+        ("pitch spread", model.pitch.spread, *_SPREADS),
+        ("rate", model.rate, *_RATES),
+        ("postfilter", model.postfilter, 0.0, 1.0),
+    )
+    for name, value, least, most in bounds:
+        if not least <= value <= most:
+            raise ValueError(f"{name} is {value:g}; allowed: {least:g} to {most:g}")
+
+
+@compiled
+def _transform(
+    mcep: RealArray,
+    voiced: npt.NDArray[np.int64],
+    weights: RealArray,
+    matrices: RealArray,
+    offsets: RealArray,
+    out: RealArray,
+) -> None:
+    """Row by row in one order, so a frame's result does not depend on those around it."""
+    for t in range(mcep.shape[0]):
+        v = voiced[t]
+        for i in range(mcep.shape[1]):
+            total = 0.0
+            for c in range(weights.shape[1]):
+                total += weights[t, c] * offsets[v, c, i]
+            for j in range(mcep.shape[1]):
+                total += matrices[v, i, j] * mcep[t, j]
+            out[t, i] = total

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -56,6 +57,20 @@ def _band_weights() -> RealArray:
 _BAND_WEIGHTS: Final[RealArray] = _band_weights()
 
 
+@lru_cache(maxsize=8)
+def _tables(alpha: float, order: int) -> tuple[RealArray, RealArray]:
+    """Cosines and sines of the warped frequencies, each (order, BINS); never written to.
+
+    Shared by all voices of one cepstrum format: they are most of what a voice would hold.
+    """
+    omega = np.pi * np.arange(BINS) / HALF
+    warped = omega + 2 * np.arctan2(alpha * np.sin(omega), 1 - alpha * np.cos(omega))
+    index = np.arange(order)[:, None]
+    return np.ascontiguousarray(np.cos(index * warped)), np.ascontiguousarray(
+        np.sin(index * warped)
+    )
+
+
 @dataclass(slots=True)
 class VocoderState:
     """All that carries over from one frame to the next; about 5 kB."""
@@ -85,11 +100,7 @@ class Vocoder:
         """
         if not 0.0 <= postfilter <= 1.0:
             raise ValueError(f"postfilter must lie in 0..1, got {postfilter}")
-        omega = np.pi * np.arange(BINS) / HALF
-        warped = omega + 2 * np.arctan2(alpha * np.sin(omega), 1 - alpha * np.cos(omega))
-        index = np.arange(order)[:, None]
-        self._cosines: RealArray = np.ascontiguousarray(np.cos(index * warped))
-        self._sines: RealArray = np.ascontiguousarray(np.sin(index * warped))
+        self._cosines, self._sines = _tables(alpha, order)
         self._order = order
         self._sharpen = 1.0 + postfilter
 

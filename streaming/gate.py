@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, NoReturn, Protocol, final
 
 from ringtrue.streaming.errors import GateError
-from ringtrue.streaming.ports import frame_bytes
+from ringtrue.streaming.ports import Licence, frame_bytes
 
 _SEAL: Final = object()
 
@@ -53,6 +53,9 @@ class Refusal(StrEnum):
     FORMAT = "format"
     """Not one whole frame of PCM at the leg's rate, or not what its kind says: silence that
     sounds, a digit without its step."""
+
+    CONSENT = "consent"
+    """In a cloned voice whose licence doesn't hold at this moment."""
 
     WATERMARK = "watermark"
     """The watermark stage failed or changed the frame's length."""
@@ -209,6 +212,9 @@ class Draft:
 
     digit: DigitEvent | None = None
 
+    licence: Licence | None = None
+    """What a cloned voice speaks by; None for everything else."""
+
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
@@ -237,9 +243,15 @@ class UtteranceDigest:
     """SHA-256 over the PCM sent, hex."""
 
     chain: str
-    """SHA-256 over the previous utterance's chain and this digest, hex."""
+    """SHA-256 over the previous utterance's chain, this digest and, for a cloned voice, its id
+    and its consent's serial, hex."""
 
     watermark: str
+    voice: str | None = None
+    """Id of the cloned voice that was heard in it."""
+
+    consent: str | None = None
+    """Serial of the consent that voice spoke by."""
 
 
 @dataclass(slots=True)
@@ -288,6 +300,7 @@ class Gate:
         self._hash = hashlib.sha256()
         self._hashed_samples = 0
         self._hashed_first = 0
+        self._spoke: tuple[str, str] | None = None
         self._chain = hashlib.sha256(call_id.encode()).digest()
         self.stats = GateStats()
 
@@ -317,7 +330,9 @@ class Gate:
         if not self._hashed_samples:
             return
         digest = self._hash.digest()
-        self._chain = hashlib.sha256(self._chain + digest).digest()
+        (voice, consent), self._spoke = self._spoke or (None, None), None
+        by = b"" if voice is None else f"\n{voice}\n{consent}".encode()
+        self._chain = hashlib.sha256(self._chain + digest + by).digest()
         closed = UtteranceDigest(
             call_id=self._call_id,
             utterance=utterance,
@@ -327,6 +342,8 @@ class Gate:
             sha256=digest.hex(),
             chain=self._chain.hex(),
             watermark=self._watermarker.id,
+            voice=voice,
+            consent=consent,
         )
         self._hash = hashlib.sha256()
         self._hashed_samples = 0
@@ -353,6 +370,8 @@ class Gate:
         if refusal is not None:
             self.stats.refused[refusal] += 1
             pcm, kind, digit = self._silence, FrameKind.SILENCE, None
+        elif draft.licence is not None:
+            self._spoke = draft.licence.voice, draft.licence.consent
         return self._record(pcm, kind, digit)
 
     def _check(self, draft: Draft, now: float) -> Refusal | None:
@@ -376,6 +395,8 @@ class Gate:
         self._draft_seq = draft.seq
         if now - draft.queued_at > self._policy.max_age:
             return Refusal.EXPIRED
+        if draft.licence is not None and not licence_holds(draft.licence, now):
+            return Refusal.CONSENT
         heard = self._last_heard()
         if heard is None:
             if now - self._opened_at > self._policy.far_end_grace:
@@ -397,3 +418,11 @@ class Gate:
         if kind is FrameKind.SPEECH:
             self.stats.speech += 1
         return _seal(pcm, self._rate, self._call_id, seq, kind, talkspurt, digit)
+
+
+def licence_holds(licence: Licence, now: float) -> bool:
+    """Whether ``licence`` lets its voice be heard at ``now``; one that raises doesn't."""
+    try:
+        return licence.holds(now) is True
+    except Exception:  # fail closed whatever a licence raises
+        return False

@@ -39,12 +39,17 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from ringtrue.streaming.dsp import StreamResampler
 from ringtrue.streaming.playout import Cut, Playout, Step
+from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.record import Stage
+from ringtrue.streaming.voice_frames import LicensedAudioFrame, TakeBackFrame
 
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS: Final = 30.0
 """How long an ending call may go on speaking what was queued."""
+
+MAX_WITHHELD: Final = 50
+"""Ticks for which an ending call waits for a licence to hold again: one second."""
 
 _STARTED: Final = "started"
 _STOPPED: Final = "stopped"
@@ -59,6 +64,7 @@ class PlayoutOutput(FrameProcessor):
         playout: Playout[Frame],
         *,
         on_cut: Callable[[Cut[Frame]], None],
+        on_taken_back: Callable[[Cut[Frame]], None],
         heard_position: Callable[[], int | None],
         probe: Callable[[Stage], None],
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
@@ -68,7 +74,8 @@ class PlayoutOutput(FrameProcessor):
         """Feed ``playout``.
 
         ``on_cut`` runs at once on barge-in (close the utterance at the gate, clear the far end's
-        buffer); ``heard_position`` is the leg's; ``on_heard`` sees every frame as it is released;
+        buffer), ``on_taken_back`` where a cloned voice may not go on; ``heard_position`` is the
+        leg's; ``on_heard`` sees every frame as it is released;
         ``on_silence`` is told when the agent stopped speaking, and whether it was interrupted;
         ``on_message`` takes transport messages where the leg has a side channel, else they are
         dropped and counted.
@@ -76,6 +83,7 @@ class PlayoutOutput(FrameProcessor):
         super().__init__(name="playout")
         self._playout = playout
         self._on_cut = on_cut
+        self._on_taken_back = on_taken_back
         self._heard_position = heard_position
         self._probe = probe
         self._on_heard = on_heard
@@ -87,6 +95,7 @@ class PlayoutOutput(FrameProcessor):
         self._order = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._resampler: StreamResampler | None = None
+        self._licence: Licence | None = None
         self._clock_at_start = 0
         self._in_tts = False
         self._speaking = False
@@ -103,6 +112,8 @@ class PlayoutOutput(FrameProcessor):
         elif isinstance(frame, InterruptionFrame | CancelFrame):
             await self._interrupt()
             await self.push_frame(frame, direction)
+        elif isinstance(frame, TakeBackFrame):
+            await self._take_back(frame)
         elif isinstance(frame, EndFrame):
             await self._drain()
             await self.push_frame(frame, direction)
@@ -154,8 +165,9 @@ class PlayoutOutput(FrameProcessor):
             if not self._in_tts:
                 self._begin("speech")
             self._probe(Stage.FIRST_AUDIO)
+        self._licence = frame.licence if isinstance(frame, LicensedAudioFrame) else None
         now = self.get_event_loop().time()
-        while not self._playout.write(pcm, now):
+        while not self._playout.write(pcm, now, self._licence):
             self._moved.clear()
             await self._moved.wait()
             now = self.get_event_loop().time()
@@ -183,7 +195,8 @@ class PlayoutOutput(FrameProcessor):
             at = 0
         elif isinstance(frame, TTSStoppedFrame):
             if self._resampler is not None and self._in_tts:
-                self._playout.write(self._resampler.flush(), self.get_event_loop().time())
+                tail, now = self._resampler.flush(), self.get_event_loop().time()
+                self._playout.write(tail, now, self._licence)
                 self._resampler = None
             self._in_tts = False
         elif frame.pts:
@@ -219,10 +232,24 @@ class PlayoutOutput(FrameProcessor):
         self._moved.set()
         await self._flush()
 
+    async def _take_back(self, request: TakeBackFrame) -> None:
+        """Give back what a cloned voice has said and nobody heard yet."""
+        cut = self._playout.take_back(self._heard_position())
+        self._in_tts = False
+        self._resampler = None
+        self._on_taken_back(cut)
+        self._released.extend(cut.heard)
+        if self._speaking and not self._playout.pending_seconds:
+            self._speaking = False
+            self._released.append(_STOPPED)
+        request.give(cut.unheard)
+        self._moved.set()
+        await self._flush()
+
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._playout.idle:
+                while not self._playout.idle and self._playout.withheld < MAX_WITHHELD:
                     self._moved.clear()
                     await self._moved.wait()
         except TimeoutError:

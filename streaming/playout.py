@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from ringtrue.streaming.gate import DigitEvent, Draft, FrameKind, Ticket
-from ringtrue.streaming.ports import frame_bytes, frame_samples
+from ringtrue.streaming.gate import DigitEvent, Draft, FrameKind, Ticket, licence_holds
+from ringtrue.streaming.ports import Licence, frame_bytes, frame_samples
 from ringtrue.streaming.tones import dtmf_frames
 
 MarkT = TypeVar("MarkT")
@@ -31,6 +31,7 @@ class _Chunk:
     queued_at: float
     kind: FrameKind
     digit: DigitEvent | None = None
+    licence: Licence | None = None
 
 
 @dataclass(slots=True)
@@ -58,6 +59,9 @@ class _Utterance(Generic[MarkT]):
     marks: deque[tuple[int, MarkT]] = field(default_factory=deque)
     base: int = 0
     """Samples written of it before digits divided it."""
+
+    licensed: bool = False
+    """Whether a cloned voice spoke in it."""
 
 
 @dataclass(slots=True)
@@ -113,6 +117,9 @@ class Playout(Generic[MarkT]):
         self.underruns = 0
         """Ticks of silence inside utterances, between two pieces of their audio."""
 
+        self.withheld = 0
+        """Ticks in a row in which what is next was not taken, its licence not holding."""
+
     @property
     def position(self) -> int:
         """Samples taken since the call began, silence included."""
@@ -143,9 +150,10 @@ class Playout(Generic[MarkT]):
             self._queue[-1].finished = True
         self._queue.append(_Utterance(label))
 
-    def write(self, pcm: bytes, now: float) -> bool:
+    def write(self, pcm: bytes, now: float, licence: Licence | None = None) -> bool:
         """Append PCM to the newest utterance. False, and nothing taken, when full.
 
+        PCM of a cloned voice comes with its ``licence``, and waits while that doesn't hold.
         Raises ``ValueError`` for half a sample or when no utterance is open.
         """
         if len(pcm) % 2:
@@ -154,7 +162,8 @@ class Playout(Generic[MarkT]):
         if not self.has_room():
             return False
         if pcm:
-            utterance.chunks.append(_Chunk(pcm, now, FrameKind.SPEECH))
+            utterance.chunks.append(_Chunk(pcm, now, FrameKind.SPEECH, licence=licence))
+            utterance.licensed = utterance.licensed or licence is not None
             utterance.pending += len(pcm)
             utterance.written += len(pcm) // 2
             self._pending += len(pcm)
@@ -221,6 +230,32 @@ class Playout(Generic[MarkT]):
         self._pending = 0
         return Cut(tuple(heard), tuple(unheard), taken, dropped, label)
 
+    def take_back(self, heard_position: int | None = None) -> Cut[MarkT]:
+        """Drop what a cloned voice has said and nobody heard yet; other audio stays.
+
+        An utterance still without audio goes too. ``heard_position`` as in :meth:`take`;
+        ``label`` of what returns is None unless the utterance in progress was dropped.
+        """
+        heard = self._release(heard_position)
+        unheard = [mark for _, mark in self._sent]
+        self._sent.clear()
+        label: str | None = None
+        waiting = 0 if heard_position is None else max(0, self._position - heard_position)
+        taken = dropped = 0
+        kept: deque[_Utterance[MarkT]] = deque()
+        for index, utterance in enumerate(self._queue):
+            if not utterance.licensed and utterance.written:
+                kept.append(utterance)
+                continue
+            if index == 0 and utterance.ticket is not None:
+                label, taken = utterance.label, max(0, utterance.taken - waiting)
+            unheard.extend(mark for _, mark in utterance.marks)
+            dropped += utterance.pending // 2
+            self._pending -= utterance.pending
+        self._queue = kept
+        self.withheld = 0
+        return Cut(tuple(heard), tuple(unheard), taken, dropped, label)
+
     def take(
         self, now: float, open_ticket: Callable[[], Ticket], heard_position: int | None = None
     ) -> Step[MarkT]:
@@ -234,6 +269,11 @@ class Playout(Generic[MarkT]):
         utterance = None if late is not None else self._current()
         if utterance is None or not self._ready(utterance):
             return self._pause(utterance, now, heard_position, late)
+        licence = utterance.chunks[0].licence
+        if licence is not None and not licence_holds(licence, now):
+            self.withheld += 1
+            return self._pause(utterance, now, heard_position, late)
+        self.withheld = 0
         self.underruns += utterance.starved
         utterance.starved = 0
         began = None
@@ -251,7 +291,7 @@ class Playout(Generic[MarkT]):
             ended = utterance.label
             self._sent.extend((self._position, mark) for _, mark in utterance.marks)
             self._queue.popleft()
-        draft = Draft(pcm, kind, utterance.ticket, utterance.drafts, queued_at, digit)
+        draft = Draft(pcm, kind, utterance.ticket, utterance.drafts, queued_at, digit, licence)
         utterance.drafts += 1
         return Step(draft, self._release(heard_position), began, ended)
 
@@ -308,6 +348,8 @@ class Playout(Generic[MarkT]):
         parts: list[bytes] = []
         while need and utterance.chunks:
             chunk = utterance.chunks[0]
+            if chunk.licence is not first.licence:
+                break  # a frame is under one licence or none
             piece = chunk.pcm[utterance.offset : utterance.offset + need]
             parts.append(piece)
             need -= len(piece)

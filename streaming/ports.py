@@ -11,7 +11,7 @@ Units used everywhere: PCM is signed 16-bit little-endian mono; a *frame* is 20 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -203,6 +203,26 @@ class Licence(Protocol):
 
     def holds(self, now: float) -> bool:
         """Whether it holds at ``now``; cheap, never raises, and whatever is uncertain is a no."""
+        ...
+
+
+class LicensedVoice(Protocol):
+    """A cloned voice for one call: what makes its speech, and the news that it may not go on."""
+
+    @property
+    def speaks_markup(self) -> bool:
+        """Whether phrases may hold speech markup."""
+        ...
+
+    def open(self, rate: int) -> SynthesisStream:
+        """Start an utterance at ``rate`` Hz, every chunk of it under a :class:`Licence`.
+
+        Raises :class:`~ringtrue.streaming.errors.SynthesisError` once the voice may not speak.
+        """
+        ...
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback`` once with the reason, on the loop, when the voice may not speak."""
         ...
 
 

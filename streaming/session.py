@@ -69,6 +69,7 @@ class CallSession:
         self.output = PlayoutOutput(
             self.playout,
             on_cut=self._cut,
+            on_taken_back=self._taken_back,
             heard_position=leg.heard_position,
             probe=self.probe,
             on_heard=on_heard,
@@ -168,6 +169,13 @@ class CallSession:
             self.turns.heard(cut.heard_samples)
         else:
             self.turns.interrupted(asyncio.get_running_loop().time(), cut.heard_samples)
+
+    def _taken_back(self, cut: Cut[Frame]) -> None:
+        if cut.label is None:
+            return
+        self.gate.end_utterance()
+        self._leg.clear()
+        self.turns.heard(cut.heard_samples)
 
     def _digested(self, digest: UtteranceDigest) -> None:
         self.record.digests.append(digest.chain)

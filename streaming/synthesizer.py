@@ -5,11 +5,14 @@ Downstream of an utterance come, in this order::
     AggregatedTextFrame   each phrase, as it is about to be spoken (not for the context)
     TTSStartedFrame
     TTSAudioRawFrame …    20 to 100 ms each, cut where a word ends
-    TTSTextFrame …        each word, right behind the audio in which it ended
+    SpokenWordFrame …     each word (a TTSTextFrame), right behind the audio in which it ended
     TTSStoppedFrame
 
 An utterance is one LLM response or one ``TTSSpeakFrame``. Other downstream frames keep their place
 behind the speech that was asked for before them. Interruption ends everything at once.
+
+A cloned voice speaks by a licence, which its audio carries. When that is lost, or the voice
+fails, playout gives back what nobody heard yet, and the stock voice says it and all that follows.
 
 Speech markup goes to engines that speak it; the text of every frame that leaves here is plain.
 """
@@ -17,10 +20,8 @@ Speech markup goes to engines that speak it; the text of every frame that leaves
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
@@ -39,15 +40,16 @@ from pipecat.frames.frames import (
     TTSSpeakFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
-    TTSTextFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.errors import ErrorCategory
 from pipecat.utils.text.base_text_aggregator import TextType
 
 from ringtrue.streaming.errors import SynthesisError
-from ringtrue.streaming.ports import SpeechChunk, SynthesisEngine, SynthesisStream
+from ringtrue.streaming.handover import Utterance, carry_on
+from ringtrue.streaming.ports import Licence, LicensedVoice, SpeechChunk, SynthesisEngine
 from ringtrue.streaming.ssml import markup_of, parse, set_markup
+from ringtrue.streaming.voice_frames import LicensedAudioFrame, SpokenWordFrame, TakeBackFrame
 
 log = structlog.get_logger(__name__)
 
@@ -60,19 +62,13 @@ MAX_WAITING: Final = 1000
 DRAIN_SECONDS: Final = 15.0
 """How long an ending call waits for the engine to finish what was asked of it."""
 
+HANDOVER_SECONDS: Final = 2.0
+"""How long playout may take to give back what was not heard."""
+
 ENGINE_RATES: Final = (8000, 16000)
 
-
-@dataclass(slots=True, eq=False)
-class _Utterance:
-    stream: SynthesisStream
-    append_to_context: bool
-    commit: bool
-    """Push the aggregation when it ends: it isn't part of an LLM response that will."""
-
-    context_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    phrases: deque[AggregatedTextFrame] = field(default_factory=deque)
-    """Fed and not yet spoken to the end; the first is being spoken."""
+FAILED: Final = "engine_failed"
+"""Why a cloned voice gave way that its consent still allows."""
 
 
 class SpeechSynthesizer(FrameProcessor):
@@ -89,8 +85,12 @@ class SpeechSynthesizer(FrameProcessor):
         *,
         rate: int | None = None,
         max_ahead: float = MAX_AHEAD,
+        cloned: LicensedVoice | None = None,
+        on_fallback: Callable[[str], None] | None = None,
     ) -> None:
-        """Speak in ``voice``.
+        """Speak in ``voice``, or in ``cloned`` as long as it may.
+
+        ``on_fallback`` is told once why ``cloned`` gave way to ``voice``.
 
         ``rate`` in Hz is 8000 or 16000 and defaults to the pipeline's output rate where that is
         one of them, else 16000. ``max_ahead`` bounds, in seconds, the audio pushed ahead of real
@@ -104,17 +104,24 @@ class SpeechSynthesizer(FrameProcessor):
         self._asked_rate = rate
         self._rate = rate or ENGINE_RATES[-1]
         self._max_ahead = max_ahead
-        self._queue: deque[_Utterance | Frame] = deque()
+        self._cloned = cloned
+        self._on_fallback = on_fallback
+        self._handing_over = False
+        self._broken: Utterance | None = None
+        self._draining = False
+        self._queue: deque[Utterance | Frame] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._hurry = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
-        self._speaking: _Utterance | None = None
-        self._open: _Utterance | None = None
+        self._speaking: Utterance | None = None
+        self._open: Utterance | None = None
         self._in_response = False
         self._waiting_phrases = 0
         self._horizon = 0.0
         self._idle.set()
+        if cloned is not None:
+            cloned.on_lost(self._voice_lost)
 
     def can_generate_metrics(self) -> bool:
         """True: time to first byte, from the first phrase to the first audio, is reported."""
@@ -178,9 +185,11 @@ class SpeechSynthesizer(FrameProcessor):
         """End the pump; what it was speaking is cut and nothing of it is pushed any more."""
         pump, self._pump = self._pump, None
         for item in (self._speaking, self._open, *self._queue):
-            if isinstance(item, _Utterance):
+            if isinstance(item, Utterance) and item.stream is not None:
                 item.stream.cut()
         self._open = self._speaking = None
+        self._broken = None
+        self._handed_over()  # the cut that ends this speech takes all of it back
         if pump is not None:
             await self.cancel_task(pump)
         self._queue = deque(item for item in self._queue if _outlives_interruption(item))
@@ -195,7 +204,7 @@ class SpeechSynthesizer(FrameProcessor):
         self._start_pump()
         self._wake.set()
 
-    def _enqueue(self, item: _Utterance | Frame) -> None:
+    def _enqueue(self, item: Utterance | Frame) -> None:
         self._queue.append(item)
         self._idle.clear()
         self._wake.set()
@@ -226,12 +235,12 @@ class SpeechSynthesizer(FrameProcessor):
         utterance = self._open
         if utterance is None or utterance.append_to_context != append_to_context:
             self._close_open()
+            utterance = Utterance(append_to_context, commit)
             try:
-                stream = self._engine.open(self._voice, self._rate)
+                self._begin(utterance)
             except Exception as error:
                 await self._report(error)
                 return
-            utterance = _Utterance(stream, append_to_context, commit)
             self._open = utterance
             await self.start_ttfb_metrics()
             self._enqueue(utterance)
@@ -239,18 +248,54 @@ class SpeechSynthesizer(FrameProcessor):
         if markup is None:
             markup = frame.text
         frame.text = parse(markup).text
-        utterance.phrases.append(frame)
+        set_markup(frame, markup)
+        utterance.feed(frame)
         self._waiting_phrases += 1
-        utterance.stream.feed(markup if self._engine.speaks_markup else frame.text)
         await self.start_tts_usage_metrics(frame.text)
+
+    def _begin(self, utterance: Utterance) -> None:
+        """Open a stream for it: in the cloned voice where it may speak, else in the stock voice."""
+        if self._cloned is not None:
+            try:
+                stream = self._cloned.open(self._rate)
+            except Exception as error:
+                log.warning("synthesizer.cloned_voice_failed", error=type(error).__name__)
+                self._voice_lost(FAILED)
+            else:
+                markup = self._cloned.speaks_markup
+                utterance.begin(stream, speaks_markup=markup, licensed=True)
+                return
+        stream = self._engine.open(self._voice, self._rate)
+        utterance.begin(stream, speaks_markup=self._engine.speaks_markup, licensed=False)
+
+    def _voice_lost(self, reason: str) -> None:
+        """The cloned voice says no more in this call; the pump hands over."""
+        if self._cloned is None:
+            return
+        self._cloned = None
+        self._handing_over = True
+        if self._speaking is not None and self._speaking.stream is not None:
+            self._speaking.stream.cut()
+        self._idle.clear()
+        self._hurry.set()
+        self._wake.set()
+        if self._on_fallback is not None:
+            self._on_fallback(str(reason))
+
+    def _handed_over(self) -> None:
+        self._handing_over = False
+        if not self._draining:
+            self._hurry.clear()
 
     def _close_open(self) -> None:
         if self._open is not None:
-            self._open.stream.finish()
+            if self._open.stream is not None:
+                self._open.stream.finish()
             self._open = None
 
     async def _drain(self) -> None:
         """Push all that is queued, no longer paced, before the call ends."""
+        self._draining = True
         self._hurry.set()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -261,9 +306,12 @@ class SpeechSynthesizer(FrameProcessor):
 
     async def _run(self) -> None:
         while True:
-            while self._queue:
+            while self._queue or self._handing_over:
+                if self._handing_over:
+                    await self._hand_over()
+                    continue
                 item = self._queue.popleft()
-                if isinstance(item, _Utterance):
+                if isinstance(item, Utterance):
                     await self._say(item)
                 else:
                     await self.push_frame(item)
@@ -271,8 +319,37 @@ class SpeechSynthesizer(FrameProcessor):
             self._wake.clear()
             await self._wake.wait()
 
-    async def _say(self, utterance: _Utterance) -> None:
+    async def _hand_over(self) -> None:
+        """Take back what the cloned voice said unheard, and queue it for the stock voice."""
+        request = TakeBackFrame(asyncio.get_running_loop().create_future())
+        await self.push_frame(request)
+        unheard: tuple[Frame, ...] = ()
+        try:
+            async with asyncio.timeout(HANDOVER_SECONDS):
+                unheard = await request.unheard
+        except TimeoutError:
+            log.error("synthesizer.handover_unanswered", seconds=HANDOVER_SECONDS)
+        # Nothing is awaited from here until the queue is whole: phrases may come at any time.
+        interrupted, self._broken = self._broken, None
+        self._queue = carry_on(unheard, interrupted, self._queue)
+        for item in tuple(self._queue):
+            if isinstance(item, Utterance) and item.licensed:
+                try:
+                    self._begin(item)
+                except Exception as error:
+                    item.phrases.clear()
+                    item.licensed = False
+                    await self._report(error)
+                if item is not self._open and item.stream is not None:
+                    item.stream.finish()
+        waiting = (item.phrases for item in self._queue if isinstance(item, Utterance))
+        self._waiting_phrases = sum(map(len, waiting))
+        self._horizon = 0.0
+        self._handed_over()
+
+    async def _say(self, utterance: Utterance) -> None:
         self._speaking = utterance
+        assert utterance.stream is not None
         chunks = utterance.stream.frames()
         try:
             await self._announce(utterance)
@@ -282,33 +359,43 @@ class SpeechSynthesizer(FrameProcessor):
             await self.push_frame(started)
             await self._deliver(utterance, chunks)
         except Exception as error:
-            await self._report(error)
+            if utterance.licensed:
+                if not self._handing_over:
+                    log.warning("synthesizer.cloned_voice_failed", error=type(error).__name__)
+                self._voice_lost(FAILED)
+            else:
+                await self._report(error)
         finally:
             utterance.stream.cut()
             self._speaking = None
-            self._waiting_phrases -= len(utterance.phrases)
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
-            if self._open is utterance:
-                self._open = None
+        if self._handing_over and utterance.licensed:
+            self._broken = utterance
+            return
+        self._waiting_phrases -= len(utterance.phrases)
+        if self._open is utterance:
+            self._open = None
         await self.push_frame(TTSStoppedFrame(context_id=utterance.context_id))
         if utterance.commit:
             await self.push_frame(LLMAssistantPushAggregationFrame())
 
-    async def _announce(self, utterance: _Utterance) -> None:
-        if utterance.phrases:
+    async def _announce(self, utterance: Utterance) -> None:
+        if utterance.phrases and not utterance.phrases[0].will_be_spoken:
             phrase = utterance.phrases[0]
             phrase.append_to_context = False
             phrase.context_id = utterance.context_id
             phrase.will_be_spoken = True
             await self.push_frame(phrase)
 
-    async def _deliver(self, utterance: _Utterance, chunks: AsyncIterator[SpeechChunk]) -> None:
+    async def _deliver(self, utterance: Utterance, chunks: AsyncIterator[SpeechChunk]) -> None:
         position = 0
         heard = False
         announced = True
         async for chunk in chunks:
+            if utterance.licensed and chunk.licence is None:
+                raise SynthesisError("a cloned voice made speech without its licence")
             if not announced:
                 await self._announce(utterance)
                 announced = True
@@ -318,33 +405,46 @@ class SpeechSynthesizer(FrameProcessor):
                 await self.stop_ttfb_metrics()
             if chunk.phrase_end and utterance.phrases:
                 utterance.phrases.popleft()
+                utterance.offset = 0
                 self._waiting_phrases -= 1
                 announced = False
             await self._pace(len(chunk.pcm) / (2 * self._rate))
 
-    async def _push_chunk(self, utterance: _Utterance, chunk: SpeechChunk, position: int) -> int:
+    async def _push_chunk(self, utterance: Utterance, chunk: SpeechChunk, position: int) -> int:
         """Push audio and words in order; ``position`` is in samples since the utterance began."""
         end = position + len(chunk.pcm) // 2
         at = position
         for word in chunk.words:
             stop = min(max(word.end, at), end)
-            await self._push_audio(
-                utterance, chunk.pcm[2 * (at - position) : 2 * (stop - position)]
-            )
+            pcm = chunk.pcm[2 * (at - position) : 2 * (stop - position)]
+            await self._push_audio(utterance, pcm, chunk.licence)
             at = stop
-            segment = utterance.phrases[0].id if utterance.phrases else None
-            text = TTSTextFrame(word.text, text_type=TextType.WORD, segment_id=segment)
+            phrase = utterance.phrases[0] if utterance.phrases else None
+            start = utterance.place(word.text)
+            text = SpokenWordFrame(
+                word.text,
+                text_type=TextType.WORD,
+                segment_id=phrase.id if phrase is not None else None,
+                phrase=phrase,
+                start=start,
+            )
             text.context_id = utterance.context_id
             text.append_to_context = utterance.append_to_context
             text.will_be_spoken = True
             await self.push_frame(text)
-        await self._push_audio(utterance, chunk.pcm[2 * (at - position) :])
+            utterance.offset = start + len(word.text)
+        await self._push_audio(utterance, chunk.pcm[2 * (at - position) :], chunk.licence)
         return end
 
-    async def _push_audio(self, utterance: _Utterance, pcm: bytes) -> None:
+    async def _push_audio(self, utterance: Utterance, pcm: bytes, licence: Licence | None) -> None:
         if not pcm:
             return
-        frame = TTSAudioRawFrame(pcm, self._rate, 1, context_id=utterance.context_id)
+        context = utterance.context_id
+        frame: TTSAudioRawFrame
+        if licence is None:
+            frame = TTSAudioRawFrame(pcm, self._rate, 1, context_id=context)
+        else:
+            frame = LicensedAudioFrame(pcm, self._rate, 1, context_id=context, licence=licence)
         await self.push_frame(frame)
         await self.process_ttfa_metrics(frame)
 
@@ -369,5 +469,5 @@ class SpeechSynthesizer(FrameProcessor):
         )
 
 
-def _outlives_interruption(item: _Utterance | Frame) -> bool:
+def _outlives_interruption(item: Utterance | Frame) -> bool:
     return isinstance(item, Frame) and not item.interruptible

@@ -18,6 +18,9 @@ from typing import Final
 import structlog
 
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.voices.cache.blobs import CachedBlobs
+from ringtrue.voices.cache.bus import News, Revocation
+from ringtrue.voices.cache.opening import CacheSettings, Caching, open_caching
 from ringtrue.voices.consent.challenge import MAX_NAME, clean
 from ringtrue.voices.consent.decision import Decision, Reason
 from ringtrue.voices.consent.records import (
@@ -85,17 +88,25 @@ class VoiceLibrary:
     """Keeps, admits, leases, withdraws and erases voices; see :func:`open_library`."""
 
     def __init__(
-        self, store: Store, config: LibraryConfig, engines: Mapping[str, VoiceEngine]
+        self,
+        store: Store,
+        caching: Caching,
+        config: LibraryConfig,
+        engines: Mapping[str, VoiceEngine],
     ) -> None:
         """Over an open ``store``. ``engines`` are closed by whoever made them."""
         self.store = store
+        self.cache = caching.cache
+        self.revocations = caching.revocations
         self.signer = config.signer
         self.config = config
         self.engines = dict(engines)
+        self._blobs = CachedBlobs(store.voices, store.vault, caching.cache)
         self._shelf = Shelf()
         self._watch = ConsentWatch(
             store.consents, store.voices.versions, term=config.lease_seconds, clock=utc_now
         )
+        self._unsubscribe = self.revocations.subscribe(self._heard, self._watch.look)
 
     async def find(self, tenant: str, voice: str) -> Voice:
         """One voice by id or name.
@@ -181,7 +192,7 @@ class VoiceLibrary:
         consent = await self._consent(profile, embedding.data, statement, supersedes, now)
         if profile.lifecycle is Lifecycle.WITHDRAWN:
             await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
-        await self._announce(profile.id)
+        await self.revocations.publish(profile.id, News.CHANGED)
         return consent
 
     async def withdraw(
@@ -198,7 +209,8 @@ class VoiceLibrary:
         await self.store.consents.withdraw(sign(withdrawal, self.signer), now)
         if consent is None:
             self._watch.revoke(profile.id, Reason.WITHDRAWN)
-        await self._announce(profile.id)
+        await self.revocations.publish(profile.id, News.WITHDRAWN)
+        await self.cache.drop(tenant, profile.id)
         return withdrawal
 
     async def suspend(self, tenant: str, voice: str, now: datetime) -> Voice:
@@ -208,7 +220,7 @@ class VoiceLibrary:
             tenant, profile.id, Lifecycle.SUSPENDED, now
         )
         self._watch.revoke(profile.id, Reason.VOICE_STATE)
-        await self._announce(profile.id)
+        await self.revocations.publish(profile.id, News.CHANGED)
         return changed
 
     async def resume(self, tenant: str, voice: str, now: datetime) -> Voice:
@@ -224,7 +236,8 @@ class VoiceLibrary:
         voice_id = voice if is_voice_id(voice) else (await self.find(tenant, voice)).id
         tombstone = await self.store.voices.erase(tenant, voice_id, now)
         self._watch.revoke(voice_id, Reason.VOICE_STATE)
-        await self._announce(voice_id)
+        await self.revocations.publish(voice_id, News.ERASED)
+        await self.cache.drop(tenant, voice_id)
         return tombstone
 
     async def export_consent(self, tenant: str, voice: str) -> bytes:
@@ -248,6 +261,7 @@ class VoiceLibrary:
 
     async def close(self) -> None:
         """End every lease; nothing decrypted is left."""
+        self._unsubscribe()
         await self._watch.close()
         self._shelf.clear()
 
@@ -286,7 +300,7 @@ class VoiceLibrary:
             raise EngineStateError(self._no_engine(voice.engine))
 
         async def make() -> PreparedVoice:
-            blob = await self.store.voices.get_blob(voice.tenant, voice.id, BlobKind.ENGINE_STATE)
+            blob = await self._blobs.get_blob(voice.tenant, voice.id, BlobKind.ENGINE_STATE)
             return await engine.prepare(blob.data)
 
         return await self._shelf.get(voice.id, voice.version, make)
@@ -295,10 +309,10 @@ class VoiceLibrary:
         known = ", ".join(sorted(self.engines)) or "none"
         return f"no engine {engine!r} is set up here; engines: {known}"
 
-    async def _announce(self, voice: str) -> None:
-        """Something about ``voice`` changed: forget what was made of it, here and elsewhere."""
-        self._shelf.drop(voice)
-        self._watch.suspect(voice)
+    def _heard(self, revocation: Revocation) -> None:
+        """Something happened to a voice, here or in another process."""
+        self._shelf.drop(revocation.voice)
+        self._watch.suspect(revocation.voice)
 
     def _release(self, grant: Grant) -> None:
         self._watch.release(grant)
@@ -331,9 +345,10 @@ def utc_now() -> datetime:
 async def open_library(
     config: LibraryConfig, engines: Mapping[str, VoiceEngine]
 ) -> AsyncIterator[VoiceLibrary]:
-    """Open the store and hold the library open; ``engines`` by their ids.
+    """Open store, cache and bus, and hold the library open; ``engines`` by their ids.
 
-    Raises :class:`~ringtrue.voices.store.errors.StoreError`.
+    Redis need not be there. Raises :class:`~ringtrue.voices.store.errors.StoreError` and
+    :class:`~ringtrue.voices.cache.errors.RedisUrlError`.
     """
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
@@ -345,7 +360,9 @@ async def open_library(
                 now=utc_now(),
             )
         )
-        library = VoiceLibrary(store, config, engines)
+        kept = CacheSettings(ttl=config.cache_seconds)
+        caching = await stack.enter_async_context(open_caching(config.redis_url, kept))
+        library = VoiceLibrary(store, caching, config, engines)
         stack.push_async_callback(library.close)
         yield library
 

@@ -186,6 +186,13 @@ class ConsentWatch:
             if watched.grant.question.voice == voice:
                 self._end(watched, reason)
 
+    async def look(self) -> None:
+        """Look at every grant now, as far as news of it may have been missed."""
+        for watched in self._watched.values():
+            watched.version = None
+        if self._watched:
+            await self._look()
+
     async def close(self) -> None:
         """End every grant and the task."""
         for watched in tuple(self._watched.values()):

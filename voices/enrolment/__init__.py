@@ -1,0 +1,1 @@
+"""Enrolment: from a challenge and two recordings to a voice with its consent, or to a refusal."""

@@ -40,7 +40,8 @@ class RedisServer:
         self.socket.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", str(self.socket), "--save", ""]
-            + ["--appendonly", "no", "--dir", str(self.folder), "--daemonize", "no"],
+            + ["--appendonly", "no", "--dir", str(self.folder), "--daemonize", "no"]
+            + ["--repl-diskless-sync-delay", "0"],
             stdout=(self.folder / "log").open("wb"),
             stderr=subprocess.STDOUT,
         )
@@ -77,7 +78,7 @@ class RedisServer:
         )
         return done.stdout.removesuffix(b"\n")
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of everything it holds."""
         return sorted(self.ask("--scan").decode().split())
 

@@ -32,7 +32,7 @@ BEAT: Final = 0.1
 """Seconds between pings on the subscription."""
 
 DEAD: Final = 1.0
-"""A ping unanswered for this many seconds ends the subscription."""
+"""A ping unanswered, with nothing else heard, for this many seconds ends the subscription."""
 
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 1.0
@@ -251,11 +251,13 @@ class Revocations:
 
     async def _listen(self, pubsub: PubSub, chores: set[asyncio.Task[None]]) -> None:
         loop = asyncio.get_running_loop()
-        started = next_beat = loop.time()
+        heard = next_beat = loop.time()
         confirmed = False
         while True:
             now = loop.time()
-            if self._freshness.unanswered(now) > DEAD or (not confirmed and now - started > DEAD):
+            # Behind many messages an answer may be late; a server that sends is not dead.
+            waiting = not confirmed or self._freshness.unanswered(now) > DEAD
+            if waiting and now - heard > DEAD:
                 raise _LostError
             if confirmed and now >= next_beat:
                 next_beat = now + self._beat
@@ -266,6 +268,7 @@ class Revocations:
             message = await pubsub.get_message(timeout=wait)
             if message is None:
                 continue
+            heard = loop.time()
             kind, data = message["type"], message["data"]
             if kind == "subscribe":
                 if confirmed:  # the library connected anew by itself: something may be missed

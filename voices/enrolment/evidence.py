@@ -57,6 +57,7 @@ def gather(
     speech: Recording,
     encoder: SpeakerEncoder,
     earlier: Sequence[bytes] = (),
+    marks: Sequence[DetectionKey] = (),
 ) -> Evidence:
     """Evidence with the recordings' embeddings. Blocking, some 60 ms of CPU."""
     return Evidence(
@@ -66,6 +67,7 @@ def gather(
         _windows(encoder, statement),
         _windows(encoder, speech),
         tuple(earlier),
+        tuple(marks),
     )
 
 

@@ -48,7 +48,7 @@ class ApiScope(StrEnum):
     """Synthesize, as far as a consent covers it."""
 
     ADMIN = "admin"
-    """All of these, and re-scoring voices."""
+    """All of these."""
 
 
 @dataclass(frozen=True, slots=True)

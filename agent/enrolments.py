@@ -1,0 +1,432 @@
+"""Enrolments under way: from the challenge to the voice, owned by the server and not by a request.
+
+An enrolment outlives the connection that began it. States are kept for a while after the end, a
+bounded number of them, in memory: after a restart an unfinished one is begun anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Protocol
+
+import structlog
+
+from ringtrue.agent.problems import Problem, busy, problem_of
+from ringtrue.voices.consent.challenge import IssuedChallenge
+from ringtrue.voices.consent.records import ConsentArtifact
+from ringtrue.voices.engine import OnProgress, Progress
+from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
+from ringtrue.voices.enrolment.findings import Finding
+from ringtrue.voices.store.profile import Voice
+
+log = structlog.get_logger(__name__)
+
+WORKERS: Final = 1
+"""Enrolments computed at once."""
+
+WAITING: Final = 4
+"""Enrolments that may wait for that, each with its recordings in memory."""
+
+PER_TENANT: Final = 2
+"""Of those running and waiting, how many may be one tenant's."""
+
+AWAITING_PER_TENANT: Final = 100
+"""Challenges of one tenant without recordings yet."""
+
+KEPT: Final = 1000
+"""Enrolments remembered in all; the oldest finished are forgotten first."""
+
+KEEP: Final = timedelta(hours=1)
+"""How long a finished enrolment is remembered."""
+
+MAX_WAIT: Final = 30.0
+"""Longest wait for a change, in seconds."""
+
+
+class State(StrEnum):
+    """How far an enrolment is."""
+
+    AWAITING_RECORDINGS = "awaiting_recordings"
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENROLLED = "enrolled"
+    REFUSED = "refused"
+    """By a check, or by the challenge; see the findings or the problem."""
+
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """No recordings came before the challenge's end."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it is a last state."""
+        return self not in (State.AWAITING_RECORDINGS, State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is to be enrolled."""
+
+    name: str = field(repr=False)
+    purpose: str = field(repr=False)
+    agents: tuple[str, ...] = ("*",)
+    engine: str = "embedded-1"
+    language: str = "en"
+    expires: datetime | None = None
+    """Of the consent; None: as the settings say."""
+
+    voice: str | None = None
+    """Id of the voice whose consent is renewed; None: a new voice."""
+
+
+@dataclass(slots=True, eq=False)
+class Enrolment:
+    """One enrolment as it stands; :attr:`version` grows with every change."""
+
+    id: str
+    tenant: str
+    asked_by: str
+    terms: Terms
+    challenge_expires: datetime
+    changed_at: datetime
+    state: State = State.AWAITING_RECORDINGS
+    progress: Progress = Progress(0.0, "waiting for the recordings")
+    version: int = 1
+    findings: tuple[Finding, ...] = ()
+    problem: Problem | None = None
+    voice: str | None = None
+    """Id of the voice, once there is one."""
+
+    similarity: float | None = None
+    """Cosine between the recording and the cloned voice, where the desk told it."""
+
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    _task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class EnrolledVoice(Protocol):
+    """What a desk gives for an enrolment that passed."""
+
+    @property
+    def voice(self) -> Voice:
+        """The new voice, live."""
+        ...
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of every check."""
+        ...
+
+    @property
+    def similarity(self) -> float:
+        """Cosine of the cloned voice to the recorded one."""
+        ...
+
+
+class Desk(Protocol):
+    """What enrols: see :class:`ringtrue.voices.enrolment.desk.EnrolmentDesk`."""
+
+    async def begin(
+        self, tenant: str, *, name: str, purpose: str, now: datetime
+    ) -> IssuedChallenge:
+        """Issue a challenge."""
+        ...
+
+    async def enrol(
+        self,
+        tenant: str,
+        token: str,
+        *,
+        name: str,
+        purpose: str,
+        statement: bytes,
+        speech: bytes,
+        agents: tuple[str, ...],
+        engine: str,
+        language: str,
+        expires: datetime | None,
+        asked_by: str,
+        now: datetime,
+        on_progress: OnProgress,
+    ) -> EnrolledVoice:
+        """Check the recordings and make the voice."""
+        ...
+
+    async def renew(
+        self,
+        tenant: str,
+        voice: str,
+        token: str,
+        *,
+        name: str,
+        purpose: str,
+        statement: bytes,
+        agents: tuple[str, ...],
+        expires: datetime | None,
+        asked_by: str,
+        now: datetime,
+    ) -> ConsentArtifact:
+        """Check a new statement and renew the consent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    enrolment: Enrolment
+    token: str = field(repr=False)
+    statement: bytes = field(repr=False)
+    speech: bytes = field(repr=False)
+
+
+class Enrolments:
+    """Begins, runs and remembers enrolments. Serves one event loop."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        clock: Callable[[], datetime],
+        workers: int = WORKERS,
+        waiting: int = WAITING,
+    ) -> None:
+        """``clock`` gives the time of day, with its zone."""
+        self._desk = desk
+        self._clock = clock
+        self._count = workers
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue(maxsize=waiting)
+        self._known: dict[str, Enrolment] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to work on what is submitted."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._work(), name=f"enrolments-{n}") for n in range(self._count)
+        ]
+
+    async def close(self) -> None:
+        """Cancel everything. Idempotent."""
+        for enrolment in tuple(self._known.values()):
+            if not enrolment.state.over:
+                self._end(enrolment, State.CANCELLED)
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def begin(
+        self, tenant: str, asked_by: str, terms: Terms
+    ) -> tuple[Enrolment, IssuedChallenge]:
+        """A challenge, and the enrolment that waits for its recordings.
+
+        Raises :class:`~ringtrue.agent.problems.Problem` where there are too many and what the
+        desk raises.
+        """
+        self._tidy()
+        awaiting = self._of(tenant, State.AWAITING_RECORDINGS)
+        if len(awaiting) >= AWAITING_PER_TENANT:
+            raise busy(
+                f"{AWAITING_PER_TENANT} challenges of this tenant are waiting for recordings",
+                60,
+                status=429,
+            )
+        if len(self._known) >= KEPT:
+            raise busy("too many enrolments are under way", 60)
+        now = self._clock()
+        issued = await self._desk.begin(tenant, name=terms.name, purpose=terms.purpose, now=now)
+        enrolment = Enrolment(
+            id=issued.challenge.id,
+            tenant=tenant,
+            asked_by=asked_by,
+            terms=terms,
+            challenge_expires=issued.challenge.expires,
+            changed_at=now,
+        )
+        self._known[enrolment.id] = enrolment
+        return enrolment, issued
+
+    def submit(
+        self, tenant: str, enrolment_id: str, token: str, statement: bytes, speech: bytes
+    ) -> Enrolment:
+        """Queue the recordings of an enrolment that waits for them.
+
+        Raises :class:`~ringtrue.agent.problems.Problem`.
+        """
+        enrolment = self.ready(tenant, enrolment_id)
+        if not token.startswith(f"{enrolment.id}."):
+            raise Problem(422, "challenge", "the token is not this enrolment's", reason="mismatch")
+        if len(self._of(tenant, State.QUEUED, State.RUNNING)) >= PER_TENANT:
+            raise busy(f"{PER_TENANT} enrolments of this tenant are under way", 30, status=429)
+        try:
+            self._queue.put_nowait(_Job(enrolment, token, statement, speech))
+        except asyncio.QueueFull:
+            raise busy("too many enrolments are under way", 30) from None
+        enrolment.progress = Progress(0.0, "waiting for its turn")
+        self._change(enrolment, State.QUEUED)
+        return enrolment
+
+    def ready(self, tenant: str, enrolment_id: str) -> Enrolment:
+        """An enrolment of ``tenant`` that waits for its recordings.
+
+        Raises :class:`~ringtrue.agent.problems.Problem`.
+        """
+        enrolment = self.get(tenant, enrolment_id)
+        if enrolment.state is State.EXPIRED:
+            raise Problem(410, "challenge-expired", "the challenge has expired; begin anew")
+        if enrolment.state is not State.AWAITING_RECORDINGS:
+            raise Problem(
+                409, "conflict", f"this enrolment is {enrolment.state}; it takes no recordings"
+            )
+        return enrolment
+
+    def get(self, tenant: str, enrolment_id: str) -> Enrolment:
+        """An enrolment of ``tenant``.
+
+        Raises :class:`~ringtrue.agent.problems.Problem` (404) where there is none.
+        """
+        self._tidy()
+        enrolment = self._known.get(enrolment_id)
+        if enrolment is None or enrolment.tenant != tenant:
+            raise Problem(404, "no-such-enrolment", f"no enrolment {enrolment_id[:80]!r}")
+        return enrolment
+
+    async def wait(self, tenant: str, enrolment_id: str, after: int, seconds: float) -> Enrolment:
+        """The enrolment once its version is above ``after``, or as it is after ``seconds``."""
+        enrolment = self.get(tenant, enrolment_id)
+        try:
+            async with asyncio.timeout(min(seconds, MAX_WAIT)):
+                while enrolment.version <= after and not enrolment.state.over:
+                    await enrolment._changed.wait()
+        except TimeoutError:
+            pass
+        return enrolment
+
+    def cancel(self, tenant: str, enrolment_id: str) -> Enrolment:
+        """Stop it, whatever it is doing; one that is over stays as it was."""
+        enrolment = self.get(tenant, enrolment_id)
+        if not enrolment.state.over:
+            self._end(enrolment, State.CANCELLED)
+        return enrolment
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            job = await self._queue.get()
+            if job.enrolment.state is not State.QUEUED:
+                continue
+            task = job.enrolment._task = loop.create_task(self._run(job), name="enrolment")
+            del job  # or its recordings would be kept until the next one comes
+            try:
+                await asyncio.wait({task})
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self, job: _Job) -> None:
+        enrolment = job.enrolment
+        self._progress(enrolment, Progress(0.0, "listening to the recordings"))
+        self._change(enrolment, State.RUNNING)
+        try:
+            await self._enrol(job)
+        except EnrolmentRefused as refusal:
+            enrolment.findings = refusal.findings
+            enrolment.problem = Problem(422, "recordings-refused", str(refusal))
+            self._end(enrolment, State.REFUSED)
+        except RecordingError as error:
+            enrolment.problem = Problem(422, "unreadable-recording", str(error))
+            self._end(enrolment, State.REFUSED)
+        except Exception as error:  # whatever it is, the enrolment is told it
+            enrolment.problem = problem_of(error)
+            server = enrolment.problem.status >= 500
+            self._end(enrolment, State.FAILED if server else State.REFUSED)
+        finally:
+            if not enrolment.state.over:
+                self._end(enrolment, State.CANCELLED)
+
+    async def _enrol(self, job: _Job) -> None:
+        enrolment, terms = job.enrolment, job.enrolment.terms
+        loop = asyncio.get_running_loop()
+
+        def on_progress(progress: Progress) -> None:
+            loop.call_soon_threadsafe(self._progress, enrolment, progress)
+
+        if terms.voice is not None:
+            await self._desk.renew(
+                enrolment.tenant,
+                terms.voice,
+                job.token,
+                name=terms.name,
+                purpose=terms.purpose,
+                statement=job.statement,
+                agents=terms.agents,
+                expires=terms.expires,
+                asked_by=enrolment.asked_by,
+                now=self._clock(),
+            )
+            enrolment.voice = terms.voice
+        else:
+            done = await self._desk.enrol(
+                enrolment.tenant,
+                job.token,
+                name=terms.name,
+                purpose=terms.purpose,
+                statement=job.statement,
+                speech=job.speech,
+                agents=terms.agents,
+                engine=terms.engine,
+                language=terms.language,
+                expires=terms.expires,
+                asked_by=enrolment.asked_by,
+                now=self._clock(),
+                on_progress=on_progress,
+            )
+            enrolment.voice = done.voice.id
+            enrolment.findings, enrolment.similarity = done.findings, done.similarity
+        enrolment.progress = Progress(1.0, "done")
+        self._end(enrolment, State.ENROLLED)
+
+    def _progress(self, enrolment: Enrolment, progress: Progress) -> None:
+        if enrolment.state.over:
+            return
+        done = min(1.0, max(enrolment.progress.done, progress.done))
+        enrolment.progress = Progress(done, progress.doing)
+        self._change(enrolment, enrolment.state)
+
+    def _end(self, enrolment: Enrolment, state: State) -> None:
+        if enrolment.state.over:
+            return
+        self._change(enrolment, state)
+        log.info("enrolment.over", enrolment=enrolment.id, state=state.value)
+        task, enrolment._task = enrolment._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def _change(self, enrolment: Enrolment, state: State) -> None:
+        enrolment.state = state
+        enrolment.version += 1
+        enrolment.changed_at = self._clock()
+        changed, enrolment._changed = enrolment._changed, asyncio.Event()
+        changed.set()
+
+    def _of(self, tenant: str, *states: State) -> list[Enrolment]:
+        return [e for e in self._known.values() if e.tenant == tenant and e.state in states]
+
+    def _tidy(self) -> None:
+        """Let what is due expire, and forget what is old."""
+        now = self._clock()
+        for enrolment in tuple(self._known.values()):
+            awaiting = enrolment.state is State.AWAITING_RECORDINGS
+            if awaiting and enrolment.challenge_expires <= now:
+                self._end(enrolment, State.EXPIRED)
+            if enrolment.state.over and now - enrolment.changed_at > KEEP:
+                del self._known[enrolment.id]
+        finished = sorted(
+            (e for e in self._known.values() if e.state.over), key=lambda e: e.changed_at
+        )
+        for enrolment in finished[: max(0, len(self._known) - KEPT + 1)]:
+            del self._known[enrolment.id]

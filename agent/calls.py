@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from pipecat.frames.frames import Frame
 
+from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
@@ -225,22 +226,35 @@ class Calls:
         far_end = loop.create_task(call.ended(), name="call-far-end")
         far_end.add_done_callback(lambda task: _settle(over, task))
         outcome = EndReason.ERROR
+        casting: Casting | None = None
         try:
-            active = self._build(call, agent, record, over)
+            casting = await self._engines.cast(agent)
+            active = self._build(call, agent, casting, record, over)
             outcome = await self._hold(active, far_end)
         except asyncio.CancelledError:
             outcome = EndReason.SHUTDOWN
             raise
         finally:
+            if casting is not None:
+                casting.close()
             far_end.cancel()
             await self._hang_up(call, outcome)
         return outcome
 
     def _build(
-        self, call: Call, agent: Agent, record: CallRecord, over: asyncio.Future[EndReason]
+        self,
+        call: Call,
+        agent: Agent,
+        casting: Casting,
+        record: CallRecord,
+        over: asyncio.Future[EndReason],
     ) -> ActiveCall:
         """Everything a call needs, not yet running."""
         side = Side(call)
+        record.voice, record.voice_refused = casting.stock, casting.refused
+        if casting.lease is not None:
+            record.voice = casting.lease.voice
+            record.consent = casting.lease.licence.consent
 
         def probe(stage: Stage, at: float | None = None) -> None:
             graph.session.probe(stage, at)
@@ -262,7 +276,15 @@ class Calls:
                 record.errors[type(error).__name__] += 1
             self._end(active, EndReason.AGENT_HUNG_UP if error is None else EndReason.ERROR)
 
-        services = self._engines.services(agent, probe=probe, on_stall=stalled)
+        def fell_back(reason: str) -> None:
+            record.voice_revoked = reason
+            record.voice_revoked_at = asyncio.get_running_loop().time()
+            log.warning("call.voice_revoked", call=call.id, reason=reason)
+            self._metrics.voice_revoked(reason)
+
+        services = self._engines.services(
+            agent, casting=casting, probe=probe, on_stall=stalled, on_fallback=fell_back
+        )
         graph = CallGraph(
             call.leg,
             record,

@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 from pipecat.processors.frame_processor import FrameProcessor
 
+from ringtrue.agent.casting import Cast, Casting
+from ringtrue.agent.voice_library import stock_engine
 from ringtrue.config.agent_schema import Agent
-from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import (
     DialogueSettings,
     FliteSettings,
@@ -25,7 +26,6 @@ from ringtrue.streaming.graph import Services, SharedModels
 from ringtrue.streaming.llm.deadline import StallReport
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.factory import build_language
-from ringtrue.streaming.ports import SynthesisEngine
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
 from ringtrue.streaming.recognizers.port import Recognizer
@@ -36,6 +36,7 @@ from ringtrue.streaming.recognizers.whisper import WhisperPolicy, WhisperRecogni
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.services import build_stt, build_tts
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
+from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.stock import FliteEngine
 
 log = structlog.get_logger(__name__)
@@ -50,28 +51,22 @@ class Engines:
         """For ``agents``; loads nothing yet.
 
         Raises :class:`~ringtrue.streaming.errors.LanguageError` for an agent without what the
-        configured LLM needs, :class:`ConfigError` for a voice the synthesizer hasn't.
+        configured LLM needs, :class:`~ringtrue.config.errors.ConfigError` for a voice that can
+        be none.
         """
         self._settings = settings
         self._agents = tuple(agents)
         self._pool: WorkerPool | None = None
         self._recognizers: dict[str, Recognizer] = {}
         self._dialogues: dict[str, Dialogue] = {}
-        self._engine: SynthesisEngine | None = None
+        self._engine: FliteEngine | None = None
         self._models: SharedModels | None = None
         self._seeds = random.Random()
         if isinstance(settings.llm, DialogueSettings):
             self._dialogues = {agent.name: Dialogue(agent) for agent in self._agents}
         if isinstance(settings.tts, FliteSettings):
-            self._engine = FliteEngine(
-                search=settings.paths.libraries, threads=settings.tts.threads
-            )
-            for agent in self._agents:
-                if agent.voice not in self._engine.voices:
-                    raise ConfigError(
-                        f"agent {agent.name}: voice is {agent.voice!r}; tts.engine flite has: "
-                        f"{', '.join(self._engine.voices)}"
-                    )
+            self._engine = stock_engine(settings)
+        self._cast = Cast(settings, self._agents, self._engine)
 
     @property
     def models(self) -> SharedModels:
@@ -81,9 +76,18 @@ class Engines:
         return self._models
 
     @property
-    def synthesis(self) -> SynthesisEngine | None:
+    def synthesis(self) -> FliteEngine | None:
         """The embedded synthesizer, where it is used."""
         return self._engine
+
+    @property
+    def library(self) -> VoiceLibrary | None:
+        """The cloned voices; None where there are none, or they can't be had at present."""
+        return self._cast.library
+
+    async def cast(self, agent: Agent) -> Casting:
+        """Who speaks in a call that ``agent`` answers; to be closed with the call."""
+        return await self._cast.cast(agent)
 
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the recognizer's workers."""
@@ -99,6 +103,7 @@ class Engines:
         _ = self.models
         if self._engine is not None:
             await self._engine.warm()
+        await self._cast.open()
         for agent in self._agents:
             recognizer = self._recognizer(agent)
             if recognizer is not None:
@@ -112,6 +117,7 @@ class Engines:
                 stack.callback(self._models.close)
             if self._engine is not None:
                 stack.push_async_callback(self._engine.close)
+            stack.push_async_callback(self._cast.close)
             if self._pool is not None:
                 stack.push_async_callback(self._pool.close)
             for recognizer in self._recognizers.values():
@@ -121,10 +127,15 @@ class Engines:
         self,
         agent: Agent,
         *,
+        casting: Casting,
         probe: Probe,
         on_stall: Callable[[StallReport], None],
+        on_fallback: Callable[[str], None],
     ) -> Services:
-        """Recognizer, LLM and synthesizer for one call of ``agent``."""
+        """Recognizer, LLM and synthesizer for one call of ``agent``.
+
+        ``on_fallback`` is told why the cloned voice of ``casting`` gave way to the stock voice.
+        """
         language = build_language(
             self._settings.llm,
             agent,
@@ -137,7 +148,7 @@ class Engines:
         return Services(
             stt=self._stt(agent),
             llm=language.llm,
-            tts=self._tts(agent),
+            tts=self._tts(casting, on_fallback),
             before_tts=language.before_tts,
             context=language.context,
             completes=language.llm.completes,
@@ -181,12 +192,14 @@ class Engines:
         assert recognizer is not None
         return StreamingRecognizer(recognizer, vad_stop_seconds=self._settings.vad.stop_seconds)
 
-    def _tts(self, agent: Agent) -> FrameProcessor:
+    def _tts(self, casting: Casting, on_fallback: Callable[[str], None]) -> FrameProcessor:
         tts = self._settings.tts
         if isinstance(tts, PipecatService):
             return build_tts(tts.service, tts.revealed())
         assert self._engine is not None
-        return SpeechSynthesizer(self._engine, tts.voice or agent.voice)
+        return SpeechSynthesizer(
+            self._engine, casting.stock, cloned=casting.lease, on_fallback=on_fallback
+        )
 
 
 def _whisper(settings: WhisperSettings, cache: Path | None) -> Recognizer:

@@ -131,6 +131,18 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self._voices_refused = Counter(
+            "ringtrue_voices_refused",
+            "Calls whose agent names a cloned voice that could not speak",
+            ["reason"],
+            registry=registry,
+        )
+        self._voices_revoked = Counter(
+            "ringtrue_voices_revoked",
+            "Calls in which a cloned voice gave way to the stock voice",
+            ["reason"],
+            registry=registry,
+        )
         self._packets = Counter(
             "ringtrue_packets", "Packets from callers", ["fate"], registry=registry
         )
@@ -197,6 +209,8 @@ class Metrics:
             self._jitter.observe(record.jitter_ms / 1000)
         self._standing.labels("in").observe(record.standing_delay_in_ms / 1000)
         self._standing.labels("out").observe(record.standing_delay_out_ms / 1000)
+        if record.voice_refused is not None:
+            self._voices_refused.labels(record.voice_refused).inc()
         for name, count in record.errors.items():
             self._errors.labels(name).inc(count)
         for turn in record.turns:
@@ -206,6 +220,10 @@ class Metrics:
     def call_refused(self, reason: str) -> None:
         """A call was not taken."""
         self._refused.labels(reason).inc()
+
+    def voice_revoked(self, reason: str) -> None:
+        """A call's cloned voice gave way to the stock voice."""
+        self._voices_revoked.labels(reason).inc()
 
     def turn(self, turn: TurnRecord) -> None:
         """The first packet of an answer was written: observe its latencies."""

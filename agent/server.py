@@ -34,6 +34,7 @@ from ringtrue.telephony.sip.media import MediaError
 from ringtrue.telephony.sip.sockets import source_address
 from ringtrue.telephony.sip.uri import SipUri, parse_uri
 from ringtrue.telephony.webrtc.calls import WebRtcCall
+from ringtrue.voices.library import VoiceLibrary
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +107,11 @@ class Server:
     def http_port(self) -> int | None:
         """The bound HTTP port; None where HTTP is off."""
         return self._web.port if self._web is not None else None
+
+    @property
+    def library(self) -> VoiceLibrary | None:
+        """The cloned voices; None where there are none, or they can't be had at present."""
+        return self.engines.library
 
     async def start(self) -> None:
         """Load and warm the engines, then bind. Raises OSError where a port is taken."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from pipecat.frames.frames import Frame, TTSStartedFrame, TTSTextFrame
+from pipecat.frames.frames import Frame, TTSStartedFrame, TTSStoppedFrame, TTSTextFrame
 
 from ringtrue.streaming.ports import Call
 from ringtrue.streaming.record import INTERVALS, TurnRecord
@@ -29,6 +29,8 @@ class Side:
         self._turn = 0
         self._words: list[str] = []
         self._state = ""
+        self._context: str | None = None
+        """The utterance being heard; it begins again where another voice goes on with it."""
 
     @property
     def open(self) -> bool:
@@ -49,9 +51,13 @@ class Side:
     def heard(self, frame: Frame) -> None:
         """The caller has heard everything up to ``frame``."""
         if isinstance(frame, TTSStartedFrame):
-            self._turn += 1
-            self._words.clear()
+            if frame.context_id is None or frame.context_id != self._context:
+                self._turn += 1
+                self._words.clear()
+            self._context = frame.context_id
             self._show("speaking")
+        elif isinstance(frame, TTSStoppedFrame):
+            self._context = None
         elif isinstance(frame, TTSTextFrame):
             self._words.append(frame.text)
             self.message(events.agent(" ".join(self._words), turn=self._turn))

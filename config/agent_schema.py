@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -97,8 +97,19 @@ class Agent(Part):
     title: Text
     description: str = ""
     language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
-    voice: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] = "slt"
-    """A voice of the synthesizer; embedded: slt, awb, rms."""
+    voice: Annotated[str, Field(min_length=1, max_length=80)] = "slt"
+    """A voice of the synthesizer (embedded: slt, awb, rms), or name or id of a cloned voice."""
+
+    fallback_voice: Literal["slt", "awb", "rms"] = "slt"
+    """Speaks where no consent lets the cloned voice speak, and takes over from it."""
+
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] = (
+        "default"
+    )
+    """Whose cloned voices it may speak with."""
+
+    purpose: Annotated[str, Field(min_length=1, max_length=160)] | None = None
+    """What it uses a cloned voice for, in the words its speaker consented to."""
 
     greeting: Annotated[Texts, Field(min_length=1)]
     """The first words of a call: they say that the voice is automated. Like every text that is
@@ -119,6 +130,13 @@ class Agent(Part):
     stalls: StallPolicy = StallPolicy()
     dialogue: DialogueFile | None = None
     """Needed by the embedded dialogue; a language model does without."""
+
+    @field_validator("voice", "purpose")
+    @classmethod
+    def _printable(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isprintable() or value != value.strip()):
+            raise ValueError("holds what can't be printed, or begins or ends with a space")
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Agent:

@@ -87,6 +87,19 @@ class CallRecord:
     answered_at: float
     ended_at: float | None = None
     outcome: str | None = None
+    voice: str | None = None
+    """The stock voice's name, or the cloned voice's id, that the call began with."""
+
+    consent: str | None = None
+    """Serial of the consent that voice began to speak by."""
+
+    voice_refused: str | None = None
+    """Why the cloned voice that the agent names did not speak."""
+
+    voice_revoked: str | None = None
+    """Why the cloned voice gave way to the stock voice."""
+
+    voice_revoked_at: float | None = None
     transfer_requested: str | None = None
     """The agent's own name of the place the caller was to be handed to."""
 
@@ -147,6 +160,11 @@ class CallRecord:
             "rate": self.rate,
             "duration_ms": since(self.ended_at),
             "outcome": self.outcome,
+            "voice": self.voice,
+            "consent": self.consent,
+            "voice_refused": self.voice_refused,
+            "voice_revoked": self.voice_revoked,
+            "voice_revoked_at_ms": since(self.voice_revoked_at),
             "transfer_requested": self.transfer_requested,
             "turns": turns,
             "interruptions": self.interruptions,

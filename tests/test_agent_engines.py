@@ -11,6 +11,7 @@ import pytest
 from pipecat.services.cartesia.stt import CartesiaSTTService
 from pipecat.services.cartesia.tts import CartesiaTTSService
 
+from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.errors import ConfigError
@@ -45,7 +46,11 @@ async def engines(
 
 def services(made: Engines, agent: str = "reception") -> Services:
     return made.services(
-        AGENTS[agent], probe=lambda stage: None, on_stall=lambda report: pytest.fail(str(report))
+        AGENTS[agent],
+        casting=Casting(AGENTS[agent].voice),
+        probe=lambda stage: None,
+        on_stall=lambda report: pytest.fail(str(report)),
+        on_fallback=pytest.fail,
     )
 
 

@@ -27,6 +27,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
+from ringtrue.agent.casting import Casting
 from ringtrue.config.agent_schema import Agent
 from ringtrue.streaming.graph import Services, SharedModels
 from ringtrue.streaming.ports import Direction, EndReason
@@ -171,6 +172,9 @@ class ScriptedEngines:
         self._before_tts = before_tts
         self.fails = fails
         self.built = 0
+
+    async def cast(self, agent: Agent) -> Casting:
+        return Casting(agent.voice)
 
     def services(self, agent: Agent, *, probe: Callable[[Stage], None], **_: Any) -> Services:
         if self.fails is not None:

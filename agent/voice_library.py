@@ -1,0 +1,47 @@
+"""Opens the library of cloned voices with the engines that the settings name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ringtrue.config.settings import FliteSettings, Settings
+from ringtrue.voices.embedded import EmbeddedEngine
+from ringtrue.voices.engine import VoiceEngine
+from ringtrue.voices.library import VoiceLibrary, open_library
+from ringtrue.voices.library_config import library_config
+from ringtrue.voices.stock import FliteEngine
+
+
+def stock_engine(settings: Settings) -> FliteEngine:
+    """The stock voices, as configured; nothing is loaded yet."""
+    threads = settings.tts.threads if isinstance(settings.tts, FliteSettings) else None
+    return FliteEngine(search=settings.paths.libraries, threads=threads)
+
+
+def voice_engines(settings: Settings, stock: FliteEngine) -> dict[str, VoiceEngine]:
+    """Every engine of cloned voices that ``settings`` set up, by id; nothing is loaded yet."""
+    embedded = EmbeddedEngine(stock)
+    return {embedded.id: embedded}
+
+
+@asynccontextmanager
+async def open_voices(
+    settings: Settings, stock: FliteEngine | None = None
+) -> AsyncIterator[VoiceLibrary]:
+    """Hold the library open; over ``stock``, or stock voices of its own.
+
+    Raises :class:`~ringtrue.voices.store.errors.StoreError`,
+    :class:`~ringtrue.voices.keys.errors.KeyManagementError` and
+    :class:`~ringtrue.voices.cache.errors.RedisUrlError`.
+    """
+    config = await asyncio.to_thread(library_config, settings.voices)
+    async with AsyncExitStack() as stack:
+        if stock is None:
+            stock = stock_engine(settings)
+            stack.push_async_callback(stock.close)
+        engines = voice_engines(settings, stock)
+        for engine in engines.values():
+            stack.push_async_callback(engine.close)
+        yield await stack.enter_async_context(open_library(config, engines))

@@ -40,15 +40,15 @@ class Gatekeeper:
 
     def __init__(
         self,
-        keys: ApiKeyStore,
+        keys: Callable[[], ApiKeyStore],
         *,
         clock: Callable[[], datetime],
         throttle: FailureThrottle | None = None,
     ) -> None:
-        """``clock`` gives the time of day, with its zone."""
+        """``keys`` gives the store, or raises; ``clock`` the time of day, with its zone."""
         self._keys = keys
         self._clock = clock
-        self._throttle = throttle or FailureThrottle()
+        self._throttle = FailureThrottle() if throttle is None else throttle
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     async def admit(self, token: str | None, address: str, scope: ApiScope) -> ApiKey:
@@ -65,7 +65,7 @@ class Gatekeeper:
         if wait > 0 and digest not in self._known:
             raise busy("too many wrong API keys from this address", wait, status=429)
         try:
-            key = await self._keys.authenticate(token, self._clock())
+            key = await self._keys().authenticate(token, self._clock())
         except ApiKeyError as error:
             self._known.pop(digest, None)
             self._throttle.failed(address, now)

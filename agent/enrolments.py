@@ -188,26 +188,19 @@ class Enrolments:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: Callable[[], Desk],
         *,
         clock: Callable[[], datetime],
         workers: int = WORKERS,
         waiting: int = WAITING,
     ) -> None:
-        """``clock`` gives the time of day, with its zone."""
+        """``desk`` gives the one to use, or raises; ``clock`` the time of day, with its zone."""
         self._desk = desk
         self._clock = clock
         self._count = workers
         self._queue: asyncio.Queue[_Job] = asyncio.Queue(maxsize=waiting)
         self._known: dict[str, Enrolment] = {}
         self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self) -> None:
-        """Begin to work on what is submitted."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._work(), name=f"enrolments-{n}") for n in range(self._count)
-        ]
 
     async def close(self) -> None:
         """Cancel everything. Idempotent."""
@@ -238,7 +231,7 @@ class Enrolments:
         if len(self._known) >= KEPT:
             raise busy("too many enrolments are under way", 60)
         now = self._clock()
-        issued = await self._desk.begin(tenant, name=terms.name, purpose=terms.purpose, now=now)
+        issued = await self._desk().begin(tenant, name=terms.name, purpose=terms.purpose, now=now)
         enrolment = Enrolment(
             id=issued.challenge.id,
             tenant=tenant,
@@ -266,6 +259,7 @@ class Enrolments:
             self._queue.put_nowait(_Job(enrolment, token, statement, speech))
         except asyncio.QueueFull:
             raise busy("too many enrolments are under way", 30) from None
+        self._start()
         enrolment.progress = Progress(0.0, "waiting for its turn")
         self._change(enrolment, State.QUEUED)
         return enrolment
@@ -313,6 +307,12 @@ class Enrolments:
             self._end(enrolment, State.CANCELLED)
         return enrolment
 
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        while len(self._tasks) < self._count:
+            name = f"enrolments-{len(self._tasks)}"
+            self._tasks.append(loop.create_task(self._work(), name=name))
+
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -356,7 +356,7 @@ class Enrolments:
             loop.call_soon_threadsafe(self._progress, enrolment, progress)
 
         if terms.voice is not None:
-            await self._desk.renew(
+            await self._desk().renew(
                 enrolment.tenant,
                 terms.voice,
                 job.token,
@@ -370,7 +370,7 @@ class Enrolments:
             )
             enrolment.voice = terms.voice
         else:
-            done = await self._desk.enrol(
+            done = await self._desk().enrol(
                 enrolment.tenant,
                 job.token,
                 name=terms.name,

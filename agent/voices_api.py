@@ -98,16 +98,21 @@ class VoicesApi:
 
     def __init__(
         self,
-        library: VoiceLibrary,
-        desk: Desk,
+        library: Callable[[], VoiceLibrary | None],
+        desk: Callable[[VoiceLibrary], Desk],
         *,
         title: str = "Ringtrue",
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Serve the voices of ``library``; ``clock`` gives the time of day, with its zone."""
-        self.library = library
+        """Serve the voices of ``library``, which gives None where it can't be had at present.
+
+        ``desk`` makes what enrols into a library; ``clock`` gives the time of day, with its zone.
+        """
+        self._library = library
+        self._make_desk = desk
+        self._desk: tuple[VoiceLibrary, Desk] | None = None
         self.clock = clock
-        self.enrolments = Enrolments(desk, clock=clock)
+        self.enrolments = Enrolments(self._current_desk, clock=clock)
         self.speaking = 0
         self.app = FastAPI(
             title=f"{title}: voices",
@@ -119,18 +124,28 @@ class VoicesApi:
             redirect_slashes=False,
         )
         self.app.state.voices = self
-        self.app.state.gatekeeper = Gatekeeper(library.store.api_keys, clock=clock)
+        self.app.state.gatekeeper = Gatekeeper(lambda: self.library.store.api_keys, clock=clock)
         self.app.add_middleware(_Bounded)
         install(self.app)
         self.app.include_router(router)
 
-    def start(self) -> None:
-        """Begin to work on enrolments."""
-        self.enrolments.start()
+    @property
+    def library(self) -> VoiceLibrary:
+        """The library; raises :class:`~ringtrue.agent.problems.Problem` (503) without one."""
+        library = self._library()
+        if library is None:
+            raise busy("this server has no library of voices at the moment", 30)
+        return library
 
     async def close(self) -> None:
         """Cancel the enrolments under way. Idempotent."""
         await self.enrolments.close()
+
+    def _current_desk(self) -> Desk:
+        library = self.library
+        if self._desk is None or self._desk[0] is not library:
+            self._desk = (library, self._make_desk(library))
+        return self._desk[1]
 
 
 class _Bounded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from ringtrue.agent.api_keys import Gatekeeper
 from ringtrue.agent.problems import Problem
 from ringtrue.agent.throttle import FailureThrottle
-from ringtrue.voices.store.api_keys import ApiKeyStore, ApiScope, IssuedApiKey
+from ringtrue.voices.store.api_keys import ApiKey, ApiKeyStore, ApiScope, IssuedApiKey
 from ringtrue.voices.store.database import Database
 from ringtrue.voices.store.schema import VOICES
 from store_links import HOUR, NOW
@@ -35,7 +35,7 @@ async def issued(keys: ApiKeyStore) -> IssuedApiKey:
 
 def gatekeeper(keys: ApiKeyStore, at: timedelta = timedelta(0), burst: int = 3) -> Gatekeeper:
     throttle = FailureThrottle(burst=burst, leak_seconds=3600)
-    return Gatekeeper(keys, clock=lambda: NOW + at, throttle=throttle)
+    return Gatekeeper(lambda: keys, clock=lambda: NOW + at, throttle=throttle)
 
 
 async def refused(gate: Gatekeeper, token: str | None, address: str = HERE) -> Problem:
@@ -69,9 +69,12 @@ async def test_wrong_keys_are_not_looked_at_for_long(
     await gate.admit(issued.token, HERE, READ)
     looked = []
     authenticate = keys.authenticate
-    monkeypatch.setattr(
-        keys, "authenticate", lambda token, now: looked.append(token) or authenticate(token, now)
-    )
+
+    async def counted(token: str, now: datetime) -> ApiKey:
+        looked.append(token)
+        return await authenticate(token, now)
+
+    monkeypatch.setattr(keys, "authenticate", counted)
     answers = [await refused(gate, f"wrong-{n}") for n in range(6)]
     assert [answer.status for answer in answers] == [401, 401, 401, 429, 429, 429]
     assert int(answers[-1].headers["Retry-After"]) > 3000

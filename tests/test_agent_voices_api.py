@@ -63,11 +63,10 @@ class Office:
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
     async with hum_library(tmp_path) as library:
         desk = ScriptedDesk(library)
-        api = VoicesApi(library, desk, title="Test line")
+        api = VoicesApi(lambda: library, lambda _: desk, title="Test line")
         app = FastAPI()
         app.mount("/v1", api.app)
         held = Office(api, library, desk, app, [])
-        api.start()
         try:
             yield held
         finally:
@@ -254,7 +253,7 @@ async def test_every_operation_wants_a_key_with_its_scope(office: Office) -> Non
             scope = operation["description"].rpartition("Scope: `")[2].partition("`")[0]
             assert scope in ALL, (method, path)
             body = {"text": "a", **NEW} if "speech" in path else NEW
-            arguments = {"json": body} if method == "post" else {}
+            arguments: dict[str, Any] = {"json": body} if method == "post" else {}
             refused = await nobody.request(method, url, **arguments)
             problem(refused, 401, "unauthorized")
             assert refused.headers["www-authenticate"] == "Bearer"
@@ -480,7 +479,7 @@ async def test_the_description_needs_no_key_and_nothing_from_elsewhere(office: O
 async def test_an_expired_challenge_takes_no_recordings(tmp_path: Path) -> None:
     async with hum_library(tmp_path) as library:
         ahead = timedelta(0)
-        api = VoicesApi(library, ScriptedDesk(library), clock=lambda: utc_now() + ahead)
+        api = VoicesApi(lambda: library, ScriptedDesk, clock=lambda: utc_now() + ahead)
         app = FastAPI()
         app.mount("/v1", api.app)
         office = Office(api, library, ScriptedDesk(library), app, [])
@@ -488,3 +487,16 @@ async def test_an_expired_challenge_takes_no_recordings(tmp_path: Path) -> None:
             challenge = await begun(client)
             ahead = timedelta(minutes=11)
             problem(await upload(client, challenge), 410, "challenge-expired")
+
+
+async def test_without_a_library_everything_is_for_later() -> None:
+    api = VoicesApi(lambda: None, lambda _: pytest.fail("no desk without a library"))
+    transport = ASGITransport(app=api.app)
+    headers = {"Authorization": "Bearer rtk_x"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://test", headers=headers
+    ) as client:
+        told = await client.get("/voices")
+        assert problem(told, 503, "busy")["detail"].startswith("this server has no library")
+        assert told.headers["retry-after"]
+        assert (await client.get("/openapi.json")).status_code == 200

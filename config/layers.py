@@ -31,6 +31,7 @@ PATH_KEYS: Final = (
     ("voices", "dir"),
     ("voices", "master_keys_file"),
     ("voices", "signing_key_file"),
+    ("voices", "pocket", "model"),
     ("records", "dir"),
     ("paths", "libraries"),
     ("paths", "cache"),
@@ -120,8 +121,10 @@ def file_layer(path: Path) -> Layer:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError([Problem("", f"can't be read: {reason}", str(path))]) from None
     data = parse_yaml(text, str(path))
-    for section, key in PATH_KEYS:
-        held = data.get(section)
+    for *sections, key in PATH_KEYS:
+        held: Any = data
+        for section in sections:
+            held = held.get(section) if isinstance(held, dict) else None
         if isinstance(held, dict) and key in held:
             held[key] = _anchored(held[key], path.resolve().parent)
     return Layer(str(path), data)
@@ -164,7 +167,7 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
 
 
 def _env_value(path: tuple[str, ...], text: str, name: str) -> Any:
-    free = len(path) > 2 and path[1] == FREE
+    free = FREE in path[1:-1]
     if not free and text != "null" and text[0] not in "[{":
         return text
     try:

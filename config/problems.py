@@ -48,7 +48,10 @@ def problems_of(
         path = _data_path(item["loc"], data)
         kind, value, context = item["type"], item["input"], item.get("ctx", {})
         secret = any(map(is_secret_name, path))
-        if kind == "extra_forbidden":
+        if item["loc"] and item["loc"][-1] == "[key]":
+            said = item["msg"][:1].lower() + item["msg"][1:]
+            message = f"{path[-1]!r} can't be a name here: {said}"
+        elif kind == "extra_forbidden":
             message = unknown_key(path[-1], value, _model_at(schema, path[:-1], data))
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
             tags = _tags(schema, path)
@@ -106,6 +109,8 @@ def _data_path(loc: tuple[int | str, ...], data: Any) -> tuple[str, ...]:
     path: list[str] = []
     node: Any = data
     for i, part in enumerate(loc):
+        if part == "[key]" and i == len(loc) - 1:  # pydantic's way to say that the name is wrong
+            continue
         tag = isinstance(node, Mapping) and part not in node and node.get("engine") == part
         if tag and i < len(loc) - 1:
             continue
@@ -143,8 +148,13 @@ def _model_at(
     schema: type[BaseModel], path: tuple[str, ...], data: Mapping[str, Any]
 ) -> type[BaseModel] | None:
     model: type[BaseModel] | None = schema
+    named: type[BaseModel] | None = None
     node: Any = data
     for part in path:
+        if named is not None:  # the name of a section among others of its kind
+            node = node.get(part) if isinstance(node, Mapping) else None
+            model, named = named, None
+            continue
         if isinstance(node, list | tuple):
             node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
             continue
@@ -155,7 +165,16 @@ def _model_at(
         model = next(
             (m for m in models if len(models) == 1 or engine in _choices_of(m, "engine")), None
         )
+        named = _named_model(field.annotation) if field and model is None else None
     return model
+
+
+def _named_model(annotation: Any) -> type[BaseModel] | None:
+    """The model of the values of a mapping from names to sections."""
+    for member in _members(annotation):
+        if get_origin(member) is dict:
+            return next(iter(_models(get_args(member)[1])), None)
+    return None
 
 
 def _field_at(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
-from ringtrue.config.problems import is_secret_name
 from ringtrue.config.section import Seconds, Section, split_list
+from ringtrue.config.service_settings import NamedService
 from ringtrue.config.voice_settings import VoicesSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -196,40 +196,10 @@ class TurnSettings(Section):
     transcript_seconds: Annotated[float, Field(gt=0, le=30)] = 1.5
 
 
-class PipecatService(Section):
+class PipecatService(NamedService):
     """Any Pipecat service, by name, with its own settings."""
 
     engine: Literal["pipecat"]
-    service: Annotated[str, Field(min_length=1)]
-    """A short name or an import path."""
-
-    settings: dict[str, Any] = {}
-    """Passed to the service; values of secret-sounding keys are held as ``SecretStr``."""
-
-    @field_validator("settings")
-    @classmethod
-    def _hide(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {key: _hidden(key, item) for key, item in value.items()}
-
-    def revealed(self) -> dict[str, Any]:
-        """The settings with secrets as plain strings, for the service's constructor."""
-        return {key: _revealed(item) for key, item in self.settings.items()}
-
-
-def _hidden(key: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _hidden(str(k), v) for k, v in value.items()}
-    if isinstance(value, str) and is_secret_name(key):
-        return SecretStr(value)
-    return value
-
-
-def _revealed(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, Mapping):
-        return {k: _revealed(v) for k, v in value.items()}
-    return value
 
 
 class PocketsphinxSettings(Section):

@@ -8,9 +8,26 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
 from ringtrue.config.section import Section, split_list
+from ringtrue.config.service_settings import NamedService
 
 MAX_LEASE: Final = 0.5
 """Seconds after which a withdrawn consent must have silenced every call."""
+
+
+class PocketSettings(Section):
+    """Neural voices on this machine: Kyutai's pocket-tts."""
+
+    model: Path
+    """The model's directory; ``ringtrue models fetch`` makes one."""
+
+    batch: Annotated[int, Field(ge=1, le=256)] = 16
+    """Utterances spoken at once; more take turns."""
+
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """CPU threads of the model."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """How much speech varies; None: what the model recommends."""
 
 
 class VoicesSettings(Section):
@@ -47,6 +64,14 @@ class VoicesSettings(Section):
     consent_days: Annotated[int, Field(ge=1, le=3650)] = 365
     lease_seconds: Annotated[float, Field(ge=0.25, le=MAX_LEASE)] = 0.45
     """How long a voice may go on speaking on the strength of one look at its consent."""
+
+    pocket: PocketSettings | None = None
+    """None: no voices of engine ``pocket-1``."""
+
+    hosted: dict[
+        Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")], NamedService
+    ] = {}
+    """Services that speak voices of engine ``hosted-1``, each under the name that voices use."""
 
     @model_validator(mode="after")
     def _together(self) -> VoicesSettings:

@@ -139,12 +139,35 @@ def test_every_path_setting_is_anchored() -> None:
     def is_path(annotation: Any) -> bool:
         return annotation is Path or any(map(is_path, get_args(annotation)))
 
-    paths = set()
-    for section, field in Settings.model_fields.items():
-        models = get_args(field.annotation) or (field.annotation,)
-        for model in models:
-            paths |= {(section, k) for k, f in model.model_fields.items() if is_path(f.annotation)}
-    assert paths == set(PATH_KEYS)
+    def paths_in(model: type[BaseModel], above: tuple[str, ...]) -> set[tuple[str, ...]]:
+        found = set()
+        for key, field in model.model_fields.items():
+            members = get_args(field.annotation) or (field.annotation,)
+            sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+            for section in sections:
+                found |= paths_in(section, (*above, key))
+            if not sections and is_path(field.annotation):
+                found.add((*above, key))
+        return found
+
+    assert paths_in(Settings, ()) == set(PATH_KEYS)
+
+
+def test_services_under_names_of_their_own_are_checked_and_hide_their_secrets(
+    tmp_path: Path,
+) -> None:
+    text = "voices: {hosted: {one: {service: cartesia, settings: {api_key: sk-hidden, speed: 1}}}}"
+    settings = load(text, tmp_path, RINGTRUE_VOICES__HOSTED__ONE__SETTINGS__SPEED="1.5")
+    assert settings.voices.hosted["one"].revealed() == {"api_key": "sk-hidden", "speed": 1.5}
+    assert "sk-hidden" not in repr(settings)
+    text = "voices: {hosted: {Bad!: {service: x}, ok: {servic: y, service: ''}}}"
+    with pytest.raises(SettingsError) as caught:
+        load(text, tmp_path)
+    said = str(caught.value)
+    assert "voices.hosted.ok.servic: unknown key" in said
+    assert "did you mean service?; allowed: service, settings" in said
+    assert "voices.hosted.ok.service: is ''; allowed: text at least 1 characters" in said
+    assert "voices.hosted.Bad!: 'Bad!' can't be a name here: string should match" in said
 
 
 def test_settings_are_frozen() -> None:

@@ -37,6 +37,9 @@ MAX_ROWS: Final = 60_000
 _SPEECH_NEPERS: Final = 5.5
 """Frames this far below the loud ones, in mean log filter energy, are no speech."""
 
+_RMS: Final = 0.05
+"""Level recordings are brought to, so that the floor under the logarithm means the same in all."""
+
 Samples = npt.NDArray[np.floating]
 RealArray = npt.NDArray[np.float64]
 
@@ -104,6 +107,7 @@ def features(recording: Samples) -> RealArray:
     samples = np.asarray(recording, np.float64)
     if len(samples) < RATE // 20:
         raise ValueError(f"a recording needs 50 ms, got {1000 * len(samples) / RATE:.0f} ms")
+    samples = samples * (_RMS / max(1e-9, float(np.sqrt(np.mean(samples**2)))))
     emphasised = np.append(samples[0], samples[1:] - 0.97 * samples[:-1])
     padded = np.pad(emphasised, WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP] * np.hamming(WINDOW)

@@ -22,8 +22,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.voices.jit import compiled
-from ringtrue.voices.watermark.keys import PERIOD
+from ringtrue.voices.watermark.keys import PERIOD, DetectionKey
 from ringtrue.voices.watermark.lpc import RealArray
 
 SEGMENT: Final = 200
@@ -34,7 +33,21 @@ REACH: Final = 60
 
 BEGIN: Final = 0.02
 END: Final = 0.002
-BATCH: Final = 16
+BATCH: Final = 40
+
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a track learned, segment by segment."""
+
+    evidence: RealArray = field(repr=False)
+    """Natural logarithm of the e-value so far, shape ``(segments,)``."""
+
+    chips: npt.NDArray[np.int64] = field(repr=False)
+    """Chip of the period at which the mark most likely stands where each segment begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,125 +65,90 @@ class Bet:
 
 
 BETS: Final = (
-    Bet(0.03, 0.01, 0.0005),
-    Bet(0.07, 0.01, 0.0005),
+    Bet(0.03, 0.01, 0.0),
+    Bet(0.07, 0.01, 0.0),
     Bet(0.15, 0.01, 0.005),
     Bet(0.12, 0.02, 0.25),
     Bet(0.3, 0.02, 0.25),
 )
 
 
-@dataclass(slots=True)
+class Pilot:
+    """A key's pilot laid out for correlation at every lag at once (33 MB); shared by tracks."""
+
+    def __init__(self, key: DetectionKey) -> None:
+        """Lay out the chips of ``key``."""
+        self.id = key.id
+        chips = np.concatenate([key.pilot, key.pilot[: SEGMENT - 1]]).astype(np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(chips, SEGMENT)
+        self._table = np.ascontiguousarray(windows.T)
+
+    def correlate(self, segments: FloatArray) -> FloatArray:
+        """Segments ``(n, SEGMENT)`` against the pilot from every chip on, ``(n, PERIOD)``."""
+        return np.asarray(segments @ self._table)
+
+
 class Track:
-    """Evidence for a mark as it accumulates over one carrier."""
+    """Evidence for one mark as it accumulates over one carrier."""
 
-    pilot: npt.NDArray[np.complex64] = field(repr=False)
-    """Spectrum of the key's chips, from :func:`spectrum_of`."""
+    def __init__(self, pilot: Pilot, bets: tuple[Bet, ...] = BETS) -> None:
+        """Nothing is known yet: the mark is absent."""
+        self._pilot = pilot
+        self._bets = bets
+        self._mass = np.zeros((len(bets), PERIOD), np.float32)
+        """By the chip at which a segment would begin, after the segment before it."""
+        self._absent = np.ones(len(bets))
+        self._log = np.zeros(len(bets))
 
-    bets: tuple[Bet, ...] = BETS
-    segments: int = 0
-    _mass: RealArray = field(init=False, repr=False)
-    _absent: RealArray = field(init=False, repr=False)
-    _log: RealArray = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        count = len(self.bets)
-        self._mass = np.zeros((count, PERIOD))
-        self._absent = np.ones(count)
-        self._log = np.zeros(count)
-
-    def feed(self, carrier: RealArray) -> tuple[RealArray, npt.NDArray[np.int64]]:
-        """Take whole segments (the rest is left out).
-
-        Returns, per segment, the evidence so far (natural logarithm of the e-value) and the chip
-        at which the mark most likely stands where the carrier began, modulo the period.
-        """
+    def feed(self, carrier: RealArray) -> Course:
+        """Take the carrier's whole segments; the rest is left out."""
         count = len(carrier) // SEGMENT
-        evidence, lags = np.empty(count), np.empty(count, np.int64)
+        segments = carrier[: count * SEGMENT].astype(np.float32).reshape(count, SEGMENT)
+        energies = (segments.astype(np.float64) ** 2).sum(axis=1)
+        evidence, chips = np.empty(count), np.empty(count, np.int64)
         for first in range(0, count, BATCH):
-            size = min(BATCH, count - first)
-            placed = np.zeros((size, PERIOD), np.float32)
-            for i in range(size):
-                part = carrier[(first + i) * SEGMENT : (first + i + 1) * SEGMENT]
-                at = (self.segments + i) * SEGMENT % PERIOD
-                head = min(SEGMENT, PERIOD - at)
-                placed[i, at : at + head] = part[:head]
-                placed[i, : SEGMENT - head] = part[head:]
-            spectra = np.conj(np.fft.rfft(placed, axis=1)) * self.pilot
-            correlations = np.fft.irfft(spectra, PERIOD, axis=1)
-            energies = (placed.astype(np.float64) ** 2).sum(axis=1)
-            for i in range(size):
-                best, at = -np.inf, 0
-                for n, bet in enumerate(self.bets):
-                    gain, absent, lag, top = _advance(
-                        self._mass[n],
-                        self._absent[n],
-                        correlations[i],
-                        energies[i],
-                        bet.strength,
-                        bet.slip,
-                        bet.jump,
-                    )
-                    self._log[n] += gain
-                    self._absent[n] = absent
-                    weight = self._log[n] + np.log(top + 1e-300)
-                    if weight > best:
-                        best, at = weight, lag
-                evidence[first + i] = np.logaddexp.reduce(self._log) - np.log(len(self.bets))
-                lags[first + i] = at
-            self.segments += size
-        return evidence, lags
+            for i, correlation in enumerate(
+                self._pilot.correlate(segments[first : first + BATCH]), first
+            ):
+                chips[i] = self._take(correlation, float(energies[i]))
+                evidence[i] = np.logaddexp.reduce(self._log) - np.log(len(self._bets))
+        return Course(evidence, chips)
 
+    def _take(self, correlation: FloatArray, energy: float) -> int:
+        """One segment; returns the chip it most likely begins with."""
+        heaviest, chip = -np.inf, 0
+        for n, bet in enumerate(self._bets):
+            mass, absent = self._move(n, bet)
+            loss = np.float32(-0.5 * bet.strength**2 * energy)
+            mass *= np.exp(np.float32(bet.strength) * correlation + loss)
+            total = absent + float(mass.sum(dtype=np.float64))
+            at = int(mass.argmax())
+            self._log[n] += np.log(total)
+            weight = self._log[n] + np.log(float(mass[at]) / total + 1e-300)
+            if weight > heaviest:
+                heaviest, chip = weight, at
+            mass *= np.float32(1.0 / total)
+            self._mass[n] = np.roll(mass, SEGMENT)
+            self._absent[n] = absent / total
+        return chip
 
-def spectrum_of(pilot: RealArray) -> npt.NDArray[np.complex64]:
-    """A pilot as :class:`Track` takes it."""
-    return np.fft.rfft(pilot.astype(np.float32)).astype(np.complex64)
-
-
-@compiled
-def _advance(
-    mass: RealArray,
-    absent: float,
-    correlation: npt.NDArray[np.float32],
-    energy: float,
-    strength: float,
-    slip: float,
-    jump: float,
-) -> tuple[float, float, int, float]:
-    """One segment: move the masses, weigh them, and bring their sum back to 1.
-
-    Returns the logarithm of the sum, the mass of absence, and the heaviest lag with its mass.
-    """
-    size = mass.shape[0]
-    width = 2 * REACH + 1
-    near = 0.0
-    total = 0.0
-    for n in range(size):
-        total += mass[n]
-    for n in range(-REACH, REACH + 1):
-        near += mass[n % size]
-    begun = BEGIN * absent / size
-    absent = (1.0 - BEGIN) * absent + END * total
-    stay = (1.0 - END) * (1.0 - 2.0 * slip - jump)
-    beside = (1.0 - END) * slip
-    away = (1.0 - END) * jump / width
-    moved = np.empty(size)
-    for n in range(size):
-        left = mass[n - 1] if n else mass[size - 1]
-        right = mass[n + 1] if n + 1 < size else mass[0]
-        moved[n] = begun + stay * mass[n] + beside * (left + right) + away * max(0.0, near)
-        leaving, coming = n - REACH, n + REACH + 1
-        near += mass[coming - size if coming >= size else coming] - mass[leaving % size]
-    constant = -0.5 * strength * strength * energy
-    total, best, at = 0.0, -1.0, 0
-    for n in range(size):
-        value = moved[n] * np.exp(min(80.0, strength * correlation[n] + constant))
-        moved[n] = value
-        total += value
-        if value > best:
-            best, at = value, n
-    total += absent
-    scale = 1.0 / total
-    for n in range(size):
-        mass[n] = moved[n] * scale
-    return np.log(total), absent * scale, at, best * scale
+    def _move(self, n: int, bet: Bet) -> tuple[FloatArray, float]:
+        """Where bet ``n`` has its mass once the next segment begins."""
+        old = self._mass[n]
+        absent = float(self._absent[n])
+        going_on = 1.0 - END
+        mass = old * np.float32(going_on * (1.0 - 2.0 * bet.slip - bet.jump))
+        beside = np.float32(going_on * bet.slip) * old
+        mass[1:] += beside[:-1]
+        mass[:-1] += beside[1:]
+        mass[0] += beside[-1]
+        mass[-1] += beside[0]
+        if bet.jump:
+            around = np.concatenate([old[-REACH:], old, old[:REACH]])
+            sums = np.concatenate([[0.0], np.cumsum(around, dtype=np.float64)])
+            width = 2 * REACH + 1
+            near = (sums[width:] - sums[:-width]).astype(np.float32)
+            mass += np.float32(going_on * bet.jump / width) * np.maximum(near, 0)
+        mass += np.float32(BEGIN * absent / PERIOD)
+        present = 1.0 - absent
+        return mass, (1.0 - BEGIN) * absent + END * present

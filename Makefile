@@ -1,7 +1,9 @@
 # make demo    place one real call against a server started for it, and print what was said when
 # make serve   the server: SIP on 5060, the browser page and Twilio on 8080
 # make test    set up everything and run all tests
-# make lint | types | bench | clean
+# make bench   load the server with calls and print latency, CPU and delay
+# make bench-voices   clone real speakers, measure the clones, compare with the baseline
+# make lint | types | clean
 # Arguments: make test ARGS="-k sip", make serve ARGS="--config my.yaml"
 
 SHELL := /bin/bash
@@ -12,12 +14,13 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench clean setup-run setup-lint setup-test
+.PHONY: help demo serve test lint format types bench bench-voices clean \
+	setup-run setup-lint setup-test setup-bench
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
 
-setup-run setup-lint setup-test: setup-%:
+setup-run setup-lint setup-test setup-bench: setup-%:
 	@bash scripts/setup.sh $*
 
 demo: setup-run
@@ -28,6 +31,10 @@ serve: setup-run
 
 bench: setup-run
 	@$(RUN) exec $(BIN)/ringtrue bench $(ARGS)
+
+bench-voices: setup-bench
+	@$(RUN) [ -d build/enrolment ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
+	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/bench_voices.py $(ARGS)
 
 test: setup-test
 	@$(RUN) exec $(BIN)/python -m pytest $(ARGS)

@@ -147,11 +147,12 @@ class Bench:
                 f"no recordings of {', '.join(missing)}: python scripts/enrolment_corpus.py --fetch"
             )
         self.targets = [divided(found[folder], name) for folder, name in TARGETS.items()]
-        self.others = [
+        divisions = [
             divided(one, one.name)
             for one in found.values()
             if one.continuous and one.name not in TARGETS
         ]
+        self.others = {one.name: (*one.enrolment, *one.held_out) for one in divisions}
         self.background = [
             recording
             for one in found.values()
@@ -174,8 +175,8 @@ class Bench:
             name: await spoken(Stock(self.stock, name), MEASURED) for name in self.stock.voices
         }
         candidates: dict[str, Sequence[Recording]] = {
-            one.name: one.held_out for one in (*self.targets, *self.others)
-        }
+            one.name: one.held_out for one in self.targets
+        } | self.others
         for name in self.stock.voices:
             candidates[name] = await spoken(Stock(self.stock, name), LEARNING)
         examiner = Examiner(candidates, self.background, MEASURED, (*LEARNING, *JUDGING))

@@ -7,19 +7,15 @@ the same F0 at 25 times the cost, and calls most voiceless frames voiced.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ringtrue.voices.cloning.warp import from_log_magnitude
 from ringtrue.voices.errors import CloningError
-from ringtrue.voices.flite.frontend import COEFFICIENTS
 from ringtrue.voices.vocoder import RATE
-
-ALPHA: Final = 0.42
-"""Frequency warping; what all base voices use."""
 
 F0_FLOOR: Final = 60.0
 F0_CEILING: Final = 500.0
@@ -93,7 +89,7 @@ def analyse(samples: npt.NDArray[np.floating]) -> Frames:
     strengths = _periodic(noise, f0 > 0)
     f0 = np.where(strengths[:, 0] > _MIN_PERIODIC, f0, 0.0)
     log = 0.5 * np.log(np.maximum(power, 1e-16))
-    frames = Frames(f0, log @ _to_mcep(), strengths)
+    frames = Frames(f0, log @ from_log_magnitude(_BINS), strengths)
     found = int(frames.speech().voiced.sum())
     if found < _MIN_VOICED:
         raise CloningError(
@@ -112,24 +108,3 @@ def _periodic(noise: RealArray, voiced: BoolArray) -> RealArray:
     ]
     strengths = 1.0 - np.stack(bands, axis=1)
     return np.where(voiced[:, None], strengths, 0.0)
-
-
-@functools.cache
-def _to_mcep() -> RealArray:
-    """Log magnitudes at 513 frequencies to 25 mel-cepstra, shape (513, 25).
-
-    The cosine series of the log magnitude along the warped axis, cut after c24: what warping
-    the whole cepstrum and cutting it gives (Oppenheim and Johnson, Proc. IEEE 1972).
-    """
-    points = 4 * _BINS
-    warped = np.pi * (np.arange(points) + 0.5) / points
-    linear = warped - 2 * np.arctan2(ALPHA * np.sin(warped), 1 + ALPHA * np.cos(warped))
-    at = linear * (_BINS - 1) / np.pi
-    low = np.minimum(at.astype(np.intp), _BINS - 2)
-    weight = at - low
-    cosines = np.cos(np.outer(warped, np.arange(COEFFICIENTS))) * (2.0 / points)
-    cosines[:, 0] /= 2
-    matrix = np.zeros((_BINS, COEFFICIENTS))
-    np.add.at(matrix, low, cosines * (1 - weight)[:, None])
-    np.add.at(matrix, low + 1, cosines * weight[:, None])
-    return matrix

@@ -33,11 +33,15 @@ FloatArray = npt.NDArray[np.float32]
 
 def mel_spectrogram(samples: FloatArray) -> FloatArray:
     """Power of ``samples`` (16 kHz float32 mono, shape (n,)) as (n // 160 + 1, 40) float32."""
+    return np.asarray(power_spectrum(samples) @ filterbank(), np.float32)
+
+
+def power_spectrum(samples: FloatArray) -> FloatArray:
+    """Power of ``samples`` at 201 frequencies up to 8 kHz, (n // 160 + 1, 201)."""
     padded = np.pad(np.asarray(samples, np.float32), _FFT // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::HOP]
     spectrum = np.fft.rfft(frames * _window(), axis=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    return np.asarray(power @ _filterbank(), np.float32)
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
 @functools.cache
@@ -47,7 +51,7 @@ def _window() -> FloatArray:
 
 
 @functools.cache
-def _filterbank() -> FloatArray:
+def filterbank() -> FloatArray:
     """Triangles of equal area, shape (201, 40)."""
     bins = np.arange(_FFT // 2 + 1) * (RATE / _FFT)
     edges = _hertz(np.linspace(0.0, _mel(RATE / 2), MELS + 2))

@@ -1,21 +1,20 @@
-"""``ringtrue``: serve, demo, bench, doctor."""
+"""``ringtrue``: serve, demo, bench, doctor, voices, say, keys."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvloop
 
-from ringtrue.agent.logs import configure_logs, log_loop_error
+from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
+from ringtrue.agent.keys_cli import keys
+from ringtrue.agent.voices_cli import say, voices
 from ringtrue.config.errors import ConfigError
-from ringtrue.config.settings import Settings, load_settings
 from ringtrue.streaming.errors import RingtrueError
 
 app = typer.Typer(
@@ -25,32 +24,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file over the shipped defaults.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-
-def _settings(path: Path | None) -> Settings:
-    settings = load_settings(path)
-    configure_logs(settings.logging)
-    return settings
-
-
-def _run(main: Coroutine[Any, Any, int]) -> None:
-    """Run ``main`` on uvloop and exit with what it returns."""
-
-    async def guarded() -> int:
-        asyncio.get_running_loop().set_exception_handler(log_loop_error)
-        return await main
-
-    raise typer.Exit(uvloop.run(guarded()))
+app.add_typer(voices, name="voices")
+app.add_typer(keys, name="keys")
+app.command()(say)
 
 
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Answer calls until stopped (SIGTERM lets calls in progress finish)."""
-    settings = _settings(config)
+    settings = settings_of(config)
     from ringtrue.agent.banner import banner
     from ringtrue.agent.server import Server, serve_until_signalled
 
@@ -61,7 +43,7 @@ def serve(config: ConfigOption = None) -> None:
         )
         return 0
 
-    _run(main())
+    run(main())
 
 
 @app.command()
@@ -72,10 +54,10 @@ def demo(
     ),
 ) -> None:
     """Start a server, place one real call to it over loopback, and show what happened."""
-    settings = _settings(config)
-    from ringtrue.agent.demo import run
+    settings = settings_of(config)
+    from ringtrue.agent.demo import run as demonstrate
 
-    _run(run(settings, out))
+    run(demonstrate(settings, out))
 
 
 @app.command()
@@ -88,16 +70,16 @@ def bench(
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("build/bench"),
 ) -> None:
     """Measure latency, CPU and delay with callers in a process of their own."""
-    settings = _settings(config)
-    from ringtrue.agent.bench import run
+    settings = settings_of(config)
+    from ringtrue.agent.bench import run as measure
 
-    _run(run(settings, calls or [1, 10], turns, out))
+    run(measure(settings, calls or [1, 10], turns, out))
 
 
 @app.command()
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say what is present, what is missing, and what that costs."""
-    settings = _settings(config)
+    settings = settings_of(config)
     from ringtrue.agent.doctor import report
 
     raise typer.Exit(report(settings, as_json=as_json))

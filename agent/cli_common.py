@@ -1,0 +1,68 @@
+"""What every command of the command line shares: its options, its settings, how it runs and ends.
+
+Exit codes: 0 done, 1 refused (a check, a consent, an audit), 2 anything else that went wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+import uvloop
+from pydantic import BaseModel
+
+from ringtrue.agent.logs import configure_logs, log_loop_error
+from ringtrue.config.settings import Settings, load_settings
+
+DONE: Final = 0
+REFUSED: Final = 1
+FAILED: Final = 2
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file over the shipped defaults.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+TenantOption = Annotated[str, typer.Option("--tenant", help="Whose voices.")]
+
+
+def settings_of(path: Path | None) -> Settings:
+    """The settings, with the log as they say."""
+    settings = load_settings(path)
+    configure_logs(settings.logging)
+    return settings
+
+
+def run(main: Coroutine[Any, Any, int]) -> None:
+    """Run ``main`` on uvloop and exit with what it returns."""
+
+    async def guarded() -> int:
+        asyncio.get_running_loop().set_exception_handler(log_loop_error)
+        return await main
+
+    raise typer.Exit(uvloop.run(guarded()))
+
+
+def print_json(value: object) -> None:
+    """Print ``value``: models, dataclasses and moments as JSON has them."""
+    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -98,6 +98,7 @@ async def test_a_refusal_keeps_its_words(pool: JobPool) -> None:
         ("burn", "killed by SIG(XCPU|KILL)"),
         ("boast", "result of 16777217 bytes; at most 16777216"),
         ("babble", "unknown kind 255"),
+        ("flood", "1048576 bytes of unknown kind 9"),
         ("nothing", "AttributeError"),
     ],
 )

@@ -213,7 +213,10 @@ def _outcome(kind: Kind, payload: bytes) -> bytes:
 async def _end(process: Process) -> None:
     """Leave no process and no pipe behind."""
     assert process.stdin is not None
+    assert process.stdout is not None
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     process.stdin.close()
+    while await process.stdout.read(MAX_TEXT):
+        pass  # a pipe with unread data in it would stay open
     await process.wait()

@@ -147,7 +147,7 @@ if [ "$level" = test ]; then
     if cpu_torch; then
         say "installing torch (CPU)"
         retry pip install -qq "$TORCH"
-        extras='[test,models]'
+        extras='[test,models,pocket]'
     else
         say "no CPU build of $TORCH on this package index: the tests that need it will skip"
         say "(name an index that has one in PIP_EXTRA_INDEX_URL)"

@@ -42,13 +42,15 @@ class Process:
 @asynccontextmanager
 async def process(server: RedisServer, *, wait: bool = True) -> AsyncIterator[Process]:
     link = RedisLink(server.url, timeout=1.0)
-    async with Revocations(server.url, link=link, lease=LEASE) as bus:
-        made = Process(bus, link)
-        bus.subscribe(made.heard.append, made.look_up)
-        if wait:
-            await until(made.fresh)
-        yield made
-    await link.close()
+    try:
+        async with Revocations(server.url, link=link, lease=LEASE) as bus:
+            made = Process(bus, link)
+            bus.subscribe(made.heard.append, made.look_up)
+            if wait:
+                await until(made.fresh)
+            yield made
+    finally:
+        await link.close()
 
 
 async def test_everybody_hears_and_nobody_twice(redis: RedisServer) -> None:

@@ -174,13 +174,13 @@ class Revocations:
         self._tell(revocation)
         if self._link is None:
             return False
-        # One news per voice: each says the same, look it up again.
-        self._unsent.pop(voice, None)
-        self._unsent[voice] = revocation
-        if len(self._unsent) > MAX_UNSENT:
-            self._unsent.pop(next(iter(self._unsent)))
-            log.warning("revocation_not_announced")
-        return await self._send(revocation)
+        sent = False
+        try:
+            sent = await self._send(revocation)
+        finally:
+            if not sent:
+                self._keep(revocation)
+        return sent
 
     async def close(self) -> None:
         """End the subscription; nothing is called any more. Idempotent."""
@@ -212,9 +212,16 @@ class Revocations:
             log.warning("revocation_unsent", voice=revocation.voice, error=str(error))
             return False
         self._stats.published += 1
-        if self._unsent.get(revocation.voice) is revocation:
-            del self._unsent[revocation.voice]
+        self._unsent.pop(revocation.voice, None)
         return True
+
+    def _keep(self, revocation: Revocation) -> None:
+        # One news per voice: each says the same, look it up again.
+        self._unsent.pop(revocation.voice, None)
+        self._unsent[revocation.voice] = revocation
+        if len(self._unsent) > MAX_UNSENT:
+            self._unsent.pop(next(iter(self._unsent)))
+            log.warning("revocation_not_announced")
 
     async def _run(self, client: Redis) -> None:
         wait = FIRST_WAIT

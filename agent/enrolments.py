@@ -201,9 +201,11 @@ class Enrolments:
         self._queue: asyncio.Queue[_Job] = asyncio.Queue(maxsize=waiting)
         self._known: dict[str, Enrolment] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
 
     async def close(self) -> None:
-        """Cancel everything. Idempotent."""
+        """Cancel everything, and take nothing more. Idempotent."""
+        self._closed = True
         for enrolment in tuple(self._known.values()):
             if not enrolment.state.over:
                 self._end(enrolment, State.CANCELLED)
@@ -220,6 +222,8 @@ class Enrolments:
         Raises :class:`~ringtrue.agent.problems.Problem` where there are too many and what the
         desk raises.
         """
+        if self._closed:
+            raise busy("the server is stopping", 30)
         self._tidy()
         awaiting = self._of(tenant, State.AWAITING_RECORDINGS)
         if len(awaiting) >= AWAITING_PER_TENANT:
@@ -251,6 +255,8 @@ class Enrolments:
         Raises :class:`~ringtrue.agent.problems.Problem`.
         """
         enrolment = self.ready(tenant, enrolment_id)
+        if self._closed:
+            raise busy("the server is stopping", 30)
         if not token.startswith(f"{enrolment.id}."):
             raise Problem(422, "challenge", "the token is not this enrolment's", reason="mismatch")
         if len(self._of(tenant, State.QUEUED, State.RUNNING)) >= PER_TENANT:

@@ -1,4 +1,4 @@
-"""The web application: the page, WebRTC signalling, Twilio, health and metrics."""
+"""The web application: pages, WebRTC signalling, cloned voices, Twilio, health and metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Response
 
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS
 from ringtrue.agent.metrics import CONTENT_TYPE
+from ringtrue.agent.web.enrol import enrol_router
 from ringtrue.agent.web.router import (
     AgentChoice,
     Answer,
@@ -57,6 +58,10 @@ def build_app(server: Server) -> FastAPI:
 
     if server.settings.webrtc.enabled:
         app.include_router(_browser(server))
+
+    if server.settings.voices.enabled is not False:
+        app.include_router(enrol_router())
+        app.mount("/v1", server.voices.app)
 
     twilio = server.settings.twilio
     if twilio.enabled and twilio.auth_token is not None:

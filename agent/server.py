@@ -21,6 +21,8 @@ from ringtrue.agent.engines import Engines
 from ringtrue.agent.http import build_app
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
+from ringtrue.agent.voices_api import VoicesApi
+from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
@@ -89,6 +91,7 @@ class Server:
             metrics=self.metrics,
             records=RecordStore(settings.records.dir, settings.records.keep),
         )
+        self.voices = VoicesApi(lambda: self.library, enrolment_desk, title=settings.server.name)
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
@@ -149,6 +152,8 @@ class Server:
             last_first.push_async_callback(self._end_tasks)
             if self._web is not None:
                 last_first.push_async_callback(self._web.stop)
+            # Before the web server, which waits for answers that wait for these.
+            last_first.push_async_callback(self.voices.close)
             if self._sip is not None:
                 last_first.push_async_callback(self._sip.close)
             await self.calls.drain(self.settings.server.drain_seconds)

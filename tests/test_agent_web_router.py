@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport
 
+from ringtrue.agent.web.assets import TYPES
 from ringtrue.agent.web.router import (
     _ASSETS,
     AgentChoice,
@@ -66,10 +67,10 @@ async def test_every_file_of_the_page_is_served_and_exists(client: httpx.AsyncCl
     page = await client.get("/")
     assert page.status_code == 200
     used = set(re.findall(r'(?:src|href)="/static/([^"]+)"', page.text))
-    for name, kind in _ASSETS.items():
+    for name in _ASSETS:
         response = await client.get(f"/static/{name}")
         assert response.status_code == 200
-        assert response.headers["content-type"] == kind
+        assert response.headers["content-type"] == TYPES[name.rpartition(".")[2]]
         used |= set(re.findall(r'from "\./([^"]+)"', response.text))
     assert used == set(_ASSETS) - {"index.html"}
 

@@ -11,14 +11,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
+from ringtrue.agent.web.assets import SECURITY, asset
 from ringtrue.config.settings import IceServer
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.telephony.tokens import TokenStore
@@ -29,28 +28,15 @@ log = structlog.get_logger(__name__)
 MAX_BODY: Final = 96 * 1024
 """Bytes of an offer with its JSON around it."""
 
-_ASSETS: Final = {
-    "index.html": "text/html; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
-    "call.js": "text/javascript; charset=utf-8",
-    "chart.js": "text/javascript; charset=utf-8",
-    "meter.js": "text/javascript; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
-
-_SECURITY: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "media-src 'self' blob: mediastream:; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_ASSETS: Final = (
+    "index.html",
+    "app.js",
+    "call.js",
+    "chart.js",
+    "meter.js",
+    "style.css",
+    "icon.svg",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +114,13 @@ def webrtc_router(
 
     @router.get("/", include_in_schema=False)
     async def page() -> Response:
-        return _asset("index.html")
+        return asset("index.html")
 
     @router.get("/static/{file}", include_in_schema=False)
     async def static(file: str) -> Response:
         if file not in _ASSETS:
             return _refuse(404, "not_found", "no such file")
-        return _asset(file)
+        return asset(file)
 
     @router.post("/webrtc/session")
     async def new_session(request: Request) -> Response:
@@ -221,22 +207,12 @@ def _browser_ice(server: IceServer) -> dict[str, Any]:
     return described
 
 
-@cache
-def _content(file: str) -> bytes:
-    return files("ringtrue.agent.web").joinpath("static", file).read_bytes()
-
-
-def _asset(file: str) -> Response:
-    headers = _SECURITY | {"Cache-Control": "no-cache"}
-    return Response(_content(file), media_type=_ASSETS[file], headers=headers)
-
-
 def _json(status: int, value: object, headers: dict[str, str] | None = None) -> Response:
     return Response(
         json.dumps(value, ensure_ascii=False),
         status_code=status,
         media_type="application/json",
-        headers=_SECURITY | {"Cache-Control": "no-store"} | (headers or {}),
+        headers=SECURITY | {"Cache-Control": "no-store"} | (headers or {}),
     )
 
 

@@ -2,7 +2,8 @@
 
 Reddy, Gopal & Cutler, "DNSMOS: A non-intrusive perceptual objective speech quality metric to
 evaluate noise suppressors", ICASSP 2021. Only its P.808 network is used, which ships in the
-package ``speechmos`` (extra ``bench``); around it the same is computed as there.
+package ``speechmos`` (extra ``bench``); around it the same is computed as there, but that every
+second's segment counts (there, some get lost in rounding).
 """
 
 from __future__ import annotations

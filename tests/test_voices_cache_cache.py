@@ -182,6 +182,10 @@ async def test_versions_kinds_and_tenants_do_not_mix(cache: VoiceCache) -> None:
         assert await read(cache, shelf) == shelf.data
 
 
+async def stored_again(cache: VoiceCache) -> None:
+    await until(lambda: cache.stats.stored == 1)
+
+
 def flipped(raw: bytes, bit: int) -> bytes:
     changed = bytearray(raw)
     changed[bit // 8] ^= 1 << bit % 8
@@ -196,7 +200,7 @@ async def test_no_flipped_bit_gets_through(link: RedisLink) -> None:
             await link.command("SET", entry(shelf), flipped(shelf.raw, bit))
             assert await read(cache, shelf) == shelf.data
             assert cache.stats.unusable == 1
-            await until(lambda c=cache: c.stats.stored == 1)  # and it is put right
+            await stored_again(cache)  # and it is put right
     assert shelf.loads == len(bits)
     assert await link.command("GET", entry(shelf)) == shelf.raw
 
@@ -227,7 +231,7 @@ async def test_poison_of_every_kind_is_a_miss(link: RedisLink) -> None:
             await link.command(*words)
             assert await read(cache, mine) == mine.data
             assert cache.stats.redis_hits == 0
-            await until(lambda c=cache: c.stats.stored == 1)
+            await stored_again(cache)
         assert mine.loads == number + 1
     assert link.state is BreakerState.CLOSED
 

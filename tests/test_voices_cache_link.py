@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -141,6 +142,37 @@ async def test_a_cancelled_probe_does_not_keep_the_breaker_waiting(redis: RedisS
     redis.resume()
     assert await link.command("SET", "a", "b") is True
     await link.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b":abc\r\n",
+        b"$-7\r\n",
+        b"*99\r\n",
+        b"*1\r\n" * 5000,
+        b"",
+    ],
+)
+async def test_a_server_that_is_no_redis_raises_nothing_else(tmp_path: Path, answer: bytes) -> None:
+    served = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        await reader.read(1)
+        writer.write(answer)
+        writer.close()
+
+    path = tmp_path / "s"
+    async with await asyncio.start_unix_server(serve, path):
+        link = RedisLink(f"unix://{path}", timeout=5.0)
+        for _ in range(5):
+            with pytest.raises(RedisLinkError):
+                await link.command("GET", "a")
+        await link.close()
+    assert served
+    assert link.stats.failures + link.stats.refusals >= 3
 
 
 async def test_nothing_listens_at_all() -> None:

@@ -164,7 +164,7 @@ class RedisLink:
             self._answered()
             self.stats.refusals += 1
             raise RedisLinkError(f"Redis refused {words[0]!s}: {error}") from None
-        except (RedisError, OSError, TimeoutError) as error:
+        except Exception as error:  # whatever a server that isn't Redis makes the library raise
             if asked:
                 self._unanswered(error)
             else:

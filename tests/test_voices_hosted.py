@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
+from speech import say as say_by_flite
 
 from fakes.cartesia_server import SAMPLES_PER_WORD, CartesiaServer, cartesia_server
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk
 from ringtrue.voices.engine import Progress, Speech
 from ringtrue.voices.errors import CloningError, EngineStateError, EngineUnavailableError
-from ringtrue.voices.hosted import (
-    MAX_QUEUED,
-    HostedEngine,
-    HostedStream,
-    HostedVoice,
-    choose_engine,
-)
-from ringtrue.voices.hosted_line import SERVICE_RATE, HostedService
+from ringtrue.voices.hosted import HostedEngine, HostedService, choose_engine, engine_names
+from ringtrue.voices.hosted.likeness import SENTENCES
+from ringtrue.voices.hosted.line import SERVICE_RATE
+from ringtrue.voices.hosted.stream import MAX_QUEUED, HostedStream, HostedVoice
 
 SPEECH = Speech(np.zeros(16000, np.float32))
 WORD_SECONDS = SAMPLES_PER_WORD / SERVICE_RATE
@@ -50,7 +47,9 @@ async def engine(cartesia: CartesiaServer) -> AsyncIterator[HostedEngine]:
 
 
 async def prepared(engine: HostedEngine, name: str = "main", voice: str = "v-1") -> HostedVoice:
-    return await engine.prepare(await engine.taking(name, voice).clone(SPEECH, lambda _: None))
+    vendor = {"main": "cartesia", "oa": "openai"}[name]
+    state = {"format": "hosted-1", "service": name, "vendor": vendor, "voice": voice}
+    return await engine.prepare(json.dumps(state).encode())
 
 
 async def read(stream: HostedStream) -> list[SpeechChunk]:
@@ -149,7 +148,7 @@ async def test_an_idle_connection_is_let_go(cartesia: CartesiaServer) -> None:
     engine = HostedEngine({"main": service(cartesia)}, keep_seconds=0.01)
     voice = await prepared(engine)
     await say(voice, "Hello.")
-    lines = voice._lines
+    lines = voice.lines
     async with asyncio.timeout(10):
         while lines._count:
             await asyncio.sleep(0.01)
@@ -189,25 +188,10 @@ async def test_after_closing_nothing_speaks(cartesia: CartesiaServer) -> None:
         await say(voice, "Hello.")
 
 
-async def test_a_voice_is_taken_by_its_id_and_nothing_is_uploaded(
-    engine: HostedEngine, cartesia: CartesiaServer
-) -> None:
-    told: list[Progress] = []
-    chosen = choose_engine({engine.id: engine}, "hosted:main:vendor:voice/7")
-    assert chosen.id == "hosted-1"
-    state = await chosen.clone(SPEECH, told.append)
-    assert json.loads(state) == {
-        "format": "hosted-1", "service": "main", "vendor": "cartesia", "voice": "vendor:voice/7"
-    }  # fmt: skip
-    assert cartesia.api_key not in state.decode()
-    assert told[-1].done == 1.0
-    assert cartesia.queries == []
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("hosted-1", "this server has: hosted:main:VOICE_ID"),
+        ("hosted-1", "allowed: hosted:main:VOICE_ID"),
         ("hosted:other:v", "no hosted service 'other'; configured: main"),
         ("hosted:main:", "is no voice id"),
         ("hosted:main", "is no voice id"),
@@ -260,17 +244,24 @@ class SpeechEndpoint:
     requests: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
     seconds_per_word: float = 0.2
+    speaker: str | None = None
+    """A Flite voice; None: a tone."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(await request.json())
         if self.status != 200:
             return web.json_response({"error": {"message": "quoted words"}}, status=self.status)
-        count = len(self.requests[-1]["input"].split())
-        times = np.arange(int(count * self.seconds_per_word * 24000)) / 24000
         response = web.StreamResponse()
         await response.prepare(request)
-        await response.write((8000 * np.sin(2 * np.pi * 300 * times)).astype("<i2").tobytes())
+        await response.write(self.sound(self.requests[-1]["input"]).astype("<i2").tobytes())
         return response
+
+    def sound(self, text: str) -> np.ndarray:
+        """What is heard of ``text``."""
+        if self.speaker is not None:
+            return say_by_flite(text, 24000, self.speaker)
+        times = np.arange(int(len(text.split()) * self.seconds_per_word * 24000)) / 24000
+        return 8000 * np.sin(2 * np.pi * 300 * times)
 
 
 @asynccontextmanager
@@ -310,3 +301,43 @@ async def test_a_service_over_http_with_a_rate_of_its_own_and_no_word_times() ->
         endpoint.status = 200
         assert await say(voice, "seven")
         await engine.close()
+
+
+def enrolment(speaker: str) -> Speech:
+    text = "I consent to the cloning of my voice. The weather is fine today, and so is the coffee."
+    return Speech(say_by_flite(text, 16000, speaker).astype(np.float32) / 32768)
+
+
+async def test_a_vendor_s_voice_is_taken_if_it_is_the_speaker_s_and_nothing_is_uploaded() -> None:
+    async with speech_endpoint() as endpoint:
+        endpoint.speaker = "slt"
+        settings = {"api_key": "sk-x", "base_url": endpoint.base_url}
+        engine = HostedEngine({"oa": HostedService("openai", settings)})
+        told: list[Progress] = []
+        chosen = choose_engine({engine.id: engine}, "hosted:oa:nova")
+        assert chosen.id == "hosted-1"
+        state = await chosen.clone(enrolment("slt"), told.append)
+        assert json.loads(state) == {
+            "format": "hosted-1", "service": "oa", "vendor": "openai", "voice": "nova"
+        }  # fmt: skip
+        assert "sk-x" not in state.decode()
+        assert told[-1].done == 1.0
+        assert [request["input"] for request in endpoint.requests] == list(SENTENCES)
+        with pytest.raises(CloningError, match="isn't the speaker's: its likeness"):
+            await chosen.clone(enrolment("rms"), told.append)
+        endpoint.status = 400
+        with pytest.raises(CloningError, match="can't be heard: hosted service oa failed"):
+            await chosen.clone(enrolment("slt"), told.append)
+        await engine.close()
+
+
+async def test_a_voice_that_is_no_speech_is_not_taken(engine: HostedEngine) -> None:
+    chosen = choose_engine({engine.id: engine}, "hosted:main:v-1")
+    with pytest.raises(CloningError, match="can't be compared|isn't the speaker's"):
+        await chosen.clone(enrolment("slt"), lambda _: None)
+
+
+async def test_the_names_of_engines_say_how_hosted_ones_are_named(engine: HostedEngine) -> None:
+    assert engine_names({engine.id: engine, "embedded-1": engine}) == [
+        "embedded-1", "hosted:main:VOICE_ID"
+    ]  # fmt: skip

@@ -107,7 +107,7 @@ class _Exit(FrameProcessor):
         super().__init__(name="hosted-exit", enable_direct_mode=True)
         self._line = line
         self._began: int | None = None
-        """The graph's clock at the phrase's first audio, in nanoseconds."""
+        """The pipeline's clock at the phrase's first audio, in nanoseconds."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
@@ -113,6 +113,10 @@ class Lease:
         for callback in self._told:
             self._grant.forget(callback)
         self._on_close(self._grant)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a lease is of one call of one process."""
+        raise TypeError("a lease is not pickled or copied; ask the library for another")
 
 
 class _LicensedStream:

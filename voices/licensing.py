@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -28,6 +28,16 @@ LOOKS: Final = 3
 
 WEIGH_SECONDS: Final = 5.0
 """How often a consent is weighed again whose voice has not changed."""
+
+QUERIES: Final = 3
+"""Questions put to the database at once; the store needs connections for other work too."""
+
+GRANT_SECONDS: Final = 2.0
+"""How long a new grant may wait for the register."""
+
+_MOMENT: Final = 0.001
+
+T = TypeVar("T")
 
 Versions = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
 """Gives the present version of each voice (by id) that there still is."""
@@ -119,6 +129,19 @@ class _Watched:
     """Of the voice when its consent was last weighed; None: weigh it now."""
 
     weighed: float
+    failed: bool = False
+    """Whether the register said since then that it can't say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    began: float
+    """When the register was asked, in loop time: what it says is true of then."""
+
+    version: int | None
+    decision: Decision
+    late: bool = False
+    """Whether there was none in time."""
 
 
 class ConsentWatch:
@@ -139,6 +162,8 @@ class ConsentWatch:
         self._pause = term / LOOKS
         self._clock = clock
         self._watched: dict[Question, _Watched] = {}
+        self._flights: dict[object, asyncio.Task[Any]] = {}
+        self._slots = asyncio.Semaphore(QUERIES)
         self._suspect = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.looks = 0
@@ -149,16 +174,13 @@ class ConsentWatch:
 
         Raises :class:`ConsentRefusedError`.
         """
-        # Before the question is weighed, so that a change meanwhile is seen as one.
-        version = (await self._asked([question.voice])).get(question.voice)
-        looked = asyncio.get_running_loop().time()
-        decision = await self._decide(question)
-        if not decision.allowed:
-            raise ConsentRefusedError(decision)
+        answer = await self._asked(question, patience=GRANT_SECONDS)
+        if not answer.decision.allowed:
+            raise ConsentRefusedError(answer.decision)
         known = self._watched.get(question)
         if known is None:
-            known = self._watched[question] = _Watched(Grant(question), version, looked)
-        self._allowed(known.grant, decision, looked)
+            known = self._watched[question] = _Watched(Grant(question), None, answer.began)
+        self._allowed(known, answer)
         known.grant._users += 1
         if self._task is None:
             loop = asyncio.get_running_loop()
@@ -198,16 +220,18 @@ class ConsentWatch:
         for watched in tuple(self._watched.values()):
             self._end(watched, Reason.UNAVAILABLE)
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        running = [*self._flights.values(), *([] if task is None else [task])]
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._watched:
             due = loop.time() + self._pause
+            ends = min(watched.grant._expires for watched in self._watched.values())
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout_at(min(due, ends + _MOMENT)):
                     await self._suspect.wait()
             except TimeoutError:
                 pass
@@ -220,19 +244,25 @@ class ConsentWatch:
         self.looks += 1
         loop = asyncio.get_running_loop()
         began = loop.time()
-        voices = {watched.grant.question.voice for watched in self._watched.values()}
-        versions = await self._asked(voices)
-        doubtful = []
-        for watched in tuple(self._watched.values()):
-            version = versions.get(watched.grant.question.voice)
-            unchanged = version is not None and version == watched.version
-            if unchanged and began - watched.weighed < WEIGH_SECONDS:
-                watched.grant._extend(began + self._term)
-            else:
-                doubtful.append(self._weigh(watched, version))
-        for problem in await asyncio.gather(*doubtful, return_exceptions=True):
-            if problem is not None:
-                log.error("licence.look_failed", error=type(problem).__name__)
+        voices = frozenset(watched.grant.question.voice for watched in self._watched.values())
+        try:
+            read, versions = await self._flown(
+                voices, lambda: self._versions(voices), patience=self._pause
+            )
+        except Exception as error:  # fail closed: nothing is extended
+            log.warning("licence.versions_unavailable", error=type(error).__name__)
+        else:
+            doubtful = []
+            for watched in tuple(self._watched.values()):
+                version = versions.get(watched.grant.question.voice)
+                age = began - watched.weighed
+                unchanged = version is not None and version == watched.version
+                # Many may be due at once: one whose turn has not come yet is not in doubt.
+                if unchanged and not watched.failed and age < 2 * WEIGH_SECONDS:
+                    watched.grant._extend(read + self._term)
+                if not unchanged or age >= WEIGH_SECONDS:
+                    doubtful.append(self._weigh(watched))
+            await asyncio.gather(*doubtful)
         now = loop.time()
         for watched in tuple(self._watched.values()):
             # Only where a whole look after its end has failed: a loop that was held up is no
@@ -241,43 +271,75 @@ class ConsentWatch:
                 expired = watched.grant._until >= watched.grant._expires
                 self._end(watched, Reason.EXPIRED if expired else Reason.UNAVAILABLE)
 
-    async def _weigh(self, watched: _Watched, version: int | None) -> None:
-        looked = asyncio.get_running_loop().time()
-        decision = await self._decide(watched.grant.question)
-        if decision.allowed:
-            self._allowed(watched.grant, decision, looked)
-            watched.version, watched.weighed = version, looked
-        elif decision.reason is not Reason.UNAVAILABLE:
-            self._end(watched, decision.reason)
+    async def _weigh(self, watched: _Watched) -> None:
+        answer = await self._asked(watched.grant.question, patience=self._pause)
+        if answer.decision.allowed:
+            self._allowed(watched, answer)
+        elif answer.decision.reason is not Reason.UNAVAILABLE:
+            self._end(watched, answer.decision.reason)
+        elif not answer.late:
+            watched.failed = True
 
-    def _allowed(self, grant: Grant, decision: Decision, looked: float) -> None:
+    def _allowed(self, watched: _Watched, answer: _Answer) -> None:
+        watched.version, watched.weighed = answer.version, answer.began
+        watched.failed = False
         remaining = float("inf")
-        if decision.until is not None:
-            remaining = (decision.until - self._clock()).total_seconds()
+        if answer.decision.until is not None:
+            remaining = (answer.decision.until - self._clock()).total_seconds()
         now = asyncio.get_running_loop().time()
-        grant._allow(decision, looked, self._term, now + remaining)
+        watched.grant._allow(answer.decision, answer.began, self._term, now + remaining)
 
-    async def _decide(self, question: Question) -> Decision:
-        try:
-            async with asyncio.timeout(self._term):
-                return await self._register.decide(
-                    tenant=question.tenant,
-                    voice=question.voice,
-                    agent=question.agent,
-                    purpose=question.purpose,
-                    now=self._clock(),
-                )
-        except TimeoutError:
-            return Decision(Reason.UNAVAILABLE)
+    async def _asked(self, question: Question, *, patience: float) -> _Answer:
+        """What the register says; whatever it can't say in time is a no."""
 
-    async def _asked(self, voices: Collection[str]) -> Mapping[str, int]:
-        """Versions, or none of them where they can't be had in time."""
+        async def ask() -> tuple[int | None, Decision]:
+            # The version first, so that a change meanwhile is seen as one.
+            version = (await self._versions([question.voice])).get(question.voice)
+            decision = await self._register.decide(
+                tenant=question.tenant,
+                voice=question.voice,
+                agent=question.agent,
+                purpose=question.purpose,
+                now=self._clock(),
+            )
+            return version, decision
+
         try:
-            async with asyncio.timeout(self._pause):
-                return await self._versions(voices)
-        except Exception as error:  # fail closed: every voice counts as changed
-            log.warning("licence.versions_unavailable", error=type(error).__name__)
-            return {}
+            began, (version, decision) = await self._flown(question, ask, patience=patience)
+        except Exception as error:  # fail closed
+            log.warning("licence.register_unavailable", error=type(error).__name__)
+            now, late = asyncio.get_running_loop().time(), isinstance(error, TimeoutError)
+            return _Answer(now, None, Decision(Reason.UNAVAILABLE), late)
+        return _Answer(began, version, decision)
+
+    async def _flown(
+        self, key: object, work: Callable[[], Awaitable[T]], *, patience: float
+    ) -> tuple[float, T]:
+        """The outcome of ``work`` and when it began, shared by all who ask for ``key`` meanwhile.
+
+        Raises what it raises, and TimeoutError where it takes too long: it is left to end by
+        itself, because a query that is broken off costs its connection.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(self._fly(work), name="consent-query")
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        await asyncio.wait({flight}, timeout=patience)
+        if not flight.done():
+            raise TimeoutError
+        began, outcome = flight.result()
+        return began, outcome
+
+    async def _fly(self, work: Callable[[], Awaitable[T]]) -> tuple[float, T]:
+        async with self._slots:
+            began = asyncio.get_running_loop().time()
+            return began, await work()
+
+    def _landed(self, key: object, flight: asyncio.Task[Any]) -> None:
+        self._flights.pop(key, None)
+        if not flight.cancelled():
+            flight.exception()  # told to whoever waited
 
     def _end(self, watched: _Watched, reason: Reason) -> None:
         self._watched.pop(watched.grant.question, None)

@@ -51,8 +51,8 @@ ENROL_SECONDS = 30.0
 HELD_OUT_SECONDS = 60.0
 BACKGROUND_SECONDS = 20.0
 SHORTEST = 2.5
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.2)
-"""Of the way from the stock voice to the clone, for the frontier."""
+SHARES = (0.5, 0.75, 1.2)
+"""Of the way from the stock voice (0) to the clone (1), for the frontier."""
 
 
 class Stock:
@@ -165,6 +165,7 @@ class Bench:
         self.stock = FliteEngine(threads=1)
         self.engine = EmbeddedEngine(self.stock)
         self.rows: list[Row] = []
+        self.errors: dict[str, tuple[float, float]] = {}
         self.lines: dict[str, list[tuple[float, float, float]]] = {}
         self.matrix: dict[str, npt.NDArray[np.float32]] = {}
 
@@ -202,12 +203,16 @@ class Bench:
         model = CloneModel.from_bytes(state)
         cloned = await spoken(await self.engine.prepare(state), MEASURED)
         base = bases[model.base]
+        if model.base not in self.errors:
+            self.errors[model.base] = examiner.errors(base)
         say(f"  {speaker.name}: measuring")
         real = speaker.enrolment
         self.rows += [
-            examiner.row(speaker.name, "real", real, scripted=False),
-            examiner.row(speaker.name, "base", base),
-            examiner.row(speaker.name, "cloned", cloned, seconds=seconds),
+            examiner.row(speaker.name, "real", real),
+            examiner.row(speaker.name, "base", base, errors=self.errors[model.base]),
+            examiner.row(
+                speaker.name, "cloned", cloned, errors=examiner.errors(cloned), seconds=seconds
+            ),
         ]
         for kind, utterances in (("real", real), (f"base {model.base}", base), ("cloned", cloned)):
             self.matrix[f"{speaker.name} {kind}"] = examiner.cosines(utterances)[1].mean(axis=0)
@@ -221,9 +226,13 @@ class Bench:
              "cloned": cloned[0]},
         )  # fmt: skip
         if self.frontier:
-            self.lines[speaker.name] = [
-                await self._point(examiner, speaker.name, model, share) for share in SHARES
+            ends = [
+                (share, row.cosine, row.wer)
+                for share, row in enumerate(self.rows[-2:])
+                if row.wer is not None
             ]
+            between = [await self._point(examiner, speaker.name, model, at) for at in SHARES]
+            self.lines[speaker.name] = sorted([*ends, *between])
 
     async def _point(
         self, examiner: Examiner, name: str, model: CloneModel, share: float

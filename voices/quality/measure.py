@@ -71,10 +71,10 @@ class Examiner:
         kind: str,
         utterances: Sequence[Recording],
         *,
-        scripted: bool = True,
+        errors: tuple[float, float] | None = None,
         seconds: float | None = None,
     ) -> Row:
-        """All measures of ``utterances``, which say the script if ``scripted``."""
+        """All measures of ``utterances``; ``errors`` as :meth:`errors` gives them, if scripted."""
         names, cosines = self.cosines(utterances)
         own = names.index(speaker)
         rest = np.delete(cosines, own, axis=1)
@@ -89,12 +89,15 @@ class Examiner:
             llr=_rounded(np.mean([one[speaker] for one in ratios])),
             llr_top1=_rounded(np.mean([name == speaker for name in given])),
             p808=_rounded(np.mean([self._mark(one) for one in utterances])),
-            wer=self.error_rate(utterances) if scripted else None,
-            wer_general=(
-                _rounded(self._general.error_rate(self._script, utterances)) if scripted else None
-            ),
+            wer=None if errors is None else errors[0],
+            wer_general=None if errors is None else errors[1],
             seconds=None if seconds is None else round(seconds, 1),
         )
+
+    def errors(self, utterances: Sequence[Recording]) -> tuple[float, float]:
+        """Word error rates of the script, in its domain and with the general model."""
+        general = _rounded(self._general.error_rate(self._script, utterances))
+        return self.error_rate(utterances), general
 
     def error_rate(self, utterances: Sequence[Recording]) -> float:
         """Word error rate of the script with the domain's language model."""

@@ -34,11 +34,12 @@ NOISY = Finding(
 
 
 class HumStream:
-    """100 ms of a hum for every phrase."""
+    """100 ms of a hum for every phrase; for one that says "on", every 100 ms without end."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._phrases: asyncio.Queue[str | None] = asyncio.Queue()
+        self._cut = False
 
     def feed(self, phrase: str) -> None:
         self._phrases.put_nowait(phrase)
@@ -47,12 +48,16 @@ class HumStream:
         self._phrases.put_nowait(None)
 
     def cut(self) -> None:
+        self._cut = True
         self._phrases.put_nowait(None)
 
     async def frames(self) -> AsyncIterator[SpeechChunk]:
-        while await self._phrases.get() is not None:
-            turn = 2 * np.pi * 150 * np.arange(self._rate // 10) / self._rate
-            pcm = (6000 * np.sin(turn)).astype("<i2").tobytes()
+        turn = 2 * np.pi * 150 * np.arange(self._rate // 10) / self._rate
+        pcm = (6000 * np.sin(turn)).astype("<i2").tobytes()
+        while (phrase := await self._phrases.get()) is not None:
+            while "on" in phrase.split() and not self._cut:
+                yield SpeechChunk(pcm)
+                await asyncio.sleep(0.1)
             yield SpeechChunk(pcm, phrase_end=True)
 
 

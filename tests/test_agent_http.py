@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from peers.twilio_client import new_sid, signed_headers
 from ringtrue.agent.http import EXAMPLES, build_app
 from ringtrue.agent.server import Server
+from ringtrue.agent.web.enrol import FILES
 from ringtrue.config.settings import load_settings
 
 AUTH = "0123456789abcdef0123456789abcdef"
@@ -80,6 +81,26 @@ async def test_what_is_off_is_not_there(settings: dict[str, str], missing: set[s
     assert (posts["/webrtc/session"] == 404) == ("/" in missing)
     assert (posts["/webrtc/offer"] == 404) == ("/" in missing)
     assert posts["/twilio/voice"] == 404
+
+
+async def test_cloned_voices_are_served_unless_switched_off() -> None:
+    async with visitor(server_with()) as client:
+        page = await client.get("/enrol")
+        assert (page.status_code, "unsafe" in page.headers["content-security-policy"]) == (
+            200,
+            False,
+        )
+        for name in (*FILES, "router.py", "..%2frouter.py", "enrol.html"):
+            found = (await client.get(f"/enrol/{name}")).status_code
+            assert found == (200 if name in FILES else 404), name
+        assert (await client.get("/v1/openapi.json")).status_code == 200
+        assert (await client.get("/v1/voices")).status_code == 401
+        # No library of voices has been opened.
+        shown = await client.get("/v1/voices", headers={"Authorization": "Bearer x"})
+        assert (shown.status_code, shown.headers["retry-after"]) == (503, "30")
+    async with visitor(server_with(VOICES__ENABLED="false")) as client:
+        for path in ("/enrol", "/enrol/enrol.js", "/v1/voices", "/v1/openapi.json"):
+            assert (await client.get(path)).status_code == 404
 
 
 async def test_nothing_describes_the_interface_to_strangers() -> None:

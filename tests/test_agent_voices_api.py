@@ -18,6 +18,7 @@ from enrolment_desk import ENGINE, NAME, NOISY, PURPOSE, ScriptedDesk, admitted,
 from fastapi import FastAPI
 from httpx import ASGITransport
 
+from peers.http import serving
 from ringtrue.agent import voices_api
 from ringtrue.agent.voices_api import MAX_JSON, VoicesApi
 from ringtrue.streaming.errors import RingtrueError
@@ -288,6 +289,36 @@ async def test_no_consent_no_sound(office: Office) -> None:
     shown = (await client.get(f"/v1/voices/{voice.id}")).json()
     assert (shown["state"], shown["consents"][0]["status"]) == ("withdrawn", "withdrawn")
     assert office.api.speaking == 0
+
+
+async def test_speech_breaks_off_with_its_consent_and_ends_with_its_listener(
+    office: Office,
+) -> None:
+    voice = await admitted(office.library, utc_now())
+    token = await office.token()
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"/v1/voices/{voice.id}/speech"
+    body = {"text": "And so on and on.", "purpose": PURPOSE}
+    async with (
+        serving(office.app) as base,
+        httpx.AsyncClient(base_url=base, headers=headers, timeout=10) as client,
+    ):
+        async with client.stream("POST", url, json=body) as leaving:
+            await anext(leaving.aiter_bytes())
+            assert office.api.speaking == 1
+        async with asyncio.timeout(5):
+            while office.api.speaking:
+                await asyncio.sleep(0.02)
+        async with client.stream("POST", url, json=body) as cut_off:
+            chunks = cut_off.aiter_bytes()
+            await anext(chunks)
+            assert (await client.post(f"/v1/voices/{voice.id}/withdraw")).status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                async for _ in chunks:
+                    pass
+        async with asyncio.timeout(5):
+            while office.api.speaking:
+                await asyncio.sleep(0.02)
 
 
 async def test_a_voice_is_renewed_exported_and_erased(office: Office) -> None:

@@ -126,7 +126,7 @@ class ApiKeyStore:
             if (await connection.execute(held)).scalar_one() >= MAX_KEYS:
                 raise StoreError(f"this tenant has {MAX_KEYS} keys; revoke one first")
             await connection.execute(row)
-        log.info("api_key_created", key=key.id, tenant=tenant, scopes=sorted(granted))
+        log.info("api_key_created", key=key.id, tenant=tenant, scopes=" ".join(sorted(granted)))
         return IssuedApiKey(key, token)
 
     async def authenticate(self, token: str, now: datetime) -> ApiKey:

@@ -95,6 +95,8 @@ function showTake(recorded) {
   }
   if (wav) {
     $("taken").src = URL.createObjectURL(wav);
+  } else {
+    $("timer").textContent = "0.0 s";
   }
   $("taken").hidden = $("keep").hidden = !wav;
   $("record").hidden = false;

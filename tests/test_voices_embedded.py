@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import pytest_asyncio
+import soxr
+from ge2e_reference import prompt
 
 from ringtrue.streaming.ports import SpeechChunk
 from ringtrue.voices import embedded
@@ -273,3 +275,22 @@ async def test_a_crash_while_cloning_is_an_error(
     monkeypatch.setattr(embedded, "_JOB", "os:_exit")
     with pytest.raises(CloningAbortedError):
         await engine.clone(Speech(speech()), lambda progress: None)
+
+
+@pytest.mark.timeout(300)
+async def test_from_a_recording_to_a_voice(engine: EmbeddedEngine, stock: FliteEngine) -> None:
+    """The real job in its process; how like the speaker it gets is the quality bench's matter."""
+    parts = [prompt("it_IT_m_Carlo", name) for name in ("demo-congrats", "conf-usermenu")]
+    recording = np.concatenate([soxr.resample(part, rate, SPEECH_RATE) for part, rate in parts])
+    recording = recording[: 10 * SPEECH_RATE]
+    heard: list[Progress] = []
+    state = await engine.clone(Speech(recording), heard.append)
+    assert [progress.done for progress in heard] == sorted(progress.done for progress in heard)
+    assert heard[-1].done == 1.0
+    assert len({progress.doing for progress in heard}) >= 3
+    cloned = samples(await say(await engine.prepare(state)))
+    assert pitch(cloned) == pytest.approx(pitch(recording.astype(np.float64)), rel=0.12)
+    base = CloneModel.from_bytes(state).base
+    stock_voice = samples(await drain(stock.open(base, 16000), *PHRASES))
+    assert not np.array_equal(cloned[: len(stock_voice)], stock_voice[: len(cloned)])
+    assert 0.6 < len(cloned) / len(stock_voice) < 1.6

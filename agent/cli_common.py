@@ -32,10 +32,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 TenantOption = Annotated[str, typer.Option("--tenant", help="Whose voices.")]
 
 
-def settings_of(path: Path | None) -> Settings:
-    """The settings, with the log as they say."""
+def settings_of(path: Path | None, *, quiet: bool = False) -> Settings:
+    """The settings, with the log as they say; ``quiet``: without what is merely informative."""
     settings = load_settings(path)
-    configure_logs(settings.logging)
+    log = settings.logging
+    if quiet and log.level == "INFO":
+        log = log.model_copy(update={"level": "WARNING"})
+    configure_logs(log)
     return settings
 
 

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from ringtrue.agent.problems import Problem, busy, problem_of
+from ringtrue.agent.problems import Problem, busy, problem_of, wrong
 from ringtrue.voices.consent.challenge import IssuedChallenge
 from ringtrue.voices.consent.records import ConsentArtifact
 from ringtrue.voices.engine import OnProgress, Progress
@@ -235,7 +235,13 @@ class Enrolments:
         if len(self._known) >= KEPT:
             raise busy("too many enrolments are under way", 60)
         now = self._clock()
-        issued = await self._desk().begin(tenant, name=terms.name, purpose=terms.purpose, now=now)
+        try:
+            issued = await self._desk().begin(
+                tenant, name=terms.name, purpose=terms.purpose, now=now
+            )
+        except ValueError as error:  # says whether it is the name or the purpose, and why
+            field = "name" if str(error).startswith("name") else "purpose"
+            raise wrong(field, getattr(terms, field), str(error)) from None
         enrolment = Enrolment(
             id=issued.challenge.id,
             tenant=tenant,

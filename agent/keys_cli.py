@@ -39,7 +39,7 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is shown once and kept nowhere."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.voices.library import utc_now
@@ -70,7 +70,7 @@ def list_keys(
     as_json: JsonOption = False,
 ) -> None:
     """List keys, revoked ones too."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.voices.library import utc_now
@@ -98,7 +98,7 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key useless, from the next request on."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.voices.library import utc_now

@@ -60,7 +60,7 @@ def challenge(
     as_json: JsonOption = False,
 ) -> None:
     """Issue a challenge: what has to be read out, once, within ten minutes."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     from ringtrue.agent.voices_cli_enrol import issue
 
     run(issue(settings, tenant, name, purpose, as_json=as_json))
@@ -88,7 +88,7 @@ def enrol(
     With a microphone nothing else is needed. With files: `voices challenge` first, then
     --challenge, --statement and --speech.
     """
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     from ringtrue.agent.voices_cli_enrol import Request, enrol
 
     request = Request(
@@ -122,7 +122,7 @@ def renew(
     as_json: JsonOption = False,
 ) -> None:
     """Take a new consent for a voice, said by the same speaker."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     from ringtrue.agent.voices_cli_enrol import Request, renew
 
     request = Request(
@@ -143,7 +143,7 @@ def list_voices(
     tenant: TenantOption = "default", config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """List the voices."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.agent.voice_library import open_voices
@@ -176,7 +176,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show a voice and its consents."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.agent.voice_library import open_voices
@@ -216,7 +216,7 @@ def play(
     as_json: JsonOption = False,
 ) -> None:
     """Hear a voice."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     from ringtrue.agent.voices_cli_say import Saying, greeting, say
 
     saying = Saying(tenant, voice, text or greeting(voice), agent, purpose, out)
@@ -235,7 +235,7 @@ def withdraw(
     as_json: JsonOption = False,
 ) -> None:
     """Take consent back; calls in progress change voice within half a second."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.agent.voice_library import open_voices
@@ -268,7 +268,7 @@ def erase(
     as_json: JsonOption = False,
 ) -> None:
     """Erase a voice for good: its key, and all that the key opened."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     if not yes:
         typer.confirm(f"Erase {voice} for good? No backup can bring it back", abort=True, err=True)
 
@@ -297,7 +297,7 @@ def export_consent(
     as_json: Annotated[bool, typer.Option("--json", help="The export is JSON anyway.")] = False,
 ) -> None:
     """Write every signed record of a voice, with the public keys that check them, as JSON."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
 
     async def main() -> int:
         from ringtrue.agent.voice_library import open_voices
@@ -324,7 +324,7 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Re-score live voices against their speakers, and check their consents' signatures."""
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     from ringtrue.agent.voices_cli_audit import audit
 
     run(audit(settings, tenant, voice, floor, as_json=as_json))
@@ -348,7 +348,7 @@ def rewrap_keys(
     """
     if add and retire:
         raise typer.BadParameter("--add and --retire are different steps; give one of them")
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     from ringtrue.agent.voices_cli_keys import rewrap
 
     run(rewrap(settings, add=add, retire=retire, as_json=as_json))
@@ -368,7 +368,7 @@ def say(
     """Say a text: to the loudspeaker, into a WAV file, or down a pipe as it is made."""
     if rate not in (8000, 16000):
         raise typer.BadParameter(f"{rate}; allowed: 8000, 16000", param_hint="--rate")
-    settings = settings_of(config)
+    settings = settings_of(config, quiet=True)
     if text == "-":
         text = typer.get_text_stream("stdin").read()
     from ringtrue.agent.voices_cli_say import Saying, say

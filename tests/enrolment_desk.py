@@ -107,6 +107,8 @@ class ScriptedDesk:
     async def begin(
         self, tenant: str, *, name: str, purpose: str, now: datetime
     ) -> IssuedChallenge:
+        if not name.isascii():
+            raise ValueError("name holds letters that can't be checked; allowed: Latin letters")
         return await self.library.store.challenges.issue(
             tenant, name=name, purpose=purpose, now=now
         )

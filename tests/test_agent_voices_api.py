@@ -365,6 +365,7 @@ async def test_a_voice_is_renewed_exported_and_erased(office: Office) -> None:
         ({"name": "slt", "purpose": PURPOSE}, "name", "slt", "stock voice"),
         ({"name": "a\x07b", "purpose": PURPOSE}, "name", "a\x07b", "printed"),
         ({"name": "x" * 81, "purpose": PURPOSE}, "name", "x" * 80, "at most 80"),
+        ({**NEW, "name": "Ада"}, "name", "Ада", "Latin letters"),
         ({"name": "a", "purpose": " "}, "purpose", " ", "1 to 160"),
         ({**NEW, "engine": "nope"}, "engine", "nope", ENGINE),
         ({**NEW, "expires_in_days": 0}, "expires_in_days", 0, "greater than or equal to 1"),

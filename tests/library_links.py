@@ -22,7 +22,7 @@ from store_links import Urls, ring
 TENANT = "acme"
 NAME = "Ada Quillfeather"
 PURPOSE = "reception of Example Ltd"
-EMBEDDING = b"voiceprint-of-ada|" * 57
+EMBEDDING = (b"voiceprint-of-ada|" * 57)[:1024]
 STATE = b"engine-state-of-ada|" * 400
 STATEMENT_AUDIO = b"statement-audio-of-ada|" * 100
 TRANSCRIPT = f"I, {NAME}, consent to the cloning of my voice for {PURPOSE}."

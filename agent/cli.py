@@ -1,4 +1,4 @@
-"""``ringtrue``: serve, demo, bench, doctor, voices, say, keys."""
+"""``ringtrue``: serve, demo, bench, doctor, voices, say, keys, models."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
 from ringtrue.agent.keys_cli import keys
+from ringtrue.agent.models_cli import models
 from ringtrue.agent.voices_cli import say, voices
 from ringtrue.config.errors import ConfigError
 from ringtrue.streaming.errors import RingtrueError
@@ -26,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(voices, name="voices")
 app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 app.command()(say)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from ringtrue.agent.cli_common import ConfigOption, JsonOption, print_json
 from ringtrue.agent.hub import DEFAULT_HUB, Hub
 from ringtrue.agent.models import (
     chosen,
@@ -24,15 +24,11 @@ from ringtrue.voices.errors import EngineUnavailableError
 from ringtrue.voices.library_config import library_dir
 from ringtrue.voices.pocket.files import open_directory, verify
 
-app = typer.Typer(help="Models of neural voices.", no_args_is_help=True)
+models = typer.Typer(help="Models of neural voices.", no_args_is_help=True)
 
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file over the shipped defaults.")
-]
 DirOption = Annotated[
     Path | None, typer.Option("--dir", help="Where models are kept (default: beside the voices).")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 class _Bars:
@@ -65,7 +61,7 @@ def _models(config: Path | None, directory: Path | None) -> Path:
     return library_dir(load_settings(config).voices) / "models"
 
 
-@app.command("fetch")
+@models.command("fetch")
 def fetch_command(
     model: Annotated[str, typer.Argument(help="pocket, or pocket:VARIANT.")] = "pocket",
     config: ConfigOption = None,
@@ -91,13 +87,13 @@ def fetch_command(
         client.close()
     report = described(found.directory)
     if as_json:
-        typer.echo(json.dumps(report))
+        print_json(report)
         return
     typer.echo(f"{found.name} is in {found.directory}; to speak with it, add to the settings:\n")
     typer.echo(f"voices:\n  pocket:\n    model: {found.directory}")
 
 
-@app.command("list")
+@models.command("list")
 def list_command(
     config: ConfigOption = None, directory: DirOption = None, as_json: JsonOption = False
 ) -> None:
@@ -108,7 +104,7 @@ def list_command(
     except EngineUnavailableError:
         available = []
     if as_json:
-        typer.echo(json.dumps({"here": here, "available": available}))
+        print_json({"here": here, "available": available})
         return
     for each in here:
         size = f"{each['bytes'] / 1e6:8.1f} MB" if "bytes" in each else each["fault"]
@@ -116,7 +112,7 @@ def list_command(
     typer.echo(f"to be fetched: {', '.join(available) or 'none (pocket-tts is not installed)'}")
 
 
-@app.command("verify")
+@models.command("verify")
 def verify_command(
     names: Annotated[
         list[str] | None, typer.Argument(help="Names or directories; none: all that are here.")
@@ -126,8 +122,8 @@ def verify_command(
     as_json: JsonOption = False,
 ) -> None:
     """Read every file again and compare it with its manifest; exit code 1 where one differs."""
-    models = _models(config, directory)
-    places = [_place(models, name) for name in names] if names else installed(models)
+    kept = _models(config, directory)
+    places = [_place(kept, name) for name in names] if names else installed(kept)
     faults: dict[str, list[str]] = {}
     for place in places:
         try:
@@ -135,7 +131,7 @@ def verify_command(
         except EngineUnavailableError as error:
             faults[str(place)] = [str(error)]
     if as_json:
-        typer.echo(json.dumps({"ok": not any(faults.values()), "models": faults}))
+        print_json({"ok": not any(faults.values()), "models": faults})
     else:
         for name, wrong in faults.items():
             typer.echo(f"{name}: {'; '.join(wrong) or 'whole'}")
@@ -143,6 +139,6 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def _place(models: Path, name: str) -> Path:
-    inside = models / name
+def _place(kept: Path, name: str) -> Path:
+    inside = kept / name
     return inside if inside.is_dir() else Path(name)

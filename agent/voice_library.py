@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from ringtrue.config.settings import FliteSettings, Settings
 from ringtrue.voices.embedded import EmbeddedEngine
 from ringtrue.voices.engine import VoiceEngine
+from ringtrue.voices.hosted import HostedEngine, HostedService
 from ringtrue.voices.library import VoiceLibrary, open_library
 from ringtrue.voices.library_config import library_config
+from ringtrue.voices.pocket.engine import PocketEngine
 from ringtrue.voices.stock import FliteEngine
 
 
@@ -22,8 +24,23 @@ def stock_engine(settings: Settings) -> FliteEngine:
 
 def voice_engines(settings: Settings, stock: FliteEngine) -> dict[str, VoiceEngine]:
     """Every engine of cloned voices that ``settings`` set up, by id; nothing is loaded yet."""
-    embedded = EmbeddedEngine(stock)
-    return {embedded.id: embedded}
+    engines: list[VoiceEngine] = [EmbeddedEngine(stock)]
+    pocket, hosted = settings.voices.pocket, settings.voices.hosted
+    if pocket is not None:
+        engines.append(
+            PocketEngine(
+                pocket.model,
+                batch=pocket.batch,
+                threads=pocket.threads,
+                temperature=pocket.temperature,
+            )
+        )
+    if hosted:
+        services = {
+            name: HostedService(each.service, each.revealed()) for name, each in hosted.items()
+        }
+        engines.append(HostedEngine(services))
+    return {engine.id: engine for engine in engines}
 
 
 @asynccontextmanager

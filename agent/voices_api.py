@@ -34,6 +34,8 @@ from ringtrue.agent.voices_api_models import (
 from ringtrue.agent.voices_api_upload import read_recordings
 from ringtrue.agent.voices_view import view_voice
 from ringtrue.streaming.ports import SpeechChunk
+from ringtrue.voices.errors import CloningError
+from ringtrue.voices.hosted import choose_engine, engine_names
 from ringtrue.voices.lease import Lease
 from ringtrue.voices.library import VoiceLibrary, utc_now
 from ringtrue.voices.saying import WavWriter, said
@@ -194,9 +196,11 @@ async def begin(
 
     Scope: `voices:write`.
     """
-    if new.engine not in api.library.engines:
-        allowed = ", ".join(sorted(api.library.engines)) or "none is set up"
-        raise wrong("engine", new.engine, allowed)
+    try:
+        choose_engine(api.library.engines, new.engine)
+    except CloningError:
+        allowed = ", ".join(engine_names(api.library.engines)) or "none is set up"
+        raise wrong("engine", new.engine, allowed) from None
     try:
         await api.library.find(key.tenant, new.name)
     except VoiceNotFoundError:

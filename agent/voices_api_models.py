@@ -67,7 +67,11 @@ class NewVoice(NewConsent):
 
     name: Name = Field(description="Who speaks, as it will be spoken. Case doesn't count.")
     language: Annotated[str, StringConstraints(max_length=35)] = "en"
-    engine: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "embedded-1"
+    engine: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=320),
+        Field(description="An engine's id, or `hosted:SERVICE:VOICE_ID` for a vendor's voice."),
+    ] = "embedded-1"
 
     def terms(self, now: datetime) -> Terms:
         """What the server keeps of it."""

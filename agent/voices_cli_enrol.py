@@ -31,6 +31,7 @@ from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
 from ringtrue.voices.enrolment.findings import Finding
 from ringtrue.voices.enrolment.recording import MAX_BYTES
 from ringtrue.voices.errors import CloningError
+from ringtrue.voices.hosted import choose_engine
 from ringtrue.voices.library import checked_name, utc_now
 from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
 
@@ -117,9 +118,10 @@ async def enrol(settings: Settings, request: Request, *, as_json: bool) -> int:
     console = Console(stderr=True)
     async with open_voices(settings) as library:
         desk = enrolment_desk(library)
-        if request.engine not in library.engines:
-            known = ", ".join(sorted(library.engines))
-            raise EnrolmentArgumentsError(f"engine {request.engine!r}; allowed: {known}")
+        try:
+            choose_engine(library.engines, request.engine)
+        except CloningError as error:
+            raise EnrolmentArgumentsError(str(error)) from None
         try:
             await library.find(request.tenant, name)
         except VoiceNotFoundError:

@@ -23,7 +23,7 @@ from ringtrue.agent.models import (
     read_pins,
     variants,
 )
-from ringtrue.agent.models_cli import app
+from ringtrue.agent.models_cli import models as app
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.voices.pocket.files import MANIFEST, WEIGHTS, open_directory, sha256_of, verify
 

@@ -154,6 +154,15 @@ def explain_exceptions(
     return event
 
 
+def _stack_as_text(
+    _: Any, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Processor: frames one a line, as the console renderer takes them."""
+    if isinstance(event.get("stack"), list):
+        event["stack"] = "\n".join(f"  {frame}" for frame in event["stack"])
+    return event
+
+
 @functools.lru_cache(maxsize=1024)
 def template(path: str, line: int) -> str | None:
     """The text of the logging call at ``line`` as the source shows it, expressions in braces.
@@ -247,13 +256,14 @@ def configure_logs(settings: LoggingSettings, *, stream: TextIO | None = None) -
     """
     out = sys.stderr if stream is None else stream
     level = logging.getLevelNamesMapping()[settings.level]
-    renderer: structlog.typing.Processor
+    renderers: list[structlog.typing.Processor]
     if settings.format == "json":
-        renderer = structlog.processors.JSONRenderer()
+        renderers = [structlog.processors.JSONRenderer()]
     else:
-        renderer = structlog.dev.ConsoleRenderer(
+        console = structlog.dev.ConsoleRenderer(
             colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
+        renderers = [_stack_as_text, console]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -262,7 +272,7 @@ def configure_logs(settings: LoggingSettings, *, stream: TextIO | None = None) -
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             explain_exceptions,
             scrub,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *names: _Named(out, str(names[0]) if names else ""),

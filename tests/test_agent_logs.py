@@ -217,6 +217,20 @@ def test_exceptions_show_type_and_stack_and_only_our_own_reason(lines: Lines) ->
     assert third["error"] == "ValueError"
 
 
+def test_exceptions_on_the_console(lines: Lines) -> None:
+    out = io.StringIO()
+    configure_logs(LoggingSettings(format="console"), stream=out)
+    try:
+        raise ValueError(WORDS)
+    except ValueError as error:
+        structlog.get_logger("t").error("x.failed", exc_info=error)
+    said = out.getvalue()
+    assert "x.failed" in said
+    assert "ValueError" in said
+    assert "test_exceptions_on_the_console" in said
+    assert WORDS not in said
+
+
 async def test_loop_errors(lines: Lines) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)

@@ -435,5 +435,6 @@ async def _pcm(
 async def docs(request: Request, api: Api) -> HTMLResponse:
     """The description as a page."""
     base = request.scope.get("root_path", "")
-    page = render(api.app.openapi(), base=base, stylesheet="/enrol/style.css")
+    sheets = ("/enrol/style.css", "/enrol/enrol.css")
+    page = render(api.app.openapi(), base=base, stylesheets=sheets)
     return HTMLResponse(page, headers=HEADERS | {"Content-Security-Policy": POLICY})

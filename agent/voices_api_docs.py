@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ POLICY: Final = (
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 
 
-def render(document: Mapping[str, Any], *, base: str, stylesheet: str) -> str:
+def render(document: Mapping[str, Any], *, base: str, stylesheets: Sequence[str]) -> str:
     """``document`` (OpenAPI 3.1) as HTML; paths are shown below ``base``."""
     info = document["info"]
     schemas = document.get("components", {}).get("schemas", {})
@@ -25,7 +25,8 @@ def render(document: Mapping[str, Any], *, base: str, stylesheet: str) -> str:
         '<meta name=viewport content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         f"<title>{escape(info['title'])}</title>",
-        f'<link rel=stylesheet href="{escape(stylesheet)}"></head><body class=reference>',
+        *(f'<link rel=stylesheet href="{escape(sheet)}">' for sheet in stylesheets),
+        "</head><body class=reference>",
         f"<header><h1>{escape(info['title'])} <small>{escape(info['version'])}</small></h1>",
         f'<a href="{escape(base)}/openapi.json">OpenAPI</a></header>',
         "<main>",

@@ -143,7 +143,13 @@ class Generator:
             )
 
     def step(self, lanes: Sequence[Lane]) -> list[FloatArray]:
-        """The next 80 ms of each of ``lanes``, mono at the model's rate; some may then be over."""
+        """:meth:`sound`, then :meth:`advance`."""
+        frames = self.sound(lanes)
+        self.advance(lanes)
+        return frames
+
+    def sound(self, lanes: Sequence[Lane]) -> list[FloatArray]:
+        """The next 80 ms of each of ``lanes``, mono at the model's rate."""
         torch, flow_lm = self._torch, self._model.flow_lm
         with torch.inference_mode():
             latents = torch.cat([lane.latent for lane in lanes])
@@ -157,15 +163,17 @@ class Generator:
                 if not lane.begun:
                     lane.begun = True
                     frame[: len(self._fade)] *= self._fade
-            self._continue(lanes, latents)
         return frames
 
-    def _continue(self, lanes: Sequence[Lane], latents: Tensor) -> None:
+    def advance(self, lanes: Sequence[Lane]) -> None:
+        """Draw what each of ``lanes`` says next; some may then be over."""
         torch, flow_lm = self._torch, self._model.flow_lm
-        self._flow.lay_out(torch, lanes, 1)
-        silence = torch.empty((len(lanes), 0, flow_lm.dim))
-        drawn, ends = self._draw(self._flow.state, silence, latents)
-        _advance(self._flow.state, 1)
+        with torch.inference_mode():
+            latents = torch.cat([lane.latent for lane in lanes])
+            self._flow.lay_out(torch, lanes, 1)
+            silence = torch.empty((len(lanes), 0, flow_lm.dim))
+            drawn, ends = self._draw(self._flow.state, silence, latents)
+            _advance(self._flow.state, 1)
         for row, lane in enumerate(lanes):
             lane.step += 1
             lane.latent = drawn[row : row + 1]

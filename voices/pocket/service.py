@@ -274,16 +274,18 @@ class PocketThread:
         assert self._generator is not None
         lanes = [utterance.lane for utterance in speaking if utterance.lane is not None]
         try:
-            frames = self._generator.step(lanes)
+            frames = self._generator.sound(lanes)
+            for utterance, frame in zip(speaking, frames, strict=True):
+                utterance.turn += 1
+                self._put(utterance, utterance.sound(frame))
+            self._generator.advance(lanes)
         except Exception as error:
             log.error("pocket.failed", exc_info=error)
             self._generator = Generator(self._loaded())
             for utterance in speaking:
                 self._fail(utterance, error)
             return
-        for utterance, lane, frame in zip(speaking, lanes, frames, strict=True):
-            utterance.turn += 1
-            self._put(utterance, utterance.sound(frame))
+        for utterance, lane in zip(speaking, lanes, strict=True):
             if lane.over:
                 utterance.lane = None
                 if (chunk := utterance.phrase_over()) is not None:

@@ -51,7 +51,7 @@ ENROL_SECONDS = 30.0
 HELD_OUT_SECONDS = 60.0
 BACKGROUND_SECONDS = 20.0
 SHORTEST = 2.5
-SHARES = (0.5, 0.75, 1.2)
+SHARES = (0.6, 1.2)
 """Of the way from the stock voice (0) to the clone (1), for the frontier."""
 
 
@@ -227,9 +227,9 @@ class Bench:
         )  # fmt: skip
         if self.frontier:
             ends = [
-                (share, row.cosine, row.wer)
+                (share, row.cosine, row.wer_general)
                 for share, row in enumerate(self.rows[-2:])
-                if row.wer is not None
+                if row.wer_general is not None
             ]
             between = [await self._point(examiner, speaker.name, model, at) for at in SHARES]
             self.lines[speaker.name] = sorted([*ends, *between])
@@ -241,7 +241,7 @@ class Bench:
         utterances = await spoken(await self.engine.prepare(state), MEASURED)
         names, cosines = examiner.cosines(utterances)
         cosine = float(cosines[:, names.index(name)].mean())
-        return share, round(cosine, 4), examiner.error_rate(utterances)
+        return share, round(cosine, 4), examiner.general_error_rate(utterances)
 
     def _plots(self, columns: Sequence[str]) -> None:
         from voice_plots import frontier, similarity_matrix
@@ -264,7 +264,7 @@ def _printed(bench: Bench, report: Report) -> None:
     print(f"making a voice took {min(seconds):.0f} to {max(seconds):.0f} s")
     for name, points in bench.lines.items():
         shown = "  ".join(f"{share:g}: {cosine:.3f}/{wer:.3f}" for share, cosine, wer in points)
-        print(f"frontier {name} (share: cosine/WER)  {shown}")
+        print(f"frontier {name} (share: cosine/general WER)  {shown}")
     for text, reached in goals(report):
         print(f"{'reached' if reached else 'MISSED '}  {text}")
 

@@ -60,7 +60,7 @@ def frontier(path: Path, lines: Mapping[str, Sequence[tuple[float, float, float]
             axis.annotate(
                 f"{share:g}", (100 * wer, cosine), textcoords="offset points", xytext=(4, 4), size=7
             )
-    axis.set_xlabel("word error rate, % (domain language model)")
+    axis.set_xlabel("word error rate, % (general language model)")
     axis.set_ylabel("mean cosine to the held-out speaker")
     axis.set_title("How far from the stock voice (0) to the clone (1) and beyond", fontsize=10)
     axis.grid(alpha=0.3)

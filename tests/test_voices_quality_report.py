@@ -54,11 +54,14 @@ def test_goals_are_reached_or_not() -> None:
     for report in (
         changed(cosine=0.81),
         changed(wer=0.13),
+        changed(wer_general=0.23),
         changed(top1=0.95),
         changed(llr_top1=0.5),
         changed(p808=3.3),
     ):
         assert [reached for _, reached in goals(report)].count(False) == 1
+    unheard = changed(wer_general=None)  # type: ignore[arg-type]
+    assert goals(unheard) == [("every clone and base was recognized", False)]
     assert goals(Report((CLONED,))) == [("every clone has its base beside it", False)]
 
 

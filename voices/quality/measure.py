@@ -96,12 +96,12 @@ class Examiner:
 
     def errors(self, utterances: Sequence[Recording]) -> tuple[float, float]:
         """Word error rates of the script, in its domain and with the general model."""
-        general = _rounded(self._general.error_rate(self._script, utterances))
-        return self.error_rate(utterances), general
+        domain = _rounded(self._domain.error_rate(self._script, utterances))
+        return domain, self.general_error_rate(utterances)
 
-    def error_rate(self, utterances: Sequence[Recording]) -> float:
-        """Word error rate of the script with the domain's language model."""
-        return _rounded(self._domain.error_rate(self._script, utterances))
+    def general_error_rate(self, utterances: Sequence[Recording]) -> float:
+        """Word error rate of the script with the general model, which tells clones apart best."""
+        return _rounded(self._general.error_rate(self._script, utterances))
 
     def close(self) -> None:
         """Remove the recognizers' files."""

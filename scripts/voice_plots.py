@@ -23,7 +23,7 @@ def spectrograms(path: Path, speaker: str, recordings: Mapping[str, Recording]) 
         loud = np.flatnonzero(np.abs(samples) > 0.02)
         part = samples[loud[0] : loud[0] + 4 * RATE]
         part = part / np.abs(part).max()
-        axis.specgram(part, NFFT=400, Fs=RATE, noverlap=320, vmin=-130, vmax=-60, cmap="magma")
+        axis.specgram(part, NFFT=400, Fs=RATE, noverlap=320, vmin=-110, vmax=-40, cmap="magma")
         axis.set_ylabel("Hz")
         axis.set_title(f"{speaker}: {title}", fontsize=9)
     axes[-1].set_xlabel("seconds")

@@ -83,6 +83,9 @@ class Candidate:
     recordings: Mapping[BlobKind, bytes] = field(default_factory=dict, repr=False)
     """Kept, encrypted, only where the configuration says so."""
 
+    kept: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Further blobs by their kind, always kept, encrypted."""
+
 
 class VoiceLibrary:
     """Keeps, admits, leases, withdraws and erases voices; see :func:`open_library`."""
@@ -160,6 +163,7 @@ class VoiceLibrary:
             blobs: dict[str, bytes] = {
                 BlobKind.EMBEDDING: candidate.embedding,
                 BlobKind.ENGINE_STATE: candidate.state,
+                **candidate.kept,
             }
             if self.config.keep_recordings:
                 blobs.update({str(kind): data for kind, data in candidate.recordings.items()})

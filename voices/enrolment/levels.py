@@ -20,6 +20,9 @@ RealArray = npt.NDArray[np.float64]
 MAX_SNR: Final = 60.0
 """Signal to noise in dB beyond which the measure tells no more."""
 
+HIGH_BAND_RATE: Final = 15000
+"""Lowest rate in Hz that holds the high band."""
+
 _BAND_HZ: Final = 250.0
 _LOWEST_HZ: Final = 100.0
 """Hum and handling below it don't count as noise: no voice is made from there."""
@@ -89,7 +92,7 @@ def high_band(samples: FloatArray, rate: int) -> float:
     :data:`SILENT_HIGH_BAND` for rates that can't hold it and for under 0.25 s. Audio that was
     once sampled at 8 kHz has nothing there, whatever its rate is now.
     """
-    if rate < 2 * 7500 or len(samples) < rate // 4:
+    if rate < HIGH_BAND_RATE or len(samples) < rate // 4:
         return SILENT_HIGH_BAND
     bands = _bands(samples, rate)
     noise = np.quantile(bands, _QUIET_QUANTILE, axis=0) * _QUIET_BIAS

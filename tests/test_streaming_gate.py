@@ -6,6 +6,7 @@ import copy
 import hashlib
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -273,3 +274,54 @@ def test_the_guard_takes_genuine_frames_of_one_call_once() -> None:
 def test_the_guard_refuses_everything_else(forged: object) -> None:
     with pytest.raises(TypeError):
         SealGuard().check(forged)
+
+
+class Leave:
+    """A licence that holds until it is told otherwise, or raises."""
+
+    voice, consent = "v_1", "serial-1"
+
+    def __init__(self, until: float = 1e9) -> None:
+        self.until = until
+
+    def holds(self, now: float) -> bool:
+        if self.until < 0:
+            raise RuntimeError("the register is gone")
+        return now < self.until
+
+
+def licensed(ticket: Ticket | None, seq: int, licence: Leave) -> Draft:
+    return replace(speech(ticket, seq), licence=licence)
+
+
+def test_refuses_a_cloned_voice_whose_licence_does_not_hold() -> None:
+    gate = make()
+    ticket, licence = gate.open_utterance(), Leave(until=1.0)
+    assert gate.admit(licensed(ticket, 0, licence), 0.99).pcm == SPEECH
+    assert refused(gate, licensed(ticket, 1, licence), 1.0) is Refusal.CONSENT
+    assert gate.admit(speech(ticket, 2), 1.0).pcm == SPEECH
+
+
+def test_a_licence_that_raises_does_not_hold() -> None:
+    gate = make()
+    assert refused(gate, licensed(gate.open_utterance(), 0, Leave(-1)), 0.0) is Refusal.CONSENT
+
+
+def test_the_chain_knows_whose_voice_it_was() -> None:
+    def chain(*licences: Leave | None) -> tuple[str | None, str | None, str, str]:
+        digests: list[UtteranceDigest] = []
+        gate = make(digests=digests)
+        ticket = gate.open_utterance()
+        for seq, licence in enumerate(licences):
+            gate.admit(replace(speech(ticket, seq), licence=licence), 0.0)
+        gate.end_utterance()
+        (one,) = digests
+        return one.voice, one.consent, one.sha256, one.chain
+
+    cloned, stock = chain(Leave(), Leave()), chain(None, None)
+    assert cloned[:2] == ("v_1", "serial-1")
+    assert stock[:2] == (None, None)
+    assert cloned[2] == stock[2]
+    assert cloned[3] != stock[3]
+    assert chain(Leave(), Leave(until=-1))[:2] == ("v_1", "serial-1")
+    assert chain(Leave(until=-1))[:2] == (None, None)

@@ -282,3 +282,95 @@ def test_digits_divide_the_utterance_being_written() -> None:
     assert [s.ended for s in steps if s.ended] == ["u", "dtmf:1", "u"]
     assert [n for n, s in enumerate(steps) if s.heard] == [10, 11]
     assert playout.idle
+
+
+class Leave:
+    """A licence that holds until it is told otherwise."""
+
+    voice, consent = "v_1", "serial-1"
+
+    def __init__(self) -> None:
+        self.good = True
+
+    def holds(self, now: float) -> bool:
+        return self.good
+
+
+def test_audio_is_withheld_while_its_licence_does_not_hold() -> None:
+    playout, tickets, licence = Playout[str](RATE), Tickets(), Leave()
+    pcm = noise(480)
+    playout.begin("u")
+    playout.write(pcm, 0.0, licence)
+    playout.finish()
+    out = [playout.take(0.0, tickets)]
+    licence.good = False
+    held = drain(playout, tickets, 5)
+    assert all(step.draft.kind is FrameKind.SILENCE for step in held)
+    assert playout.withheld == 5
+    assert playout.pending_seconds == pytest.approx(0.04)
+    licence.good = True
+    out += drain(playout, tickets, 2)
+    assert playout.withheld == 0
+    assert b"".join(step.draft.pcm for step in out) == pcm
+    assert {step.draft.licence for step in out} == {licence}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 400), st.sampled_from([None, 0, 1])), max_size=10))
+def test_a_frame_is_under_one_licence_or_none(pieces: list[tuple[int, int | None]]) -> None:
+    """And no sample of a cloned voice goes under another licence than its own."""
+    playout, tickets, licences = Playout[str](RATE), Tickets(), (Leave(), Leave())
+    playout.begin("u")
+    for samples, which in pieces:
+        value = 1 if which is None else 100 + which
+        pcm = np.full(samples, value, np.int16).tobytes()
+        playout.write(pcm, 0.0, None if which is None else licences[which])
+    playout.finish()
+    counted = {None: 0, 0: 0, 1: 0}
+    for step in drain(playout, tickets, 10 + len(pieces) + sum(n for n, _ in pieces) // 160):
+        values = set(np.frombuffer(step.draft.pcm, np.int16).tolist()) - {0}
+        assert len(values) <= 1
+        for value in values:
+            which = None if value == 1 else value - 100
+            assert step.draft.licence is (None if which is None else licences[which])
+            counted[which] += step.draft.pcm.count(np.int16(value).tobytes())
+    for which in counted:
+        assert counted[which] == sum(n for n, kind in pieces if kind == which)
+
+
+def test_taking_back_leaves_what_is_not_the_voices() -> None:
+    playout, tickets, licence = Playout[str](RATE), Tickets(), Leave()
+    playout.begin("cloned")
+    playout.mark("begun", at=0)
+    playout.write(noise(320), 0.0, licence)
+    playout.mark("one")
+    playout.write(noise(320), 0.0, licence)
+    playout.mark("two")
+    playout.finish()
+    playout.write_digits("1", 0.0)
+    playout.begin("sound")
+    playout.write(noise(160), 0.0)
+    playout.finish()
+    playout.begin("next")
+    playout.mark("three")
+    for _ in range(3):
+        playout.take(0.0, tickets)
+    before = playout.pending_seconds
+    cut = playout.take_back()
+    assert (cut.label, cut.heard, cut.unheard) == ("cloned", (), ("two", "three"))
+    assert (cut.heard_samples, cut.dropped_samples) == (480, 160)
+    assert before - playout.pending_seconds == pytest.approx(0.02)
+    rest = drain(playout, tickets, 40)
+    assert [step.ended for step in rest if step.ended] == ["dtmf:1", "sound"]
+    assert playout.idle
+
+
+def test_taking_back_behind_another_utterance_does_not_cut_it() -> None:
+    playout, tickets = Playout[str](RATE), Tickets()
+    playout.begin("sound")
+    playout.write(noise(640), 0.0)
+    playout.begin("cloned")
+    playout.write(noise(160), 0.0, Leave())
+    playout.take(0.0, tickets)
+    assert playout.take_back().label is None
+    assert [step.ended for step in drain(playout, tickets, 5) if step.ended] == ["sound"]

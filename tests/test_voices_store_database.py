@@ -166,3 +166,20 @@ async def test_a_locked_database_is_unavailable(
         if holder is not None:
             holder.close()
         await database.close()
+
+
+async def test_a_query_broken_off_leaves_no_lock(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/voices.db", VOICES)
+    await database.upgrade()
+    try:
+        async with database.engine.connect() as connection:
+            await connection.begin()  # takes the write lock
+            raw = (await connection.get_raw_connection()).driver_connection
+            assert raw is not None
+            unread = await raw.execute("SELECT 1 UNION SELECT 2")
+            await connection.invalidate()  # as for a task that is cancelled here
+            async with database.write() as other:
+                await other.execute(text("CREATE TABLE fresh (x)"))
+        del unread
+    finally:
+        await database.close()

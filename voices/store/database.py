@@ -7,8 +7,9 @@ the rows they decide about on PostgreSQL. Deleted SQLite content is overwritten.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ class Database:
         if self.is_sqlite:
             options |= {
                 "poolclass": AsyncAdaptedQueuePool,
-                "connect_args": {"timeout": BUSY_SECONDS},
+                "connect_args": {"timeout": BUSY_SECONDS, "factory": _RollingBack},
             }
         else:
             options |= {
@@ -170,6 +171,20 @@ class Database:
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)!r})"
+
+
+class _RollingBack(sqlite3.Connection):
+    """Ends its transaction before it closes.
+
+    A task cancelled in the midst of a query leaves a statement behind; SQLite keeps a connection
+    that is closed with one alive, and its locks, until the statement is collected too.
+    """
+
+    def close(self) -> None:
+        """Roll back and close; again, it does nothing."""
+        with suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
 
 
 @contextmanager

@@ -43,7 +43,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers and the hypothesis profile."""
+    """Register the markers and the hypothesis profile; keep away from the user's own voices."""
+    os.environ["XDG_DATA_HOME"] = "/nonexistent"
     hypothesis.settings.register_profile(
         "project",
         deadline=None,  # the machine is shared; slowness is no finding

@@ -15,12 +15,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.voices.cloning.analysis import Frames
+from ringtrue.voices.cloning.analysis import Frames, speech_mask
 from ringtrue.voices.cloning.bases import BaseMaterial
 from ringtrue.voices.cloning.model import CloneModel, PitchMap
 from ringtrue.voices.cloning.phones import CLASSES
 from ringtrue.voices.cloning.statistics import Mixture, fit_mixture
-from ringtrue.voices.flite.frontend import COEFFICIENTS
+from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
 
 COMPONENTS: Final = 64
 ROUNDS: Final = 12
@@ -32,12 +32,13 @@ MLLR_RIDGE: Final = 1.0
 
 VARIANCE_GAINS: Final = (0.7, 1.6)
 SPREADS: Final = (0.8, 4.0)
-ODDS_GAINS: Final = (0.3, 3.0)
 
 _NORMAL_QUARTILES: Final = 1.349
 """Distance of the quartiles of a normal distribution, in standard deviations."""
 
 _ODDS_FLOOR: Final = 1e-3
+_SCALE: Final = float(np.log(1 / 32768))
+"""Flite's parameters are for 16-bit samples, those of analysis for a full scale of 1."""
 
 RealArray = npt.NDArray[np.float64]
 
@@ -55,8 +56,13 @@ class Affine:
 
 
 def adapted(base: BaseMaterial, target: Frames, rng: np.random.Generator) -> CloneModel:
-    """A model fitted by statistics alone; under 2 s of CPU for 30 s of speech."""
-    source = base.frames.speech()
+    """A model fitted by statistics alone; under 2 s of CPU for 30 s of speech.
+
+    The speaker is compared with what analysis finds in the rendered base voice, not with its
+    parameters: what analysis adds to either (it fills in the band below F0, by 20 dB) cancels.
+    """
+    spoken = speech_mask(base.measured.mcep)
+    source, given = base.measured.where(spoken), base.given.where(spoken)
     target = target.speech()
     level = source.mcep[:, 0].mean() - target.mcep[:, 0].mean()
     wanted = target.mcep.copy()
@@ -69,14 +75,18 @@ def adapted(base: BaseMaterial, target: Frames, rng: np.random.Generator) -> Clo
         theirs = wanted[target.voiced == voiced]
         gain = _variance_gain(ours, theirs)
         centre = ours.mean(axis=0)
-        matrices[int(voiced)] = gain[:, None] * affine.matrix
-        offsets[int(voiced)] = gain * affine.offset + (1.0 - gain) * centre
+        added = (source.mcep - given.mcep)[source.voiced == voiced].mean(axis=0)
+        added[0] += _SCALE
+        matrix = gain[:, None] * affine.matrix
+        matrices[int(voiced)] = matrix
+        offsets[int(voiced)] = gain * affine.offset + (1.0 - gain) * centre + matrix @ added - added
     return CloneModel(
         base=base.voice.name,
-        pitch=pitch_map(source.f0, target.f0),
+        pitch=pitch_map(base.frames.f0, target.f0),
         matrices=matrices,
         offsets=offsets,
-        strengths=strength_map(source, target),
+        strengths=strength_map(base, target),
+        devoice=base.always_voiced,
     )
 
 
@@ -91,11 +101,15 @@ def _log_quartiles(f0: RealArray) -> RealArray:
     return np.asarray(np.percentile(np.log(f0[f0 > 0]), [25, 50, 75]))
 
 
-def strength_map(source: Frames, target: Frames) -> RealArray:
-    """Factor and offset (2, 5) that give voiced frames the speaker's mean and spread."""
-    ours, theirs = (_odds(frames.strengths[frames.voiced]) for frames in (source, target))
-    gain = np.clip(theirs.std(axis=0) / (ours.std(axis=0) + 1e-6), *ODDS_GAINS)
-    return np.stack([gain, theirs.mean(axis=0) - gain * ours.mean(axis=0)])
+def strength_map(base: BaseMaterial, target: Frames) -> RealArray:
+    """Factor and offset (2, 5) in log odds: the base voice's, moved by how the speaker differs.
+
+    Analysis has scales of its own, so the speaker is compared with what it finds in the rendered
+    base voice. It takes voiced frames of the two lowest bands for periodic, whatever they are.
+    """
+    measured = base.measured.speech()
+    ours, theirs = (_odds(frames.strengths[frames.voiced]) for frames in (measured, target))
+    return np.stack([np.ones(BANDS), theirs.mean(axis=0) - ours.mean(axis=0)])
 
 
 def _odds(strengths: RealArray) -> RealArray:

@@ -62,7 +62,10 @@ class Frames:
 
     def speech(self) -> Frames:
         """The frames loud enough to be speech."""
-        kept = speech_mask(self.mcep)
+        return self.where(speech_mask(self.mcep))
+
+    def where(self, kept: BoolArray) -> Frames:
+        """The frames that ``kept`` (T,) marks."""
         return Frames(self.f0[kept], self.mcep[kept], self.strengths[kept])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.streaming.ssml import Style
-from ringtrue.voices.cloning.phones import CLASSES, class_weights
+from ringtrue.voices.cloning.phones import CLASSES, class_weights, voiceless
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.flite import VOICES, Parameters
 from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
@@ -103,6 +103,9 @@ class CloneModel:
     postfilter: float = 0.0
     """Formant sharpening the vocoder adds, see :class:`~ringtrue.voices.vocoder.Vocoder`."""
 
+    devoice: bool = False
+    """Whether voiceless phones lose the pitch the base voice gives them."""
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -117,6 +120,9 @@ class CloneModel:
         if self.rate != 1.0 and found.token_ends:
             found = styled(found, [Style(rate=self.rate)] * len(found.token_ends))
         frames = len(found.f0)
+        if self.devoice:
+            quiet = voiceless(found.phones, frames)
+            found = replace(found, f0=np.where(quiet, np.float32(0.0), found.f0))
         mcep = np.empty((frames, COEFFICIENTS))
         _transform(
             np.ascontiguousarray(found.mcep, np.float64),
@@ -144,7 +150,7 @@ class CloneModel:
         scalars = [self.pitch.source, self.pitch.target, self.pitch.spread, self.rate]
         numbers = np.concatenate(
             [
-                np.array([*scalars, self.postfilter]),
+                np.array([*scalars, self.postfilter, float(self.devoice)]),
                 self.matrices.ravel(),
                 self.offsets.ravel(),
                 self.strengths.ravel(),
@@ -163,7 +169,7 @@ class CloneModel:
         _, version, name = _HEADER.unpack_from(data)
         if version != VERSION:
             raise EngineStateError(f"cloned voice of version {version}; known is {VERSION}")
-        shapes = ((5,), _MATRICES, _OFFSETS, _STRENGTHS)
+        shapes = ((6,), _MATRICES, _OFFSETS, _STRENGTHS)
         count = sum(int(np.prod(shape)) for shape in shapes)
         if len(data) != _HEADER.size + 4 * count:
             raise EngineStateError(
@@ -176,11 +182,11 @@ class CloneModel:
             size = int(np.prod(shape))
             parts.append(numbers[at : at + size].reshape(shape))
             at += size
-        source, target, spread, rate, postfilter = (float(number) for number in parts[0])
+        source, target, spread, rate, postfilter, devoice = (float(number) for number in parts[0])
         try:
             base = name.rstrip(b"\0").decode("ascii")
             pitch = PitchMap(source, target, spread)
-            return cls(base, pitch, parts[1], parts[2], parts[3], rate, postfilter)
+            return cls(base, pitch, parts[1], parts[2], parts[3], rate, postfilter, devoice > 0.5)
         except ValueError as error:
             raise EngineStateError(f"not a usable cloned voice: {error}") from error
 

@@ -24,6 +24,8 @@ sibilants, voiceless stops and weak fricatives, silence."""
 CLASSES: Final = len(GROUPS)
 SILENCE: Final = CLASSES - 1
 
+VOICELESS: Final = frozenset(("p", "t", "k", "f", "th", "s", "sh", "ch", "hh"))
+
 _CLASS: Final = {phone: index for index, group in enumerate(GROUPS) for phone in group}
 _BLEND: Final[npt.NDArray[np.float64]] = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9.0
 
@@ -40,6 +42,16 @@ def phone_classes(phones: Sequence[tuple[str, int]], frames: int) -> npt.NDArray
         classes[start:end] = _CLASS.get(name, SILENCE)
         start = max(start, end)
     return classes
+
+
+def voiceless(phones: Sequence[tuple[str, int]], frames: int) -> npt.NDArray[np.bool_]:
+    """Which frames belong to :data:`VOICELESS` phones, shape (frames,)."""
+    found = np.zeros(frames, np.bool_)
+    start = 0
+    for name, end in phones:
+        found[start:end] = name in VOICELESS
+        start = max(start, end)
+    return found
 
 
 def class_weights(phones: Sequence[tuple[str, int]], frames: int) -> npt.NDArray[np.float64]:

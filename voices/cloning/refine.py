@@ -126,7 +126,9 @@ class Refinement:
         self._speech_classes = self._windows.classes[self._windows.classes[..., SILENCE] < 0.5][
             :: max(1, len(speech) // 2000)
         ]
-        self._cosines: FloatArray = cosines(BINS).astype(np.float32)
+        sharpened = np.ones(COEFFICIENTS)
+        sharpened[2:] += model.postfilter
+        self._cosines: FloatArray = (cosines(BINS) * sharpened).astype(np.float32)
 
     def run(self, on_step: Callable[[float], None]) -> Change:
         """Fit; ``on_step`` is told the share done."""

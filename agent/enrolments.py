@@ -43,6 +43,9 @@ KEPT: Final = 1000
 KEEP: Final = timedelta(hours=1)
 """How long a finished enrolment is remembered."""
 
+UNCHECKED: Final = "not every check could be made, so nothing was made of the recordings"
+"""Said where no check failed and not all were made."""
+
 MAX_WAIT: Final = 30.0
 """Longest wait for a change, in seconds."""
 
@@ -347,7 +350,7 @@ class Enrolments:
             await self._enrol(job)
         except EnrolmentRefused as refusal:
             enrolment.findings = refusal.findings
-            enrolment.problem = Problem(422, "recordings-refused", str(refusal))
+            enrolment.problem = Problem(422, "recordings-refused", str(refusal) or UNCHECKED)
             self._end(enrolment, State.REFUSED)
         except RecordingError as error:
             enrolment.problem = Problem(422, "unreadable-recording", str(error))

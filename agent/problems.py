@@ -19,7 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.voices.consent.errors import ChallengeError, ChallengeRefusal
-from ringtrue.voices.errors import CloningError, EngineUnavailableError
+from ringtrue.voices.errors import (
+    CloningAbortedError,
+    CloningError,
+    EngineBusyError,
+    EngineUnavailableError,
+)
 from ringtrue.voices.keys.errors import KeyManagementError
 from ringtrue.voices.licensing import ConsentRefusedError
 from ringtrue.voices.store.errors import (
@@ -123,6 +128,11 @@ def problem_of(error: Exception) -> Problem:
         case StoreUnavailableError() | KeyManagementError() | EngineUnavailableError():
             log.error("api.unavailable", error=type(error).__name__, reason=str(error))
             return busy("this can't be done at the moment; try again later")
+        case EngineBusyError():
+            return busy(str(error), 60)
+        case CloningAbortedError():
+            log.error("api.cloning_aborted", reason=str(error))
+            return Problem(500, "aborted", "making the voice was broken off; begin anew")
         case CloningError():
             return Problem(422, "cloning", str(error))
         case RingtrueError():

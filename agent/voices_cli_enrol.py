@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from ringtrue.agent.cli_common import DONE, REFUSED, print_json
+from ringtrue.agent.enrolments import UNCHECKED
 from ringtrue.agent.microphone import Heard, Tool, record, recorder
 from ringtrue.agent.voice_library import open_voices
 from ringtrue.agent.voices_api_models import FindingOut
@@ -151,6 +152,8 @@ async def enrol(settings: Settings, request: Request, *, as_json: bool) -> int:
                 )
         except (EnrolmentRefused, RecordingError, ChallengeError, CloningError) as error:
             return _refused(error, console, as_json)
+        except ValueError as error:  # a name or purpose that can't be read out
+            raise EnrolmentArgumentsError(str(error)) from None
     if as_json:
         print_json(
             {
@@ -196,6 +199,8 @@ async def renew(settings: Settings, request: Request, *, as_json: bool) -> int:
             )
         except (EnrolmentRefused, RecordingError, ChallengeError) as error:
             return _refused(error, console, as_json)
+        except ValueError as error:
+            raise EnrolmentArgumentsError(str(error)) from None
     if as_json:
         shown = {"voice": voice.id, "consent": consent.serial, "expires": consent.scope.expires}
         print_json(shown)
@@ -295,17 +300,19 @@ def _progress(console: Console, *, quiet: bool) -> Iterator[Callable[[Step], Non
 
 def _refused(error: RingtrueError, console: Console, as_json: bool) -> int:
     findings: tuple[Finding, ...] = ()
+    message = str(error)
     if isinstance(error, EnrolmentRefused):
         findings = error.findings
+        message = message or UNCHECKED
     if as_json:
-        shown: dict[str, Any] = {"refused": str(error)}
+        shown: dict[str, Any] = {"refused": message}
         if isinstance(error, ChallengeError):
             shown["challenge"] = error.reason.value
         shown["findings"] = [FindingOut.of(finding) for finding in findings]
         print_json(shown)
         return REFUSED
     console.print("[red]Refused:[/]")
-    messages = [finding.message for finding in findings if not finding.passed] or [str(error)]
+    messages = [finding.message for finding in findings if not finding.passed] or [message]
     for message in messages:
         console.print(Text(f"  - {message}"))
     console.print("Run this again for a new challenge.")

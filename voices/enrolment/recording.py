@@ -130,7 +130,7 @@ def _decoded(data: bytes, container: str) -> tuple[FloatArray, int, str]:
                 raise RecordingError("the file holds no audio track")
             stream = opened.streams.audio[0]
             codec = stream.codec_context
-            name = codec.name
+            name = codec.name if codec is not None else "unknown"  # not seen by PyAV's types
             if not name.startswith(_CODECS):
                 raise RecordingError(f"audio coded as {name!r} is not taken; allowed: {FORMATS}")
             _check_form(codec.rate, codec.layout.nb_channels)

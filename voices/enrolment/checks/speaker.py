@@ -49,15 +49,20 @@ def check(evidence: Evidence) -> Finding:
 
 
 def consistency(windows: Embedding) -> float:
-    """The least cosine between a stretch of windows and all the others; 1 for too few to tell.
+    """The least cosine between a part of the windows and the others; 1 for too few to tell.
 
-    ``windows`` has shape ``(windows, 256)``.
+    Parts are every stretch of :data:`STRETCH` windows, for somebody who speaks in between, and
+    every beginning, for somebody who takes over. ``windows`` has shape ``(windows, 256)``.
     """
-    if len(windows) < 2 * STRETCH:
-        half = len(windows) // 2
-        return similarity(centroid(windows[:half]), centroid(windows[half:])) if half else 1.0
-    found = []
-    for at in range(len(windows) - STRETCH + 1):
-        rest = np.concatenate([windows[:at], windows[at + STRETCH :]])
-        found.append(similarity(centroid(windows[at : at + STRETCH]), centroid(rest)))
+    count = len(windows)
+    if count < 2 * STRETCH:
+        parts = [range(count // 2)] if count > 1 else []
+    else:
+        parts = [range(at, at + STRETCH) for at in range(count - STRETCH + 1)]
+        parts += [range(end) for end in range(STRETCH + 1, count - STRETCH + 1)]
+    found = [1.0]
+    for part in parts:
+        inside = np.zeros(count, bool)
+        inside[part] = True
+        found.append(similarity(centroid(windows[inside]), centroid(windows[~inside])))
     return min(found)

@@ -291,6 +291,7 @@ class Calls:
             services,
             self._engines.models,
             policy=self._policy,
+            watermarker=self._engines.watermarker(call.leg.rate),
             on_heard=heard,
             on_silence=side.stopped if side.open else None,
             on_turn=turn,

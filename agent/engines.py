@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -22,10 +24,12 @@ from ringtrue.config.settings import (
     Settings,
     WhisperSettings,
 )
+from ringtrue.streaming.gate import FrameKind
 from ringtrue.streaming.graph import Services, SharedModels
 from ringtrue.streaming.llm.deadline import StallReport
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.factory import build_language
+from ringtrue.streaming.ports import frame_bytes
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
 from ringtrue.streaming.recognizers.port import Recognizer
@@ -37,7 +41,11 @@ from ringtrue.streaming.record import Stage
 from ringtrue.streaming.services import build_stt, build_tts
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 from ringtrue.voices.library import VoiceLibrary
+from ringtrue.voices.library_config import mark_keys
 from ringtrue.voices.stock import FliteEngine
+from ringtrue.voices.watermark.embedder import RATES
+from ringtrue.voices.watermark.keyring import MarkKeys
+from ringtrue.voices.watermark.marker import Marker
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +69,7 @@ class Engines:
         self._dialogues: dict[str, Dialogue] = {}
         self._engine: FliteEngine | None = None
         self._models: SharedModels | None = None
+        self._marks: MarkKeys | None = None
         self._seeds = random.Random()
         if isinstance(settings.llm, DialogueSettings):
             self._dialogues = {agent.name: Dialogue(agent) for agent in self._agents}
@@ -89,6 +98,12 @@ class Engines:
         """Who speaks in a call that ``agent`` answers; to be closed with the call."""
         return await self._cast.cast(agent)
 
+    def watermarker(self, rate: int) -> Marker:
+        """What marks all that one call sends, at ``rate`` Hz; :meth:`warm` has read its key."""
+        if self._marks is None:
+            self._marks = mark_keys(self._settings.voices)
+        return Marker(self._marks, rate, datetime.now(UTC))
+
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the recognizer's workers."""
         return self._pool.pids if self._pool is not None else ()
@@ -101,6 +116,7 @@ class Engines:
         """Load everything, so that the first call waits for nothing."""
         started = time.monotonic()
         _ = self.models
+        await asyncio.to_thread(self._warm_watermark)
         if self._engine is not None:
             await self._engine.warm()
         await self._cast.open()
@@ -109,6 +125,11 @@ class Engines:
             if recognizer is not None:
                 await recognizer.load()
         log.info("engines.warm", seconds=round(time.monotonic() - started, 2))
+
+    def _warm_watermark(self) -> None:
+        for rate in RATES:
+            marker = self.watermarker(rate)
+            marker.mark(bytes(frame_bytes(rate)), FrameKind.SILENCE)
 
     async def close(self) -> None:
         """Release everything; what fails to close keeps nothing else open."""

@@ -31,6 +31,7 @@ PATH_KEYS: Final = (
     ("voices", "dir"),
     ("voices", "master_keys_file"),
     ("voices", "signing_key_file"),
+    ("voices", "watermark_key_file"),
     ("voices", "pocket", "model"),
     ("records", "dir"),
     ("paths", "libraries"),

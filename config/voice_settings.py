@@ -50,6 +50,9 @@ class VoicesSettings(Section):
 
     master_keys_file: Path | None = None
     signing_key_file: Path | None = None
+    watermark_key_file: Path | None = None
+    """What marks all that is sent, stock voices too; None: made in ``dir`` at the first start."""
+
     trusted_keys: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")], ...],
         BeforeValidator(split_list),

@@ -310,6 +310,11 @@ class Gate:
         return self._call_id
 
     @property
+    def watermark(self) -> str:
+        """Which mark everything sent carries."""
+        return self._watermarker.id
+
+    @property
     def up(self) -> bool:
         """False once :meth:`close` was called."""
         return self._up

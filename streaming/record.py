@@ -100,6 +100,9 @@ class CallRecord:
     """Why the cloned voice gave way to the stock voice."""
 
     voice_revoked_at: float | None = None
+    watermark: str | None = None
+    """Which mark everything that was sent carries."""
+
     transfer_requested: str | None = None
     """The agent's own name of the place the caller was to be handed to."""
 
@@ -165,6 +168,7 @@ class CallRecord:
             "voice_refused": self.voice_refused,
             "voice_revoked": self.voice_revoked,
             "voice_revoked_at_ms": since(self.voice_revoked_at),
+            "watermark": self.watermark,
             "transfer_requested": self.transfer_requested,
             "turns": turns,
             "interruptions": self.interruptions,

@@ -66,6 +66,7 @@ class CallSession:
             watermarker=watermarker,
             on_digest=self._digested,
         )
+        record.watermark = self.gate.watermark
         self.output = PlayoutOutput(
             self.playout,
             on_cut=self._cut,

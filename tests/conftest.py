@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -44,7 +45,9 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and the hypothesis profile; keep away from the user's own voices."""
-    os.environ["XDG_DATA_HOME"] = "/nonexistent"
+    data = tempfile.TemporaryDirectory(prefix="ringtrue-tests-")
+    config.add_cleanup(data.cleanup)
+    os.environ["XDG_DATA_HOME"] = data.name
     hypothesis.settings.register_profile(
         "project",
         deadline=None,  # the machine is shared; slowness is no finding

@@ -16,6 +16,7 @@ from ringtrue.voices.keys.errors import KeyMaterialError
 from ringtrue.voices.keys.management import KeyManagement
 from ringtrue.voices.keys.master import create_key_file, key_ring_from_environment, load_key_file
 from ringtrue.voices.keys.signing import Signer, TrustedKeys
+from ringtrue.voices.watermark.keyring import MarkKeys, create_mark_keys, load_mark_keys
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,9 @@ class LibraryConfig:
     keys: KeyManagement
     signer: Signer
     trusted: TrustedKeys
+    marks: MarkKeys | None = None
+    """The keys of this installation's watermark, by which its own speech is known again."""
+
     redis_url: str | None = field(default=None, repr=False)
     cache_seconds: float = 3600.0
     keep_recordings: bool = False
@@ -102,12 +106,32 @@ def library_config(
         keys=keys,
         signer=signer,
         trusted=TrustedKeys([signer.public, *others]),
+        marks=mark_keys(settings, environ),
         redis_url=_revealed(settings.redis_url),
         cache_seconds=settings.cache_seconds,
         keep_recordings=settings.keep_recordings,
         consent_days=settings.consent_days,
         lease_seconds=settings.lease_seconds,
     )
+
+
+def mark_keys(settings: VoicesSettings, environ: Mapping[str, str] | None = None) -> MarkKeys:
+    """The watermark's keys; blocking, for start-up. Made where no file is named and none is there.
+
+    Raises :class:`~ringtrue.voices.keys.errors.KeyMaterialError` naming the file.
+    """
+    path = settings.watermark_key_file or library_dir(settings, environ) / KEYS / "watermark.keys"
+    if settings.watermark_key_file is not None or path.exists():
+        return load_mark_keys(path)
+    _make_directory(path.parent)
+    try:
+        made = create_mark_keys(path)
+    except KeyMaterialError:
+        if not path.exists():
+            raise
+        return load_mark_keys(path)  # another process was faster
+    log.warning("voices.watermark_key_made", file=str(path))
+    return made
 
 
 def _make_directory(path: Path) -> None:

@@ -29,6 +29,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from ringtrue.agent.casting import Casting
 from ringtrue.config.agent_schema import Agent
+from ringtrue.streaming.gate import Unmarked
 from ringtrue.streaming.graph import Services, SharedModels
 from ringtrue.streaming.ports import Direction, EndReason
 from ringtrue.streaming.record import Stage
@@ -175,6 +176,9 @@ class ScriptedEngines:
 
     async def cast(self, agent: Agent) -> Casting:
         return Casting(agent.voice)
+
+    def watermarker(self, rate: int) -> Unmarked:
+        return Unmarked()
 
     def services(self, agent: Agent, *, probe: Callable[[Stage], None], **_: Any) -> Services:
         if self.fails is not None:

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import datetime
 from importlib.metadata import version
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
+import structlog
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, StreamingResponse
@@ -33,14 +34,18 @@ from ringtrue.agent.voices_api_models import (
 )
 from ringtrue.agent.voices_api_upload import read_recordings
 from ringtrue.agent.voices_view import view_voice
-from ringtrue.streaming.ports import SpeechChunk
+from ringtrue.streaming.gate import UtteranceDigest
 from ringtrue.voices.errors import CloningError
 from ringtrue.voices.hosted import choose_engine, engine_names
 from ringtrue.voices.lease import Lease
 from ringtrue.voices.library import VoiceLibrary, utc_now
-from ringtrue.voices.saying import WavWriter, said
+from ringtrue.voices.saying import WavWriter
+from ringtrue.voices.spoken import spoken
 from ringtrue.voices.store.api_keys import ApiKey, ApiScope
 from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
+from ringtrue.voices.watermark.marker import Marker
+
+log = structlog.get_logger(__name__)
 
 MAX_JSON: Final = 64 * 1024
 """Bytes of a JSON body."""
@@ -381,7 +386,20 @@ async def speech(voice: VoiceRef, what: SpeechRequest, key: Speaker, api: Api) -
         lease.close()
         api.speaking -= 1
 
-    audio = _pcm(lease, what.text, what.rate, over)
+    def went_out(digest: UtteranceDigest) -> None:
+        log.info(
+            "api.spoken",
+            tenant=key.tenant,
+            key=key.id,
+            voice=digest.voice,
+            consent=digest.consent,
+            watermark=digest.watermark,
+            samples=digest.samples,
+            sha256=digest.sha256,
+        )
+
+    marker = Marker(api.library.config.marks, what.rate, api.clock())
+    audio = _pcm(lease, what.text, what.rate, marker, went_out, over)
     try:
         # Before the answer begins, so that what goes wrong can still be told.
         first = await anext(audio, b"")
@@ -419,14 +437,19 @@ class _Audio(StreamingResponse):
 
 
 async def _pcm(
-    lease: Lease, text: str, rate: int, over: Callable[[], None]
+    lease: Lease,
+    text: str,
+    rate: int,
+    marker: Marker,
+    went_out: Callable[[UtteranceDigest], None],
+    over: Callable[[], None],
 ) -> AsyncGenerator[bytes]:
     try:
-        chunks = said(lease.open(rate), text, markup=lease.speaks_markup)
-        async with aclosing(cast(AsyncGenerator[SpeechChunk], chunks)):
-            async for chunk in chunks:
-                if chunk.pcm:
-                    yield chunk.pcm
+        markup = lease.speaks_markup
+        pcm = spoken(lease.open(rate), text, rate, marker, markup=markup, on_digest=went_out)
+        async with aclosing(pcm):
+            async for frames in pcm:
+                yield frames
     finally:
         over()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -21,12 +22,16 @@ from ringtrue.agent.voice_library import open_voices, stock_engine
 from ringtrue.agent.voices_view import view_voice
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.errors import RingtrueError
-from ringtrue.streaming.ports import SynthesisStream
+from ringtrue.streaming.gate import FrameKind
+from ringtrue.streaming.ports import SynthesisStream, frame_bytes
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.lease import ConsentLostError
 from ringtrue.voices.library import VoiceLibrary, utc_now
+from ringtrue.voices.library_config import mark_keys
 from ringtrue.voices.licensing import ConsentRefusedError
-from ringtrue.voices.saying import WavWriter, phrases, said
+from ringtrue.voices.saying import WavWriter, phrases
+from ringtrue.voices.spoken import spoken
+from ringtrue.voices.watermark.marker import Marker
 
 STDOUT: Final = "-"
 
@@ -60,6 +65,11 @@ class Saying:
 class _Mouth:
     stream: SynthesisStream
     markup: bool
+    marker: Marker
+
+    def pcm(self, saying: Saying) -> AsyncGenerator[bytes]:
+        """What is heard."""
+        return spoken(self.stream, saying.text, saying.rate, self.marker, markup=self.markup)
 
 
 def greeting(voice: str) -> str:
@@ -99,10 +109,12 @@ async def say(settings: Settings, saying: Saying, *, as_json: bool) -> int:
 @asynccontextmanager
 async def _mouth(settings: Settings, saying: Saying) -> AsyncIterator[_Mouth]:
     """Something that speaks as asked: a stock voice, or a cloned one under a lease."""
+    marker = await asyncio.to_thread(_marker, settings, saying.rate)
     if saying.voice in VOICES:
         engine = stock_engine(settings)
         try:
-            yield _Mouth(engine.open(saying.voice, saying.rate), engine.speaks_markup)
+            stream = engine.open(saying.voice, saying.rate)
+            yield _Mouth(stream, engine.speaks_markup, marker)
         finally:
             await engine.close()
         return
@@ -112,9 +124,16 @@ async def _mouth(settings: Settings, saying: Saying) -> AsyncIterator[_Mouth]:
             tenant=saying.tenant, voice=saying.voice, agent=saying.agent, purpose=purpose
         )
         try:
-            yield _Mouth(lease.open(saying.rate), lease.speaks_markup)
+            yield _Mouth(lease.open(saying.rate), lease.speaks_markup, marker)
         finally:
             lease.close()
+
+
+def _marker(settings: Settings, rate: int) -> Marker:
+    """The installation's watermark, loaded, so that the first frame waits for nothing."""
+    marker = Marker(mark_keys(settings.voices), rate, utc_now())
+    marker.mark(bytes(frame_bytes(rate)), FrameKind.SILENCE)
+    return marker
 
 
 async def _only_purpose(library: VoiceLibrary, saying: Saying) -> str:
@@ -135,10 +154,11 @@ async def _say(mouth: _Mouth, saying: Saying) -> int:
         return counted.samples
     with _sink(saying.out) as file:
         writer = WavWriter(file, saying.rate)
-        async for chunk in said(mouth.stream, saying.text, markup=mouth.markup):
-            writer.write(chunk.pcm)
-            if saying.out == STDOUT:
-                file.flush()
+        async with aclosing(mouth.pcm(saying)) as pcm:
+            async for frames in pcm:
+                writer.write(frames)
+                if saying.out == STDOUT:
+                    file.flush()
         writer.close()
         return writer.samples
 
@@ -152,9 +172,10 @@ class _Counted:
     async def wav(self, mouth: _Mouth, saying: Saying) -> AsyncIterator[bytes]:
         WavWriter(header := io.BytesIO(), saying.rate)
         yield header.getvalue()
-        async for chunk in said(mouth.stream, saying.text, markup=mouth.markup):
-            self.samples += len(chunk.pcm) // 2
-            yield chunk.pcm
+        async with aclosing(mouth.pcm(saying)) as pcm:
+            async for frames in pcm:
+                self.samples += len(frames) // 2
+                yield frames
 
 
 @contextlib.contextmanager

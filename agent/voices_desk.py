@@ -9,5 +9,4 @@ from ringtrue.voices.library import VoiceLibrary
 
 def enrolment_desk(library: VoiceLibrary) -> Desk:
     """A desk that enrols into ``library`` with every check there is."""
-    marks = library.config.marks
-    return EnrolmentDesk(library, marks=marks.detection if marks is not None else ())
+    return EnrolmentDesk(library, marks=library.config.marks.detection)

@@ -17,6 +17,8 @@ from ringtrue.voices.keys.signing import Signer, TrustedKeys
 from ringtrue.voices.library import Candidate, Statement, VoiceLibrary, open_library, utc_now
 from ringtrue.voices.library_config import LibraryConfig
 from ringtrue.voices.store.profile import BlobKind, Voice
+from ringtrue.voices.watermark.keyring import MarkKeys
+from ringtrue.voices.watermark.keys import MarkKey
 from store_links import Urls, ring
 
 TENANT = "acme"
@@ -80,6 +82,7 @@ class Shelves:
     signer: Signer = field(default_factory=Signer.generate)
     engine: RecordingEngine = field(default_factory=RecordingEngine)
     redis_url: str | None = None
+    marks: MarkKeys = field(default_factory=lambda: MarkKeys.of(MarkKey.generate()))
 
     def config(self, **changes: Any) -> LibraryConfig:
         values: dict[str, Any] = {
@@ -88,6 +91,7 @@ class Shelves:
             "keys": ring("m1"),
             "signer": self.signer,
             "trusted": TrustedKeys([self.signer.public]),
+            "marks": self.marks,
             "redis_url": self.redis_url,
         }
         return LibraryConfig(**values | changes)

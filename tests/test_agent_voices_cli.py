@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import Ran, restored_logs, run_command
 from enrolment_desk import ENGINE, NAME, NOISY, PURPOSE, HumEngine, ScriptedDesk
@@ -19,6 +20,8 @@ from ringtrue.agent import microphone, voice_library, voices_cli_enrol
 from ringtrue.voices.consent.records import is_consent, is_withdrawal, read_signed
 from ringtrue.voices.enrolment.errors import EnrolmentRefused
 from ringtrue.voices.keys.signing import TrustedKeys
+from ringtrue.voices.watermark.detector import detect
+from ringtrue.voices.watermark.keyring import load_mark_keys
 
 WHO = ("--name", NAME, "--purpose", PURPOSE)
 
@@ -195,6 +198,28 @@ def test_say_streams_and_writes_files(home: Path, desks: list[ScriptedDesk]) -> 
     assert ringtrue("say", "x", "--voice", NAME, "--rate", 44100, "-o", out).code == 2
     empty = ringtrue("say", " ... ", "--voice", NAME, "-o", out)
     assert (empty.code, "at least one word" in empty.err) == (2, True)
+
+
+def marked(pcm: bytes, rate: int, home: Path) -> float:
+    """How sure it is that this installation's mark is in ``pcm``; 0 for not at all."""
+    keys = load_mark_keys(home / "voices" / "keys" / "watermark.keys")
+    found = detect(np.frombuffer(pcm, "<i2"), rate, keys.detection)
+    return 0.0 if found is None else found.significance
+
+
+def test_what_is_said_is_marked(home: Path, desks: list[ScriptedDesk]) -> None:
+    enrolled(home)
+    out = home / "out.wav"
+    said = ringtrue("say", "Good morning, what can I do for you?", "--voice", "slt", "-o", out)
+    assert said.code == 0, said.err
+    with wave.open(str(out)) as file:
+        stock = file.readframes(file.getnframes())
+    assert marked(stock, 16000, home) > 10
+    # A hum of one pitch hides little; but it hides it in every sentence.
+    text = " ".join(f"Number {number}." for number in range(60))
+    piped = ringtrue("say", text, "--voice", NAME, "-o", "-", "--rate", 8000)
+    assert piped.code == 0, piped.err
+    assert marked(piped.raw[44:], 8000, home) > 10
 
 
 def test_play_goes_to_the_loudspeaker(

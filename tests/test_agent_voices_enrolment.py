@@ -34,6 +34,7 @@ from ringtrue.voices.enrolment.findings import Check, Finding
 from ringtrue.voices.enrolment.recording import read_recording
 from ringtrue.voices.library import VoiceLibrary, open_library, utc_now
 from ringtrue.voices.stock import FliteEngine
+from ringtrue.voices.watermark.detector import detect
 
 RATE = 16000
 Audio = npt.NDArray[np.float32]
@@ -139,6 +140,9 @@ async def test_a_recorded_person_speaks_over_http(library: VoiceLibrary) -> None
             f"/voices/{found['voice']}/speech", json={"text": text, "purpose": PURPOSE}
         )
         assert spoken.status_code == 200
+    found_mark = detect(samples(spoken.content), RATE, library.config.marks.detection)
+    assert found_mark is not None
+    assert found_mark.significance > 20
     encoder = SpeakerEncoder.load()
     speaker = encoder.embed(recorded[5 * RATE :], RATE)
     cloned = similarity(encoder.embed(samples(spoken.content), RATE), speaker)

@@ -428,9 +428,20 @@ def test_only_leases_license_speech() -> None:
         )
 
     licensing = {path for path, tree in _product() if keyword(tree, "licence")}
-    assert licensing == {"voices/lease.py", "streaming/playout.py", "streaming/synthesizer.py"}
+    passing_on = {"streaming/playout.py", "streaming/synthesizer.py", "voices/spoken.py"}
+    assert licensing == {"voices/lease.py"} | passing_on
     making = {path for path, tree in _product() if _constructs(tree, "Lease")}
     assert making == {"voices/library.py"}
+
+
+def test_only_gates_let_speech_out() -> None:
+    """Beyond calls and :mod:`ringtrue.voices.spoken`, only judges that keep it to themselves."""
+    judges = {"voices/quality/likeness.py", "voices/hosted/likeness.py"}
+    saying = {path for path, tree in _product() if _constructs(tree, "said")}
+    assert saying - judges == {"voices/spoken.py"}
+    gates = {path for path, tree in _product() if _constructs(tree, "Gate")}
+    callers = {"loadtest/line.py"}  # stock voices that call an agent to measure it
+    assert gates - callers == {"streaming/session.py", "voices/spoken.py"}
 
 
 def _constructs(tree: ast.AST, name: str) -> bool:

@@ -34,7 +34,7 @@ class LibraryConfig:
     keys: KeyManagement
     signer: Signer
     trusted: TrustedKeys
-    marks: MarkKeys | None = None
+    marks: MarkKeys
     """The keys of this installation's watermark, by which its own speech is known again."""
 
     redis_url: str | None = field(default=None, repr=False)

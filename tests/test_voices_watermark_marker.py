@@ -7,7 +7,6 @@ from ringtrue.streaming.gate import Draft, FrameKind, Gate
 from ringtrue.voices.watermark.detector import detect
 from ringtrue.voices.watermark.keyring import MarkKeys
 from ringtrue.voices.watermark.marker import Marker
-from ringtrue.voices.watermark.reader import read_token
 
 NOW = datetime(2026, 5, 6, 7, 8, tzinfo=UTC)
 
@@ -22,9 +21,7 @@ def test_what_leaves_the_gate_tells_its_session():
         for n, frame in enumerate(frames)
     ]
     heard = np.frombuffer(b"".join(sent), "<i2")
-    found = detect(heard, 8000, [KEY.detection])
-    assert found is not None
-    token = read_token(heard, 8000, KEY, found)
+    (token,) = detect(heard, 8000, [KEY]).tokens
     assert token == marker.token
     assert marker.id == f"rt1:{KEY.id}:{token.session:08x}"
     assert token.time == NOW

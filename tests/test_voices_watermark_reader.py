@@ -5,47 +5,60 @@ import pytest
 import soxr
 from watermarking import KEY, TOKEN, marked, speech
 
+from ringtrue.voices.watermark.carrier import half_a_chip_on
 from ringtrue.voices.watermark.detector import detect
-from ringtrue.voices.watermark.errors import WatermarkError
+from ringtrue.voices.watermark.frontend import whitened
 from ringtrue.voices.watermark.keys import MarkKey
-from ringtrue.voices.watermark.reader import read_token
+from ringtrue.voices.watermark.reader import Reader
+from ringtrue.voices.watermark.token import Token
+from ringtrue.voices.watermark.tracing import trace
+from ringtrue.voices.watermark.tracking import Bet, Segments
 
 
-def token_of(samples: np.ndarray, rate: int):
-    found = detect(samples, rate, [KEY.detection])
-    assert found is not None
-    return read_token(samples, rate, KEY, found)
+def tokens(samples: np.ndarray, rate: int) -> tuple[Token, ...]:
+    return detect(samples, rate, [KEY]).tokens
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])
 def test_the_token_is_read(rate: int):
-    assert token_of(marked(speech(rate), rate), rate) == TOKEN
+    assert tokens(marked(speech(rate), rate), rate) == (TOKEN,)
 
 
 def test_from_the_middle_after_mu_law():
     pcm = marked(speech(8000), 8000)[11_111:]
     law = np.frombuffer(audioop.ulaw2lin(audioop.lin2ulaw(pcm.tobytes(), 2), 2), "<i2")
-    assert token_of(law, 8000) == TOKEN
-
-
-def test_inverted_resampled_and_quieter():
-    pcm = marked(speech(16000), 16000).astype(np.float32) / -131072
-    assert token_of(soxr.resample(pcm, 16000, 44100), 44100) == TOKEN
+    assert tokens(law, 8000) == (TOKEN,)
 
 
 def test_with_a_drifting_clock():
     pcm = marked(speech(16000), 16000).astype(np.float32) / 32768
     drifted = soxr.resample(pcm, 48000, 48000 * 0.9999).astype(np.float32)
-    assert token_of(drifted, 16000) == TOKEN
+    assert tokens(drifted, 16000) == (TOKEN,)
 
 
-def test_unmarked_speech_has_none():
-    assert token_of(speech(8000), 8000) is None
-
-
-def test_a_finding_of_another_key_is_refused():
+def test_through_lost_pieces():
     pcm = marked(speech(8000), 8000)
-    found = detect(pcm, 8000, [KEY.detection])
-    assert found is not None
-    with pytest.raises(WatermarkError, match="found by key"):
-        read_token(pcm, 8000, MarkKey(bytes(32)), found)
+    pieces = [pcm[at : at + 3960] for at in range(0, len(pcm), 4000)]
+    assert tokens(np.concatenate(pieces), 8000) == (TOKEN,)
+
+
+def followed(seconds: float, key: MarkKey) -> Reader:
+    carrier = whitened(marked(speech(8000, seconds), 8000).astype(float))
+    segments = Segments(carrier, half_a_chip_on(carrier))
+    pilot = np.tile(KEY.detection.pilot, 2).astype(np.float32)
+    reader = Reader(key)
+    reader.add(segments, trace(pilot, segments, Bet(0.13), 0))
+    return reader
+
+
+def test_too_little_to_be_decoded_is_told_from_what_is_known():
+    short = followed(1.4, KEY)
+    assert short.read() is None
+    other = Token(TOKEN.session + 1, TOKEN.time)
+    assert short.read((other,)) is None
+    assert short.read((other, TOKEN)) == TOKEN
+
+
+def test_another_key_reads_nothing():
+    assert followed(4.8, KEY).read() == TOKEN
+    assert followed(4.8, MarkKey(bytes(32))).read((TOKEN,)) is None

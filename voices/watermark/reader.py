@@ -1,4 +1,4 @@
-"""Reads the token of a mark that was found, with the secret key."""
+"""Reads tokens along the tracks of marks, with the secret key."""
 
 from __future__ import annotations
 
@@ -7,53 +7,50 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.voices.watermark.detector import LAGS_PER_CHIP, Detection, at_chip_rate, respeed
-from ringtrue.voices.watermark.errors import WatermarkError
-from ringtrue.voices.watermark.frontend import MARGIN, whitened
-from ringtrue.voices.watermark.keys import CHIP_RATE, PERIOD, SYMBOL_CHIPS, SYMBOLS, Chips, MarkKey
-from ringtrue.voices.watermark.token import Token, read
+from ringtrue.voices.watermark.keys import PERIOD, SYMBOL_CHIPS, SYMBOLS, MarkKey
+from ringtrue.voices.watermark.lpc import RealArray
+from ringtrue.voices.watermark.token import Token, read, symbols
+from ringtrue.voices.watermark.tracing import Track
+from ringtrue.voices.watermark.tracking import SEGMENT, Segments
 
-REACH_SECONDS: Final = 10.24
-"""Signal on either side of the window of detection whose symbols are added up."""
-
-
-def read_token(
-    samples: npt.NDArray[np.float32] | npt.NDArray[np.int16],
-    rate: int,
-    key: MarkKey,
-    found: Detection,
-) -> Token | None:
-    """The token of the mark ``found`` in these ``samples``; None where its MAC can't be checked.
-
-    Raises :class:`WatermarkError` where ``found`` is of another key.
-    """
-    if found.key != key.id:
-        raise WatermarkError(f"the mark was found by key {found.key}, not {key.id}")
-    signal = at_chip_rate(samples, rate)
-    start = round(found.start * CHIP_RATE)
-    first = max(0, start - int(REACH_SECONDS * CHIP_RATE))
-    last = start + int((found.seconds + REACH_SECONDS) * CHIP_RATE)
-    block = signal[first:last]
-    carrier = whitened(block)
-    carrier[:MARGIN] = carrier[-MARGIN:] = 0.0
-    values = carrier if found.speed == 1.0 else respeed(carrier, found.speed)
-    origin = round((start - first) * found.speed)
-    chip = found.lag + LAGS_PER_CHIP * (np.arange(len(values)) - origin)
-    chip %= PERIOD * LAGS_PER_CHIP
-    pilot = _finer(key.detection.pilot)[chip]
-    window = slice(origin, origin + int(found.seconds * CHIP_RATE))
-    polarity = np.sign((values[window] * pilot[window]).sum())
-    soft = np.bincount(
-        chip // (SYMBOL_CHIPS * LAGS_PER_CHIP),
-        weights=values * _finer(key.carrier)[chip],
-        minlength=SYMBOLS,
-    )
-    return read(key, polarity * soft)
+SAME: Final = 6.0
+"""Standard deviations from which on symbols agree with a token that was read elsewhere: less
+than one chance in 10⁸."""
 
 
-def _finer(chips: Chips) -> Chips:
-    """Band-limited interpolation to LAGS_PER_CHIP values a chip."""
-    spectrum = np.fft.rfft(chips)[:-1]
-    wide = np.zeros(PERIOD * LAGS_PER_CHIP // 2 + 1, np.complex128)
-    wide[: len(spectrum)] = spectrum
-    return np.asarray(np.fft.irfft(wide, PERIOD * LAGS_PER_CHIP) * LAGS_PER_CHIP)
+class Reader:
+    """Adds up one mark's symbols over as many periods as it lasts, and reads them."""
+
+    def __init__(self, key: MarkKey) -> None:
+        """Nothing heard yet."""
+        self._key = key
+        self._soft = np.zeros(SYMBOLS)
+
+    def add(self, segments: Segments, track: Track) -> None:
+        """Take what one epoch's track carries."""
+        self._soft += soft_symbols(self._key, segments, track)
+
+    def read(self, known: tuple[Token, ...] = ()) -> Token | None:
+        """The token; None where no valid MAC has been found yet.
+
+        Symbols too few to be decoded are compared with the tokens already ``known``.
+        """
+        found = read(self._key, self._soft)
+        if found is not None:
+            return found
+        scale = float(np.sqrt((self._soft**2).sum()))
+        for token in known:
+            if scale and float(self._soft @ symbols(self._key, token)) / scale > SAME:
+                return token
+        return None
+
+
+def soft_symbols(key: MarkKey, segments: Segments, track: Track) -> RealArray:
+    """How strongly each data symbol of a period speaks for +1; shape ``(SYMBOLS,)``."""
+    count = len(segments)
+    values = segments.values[int(track.bet.late)].astype(np.float64)
+    first = track.lags + np.arange(count) * SEGMENT
+    chips: npt.NDArray[np.int64] = (first[:, None] + np.arange(SEGMENT)) % PERIOD
+    weights = values * key.carrier[chips] * (track.bet.polarity * track.sure)[:, None]
+    sums = np.bincount((chips // SYMBOL_CHIPS).ravel(), weights.ravel(), minlength=SYMBOLS)
+    return np.asarray(sums, np.float64)

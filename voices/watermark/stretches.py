@@ -1,0 +1,155 @@
+"""Joins the tracks of epochs to the stretches of a recording that each mark runs through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ringtrue.voices.watermark.keys import CHIP_RATE, PERIOD, MarkKey
+from ringtrue.voices.watermark.reader import Reader
+from ringtrue.voices.watermark.token import Token
+from ringtrue.voices.watermark.tracing import ECHO, Track
+from ringtrue.voices.watermark.tracking import EPOCH, SEGMENT, Bet, Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the recording that one mark runs through."""
+
+    start: float
+    """Seconds into the recording."""
+
+    end: float
+    key: str
+    """Id of the key."""
+
+    significance: float
+    """log10 of how much likelier this part is with the mark than without."""
+
+    speed: float
+    """How much faster the recording runs than it was marked."""
+
+    inverted: bool
+    """Whether the recording is turned upside down."""
+
+    token: Token | None
+    """What the mark says, authenticated; None without the secret key, or where it is too faint."""
+
+
+class _Mark:
+    """One mark, as far as it has been followed."""
+
+    def __init__(self, key: MarkKey | None) -> None:
+        self._reader = Reader(key) if key is not None else None
+        self.token: Token | None = None
+        self.bet = Bet(0.1)
+        self.next = 0
+        """Where it should lie in the next epoch: the chip under that one's first sample."""
+
+        self.speed = 1.0
+        """At which it was searched for."""
+
+        self._start = self._end = 0.0
+        self._evidence = 0.0
+        self._drift = self._span = 0
+        self._last: int | None = None
+        """The chip under the last epoch's end."""
+
+    def add(self, segments: Segments, track: Track, start: int, speed: float) -> None:
+        """Go on with one epoch's track; the epoch begins at chip ``start`` of the recording."""
+        at = np.flatnonzero(track.present)
+        if not len(at):
+            at = np.array([int(track.sure.argmax())])
+        first, last = int(at[0]), int(at[-1])
+        begin = start / CHIP_RATE + first * SEGMENT / CHIP_RATE / speed
+        if self._last is None:
+            self._start = begin
+        else:
+            seam = (int(track.lags[first]) - self._last + PERIOD // 2) % PERIOD - PERIOD // 2
+            self._drift += seam
+        self._end = start / CHIP_RATE + (last + 1) * SEGMENT / CHIP_RATE / speed
+        self._drift += int(track.lags[last] - track.lags[first])
+        self._span = round((self._end - self._start) * CHIP_RATE * speed)
+        self._evidence += track.evidence
+        self.bet, self.speed = track.bet, speed
+        self._last = self.next = (int(track.lags[last]) + round(EPOCH * speed)) % PERIOD
+        if self._reader is not None and self.token is None:
+            self._reader.add(segments, track)
+            self.token = self._reader.read()
+
+    def read(self, known: Sequence[Token]) -> None:
+        """Look whether it is one of the tokens ``known``, if it was too short to be read."""
+        if self._reader is not None and self.token is None:
+            self.token = self._reader.read(tuple(known))
+
+    def stretch(self, key: str) -> Stretch:
+        """What there is to say of it."""
+        return Stretch(
+            start=self._start,
+            end=self._end,
+            key=key,
+            significance=self._evidence / math.log(10.0),
+            speed=self.speed * (1.0 + self._drift / max(self._span, 1)),
+            inverted=self.bet.polarity < 0,
+            token=self.token,
+        )
+
+
+class Marks:
+    """The marks of one key, those that may go on and those that are over."""
+
+    def __init__(self, key: str, secret: MarkKey | None) -> None:
+        """``secret`` reads tokens; None: they stay unread."""
+        self._key = key
+        self._secret = secret
+        self._going: list[_Mark] = []
+        self._over: list[_Mark] = []
+
+    @property
+    def bet(self) -> Bet | None:
+        """The one that won on a mark of the last epoch; None where there was none."""
+        return self._going[0].bet if self._going else None
+
+    def going_on(self, speed: float) -> Iterator[tuple[Bet, int]]:
+        """Where marks of the last epoch should go on in this one, if searched at ``speed``."""
+        for mark in self._going:
+            if mark.speed == speed:
+                yield mark.bet, mark.next
+
+    def add(self, segments: Segments, tracks: Sequence[Track], start: int, speed: float) -> None:
+        """Take the tracks of the next epoch, which begins at chip ``start`` of the recording."""
+        going = []
+        for track in tracks:
+            mark = self._before(track, speed) or _Mark(self._secret)
+            mark.add(segments, track, start, speed)
+            going.append(mark)
+        self._over += self._going
+        self._going = going
+
+    def pause(self) -> None:
+        """Note an epoch without a mark."""
+        self._over += self._going
+        self._going = []
+
+    def finish(self) -> list[Stretch]:
+        """Every stretch."""
+        self.pause()
+        known = tuple(dict.fromkeys(mark.token for mark in self._over if mark.token is not None))
+        for mark in self._over:
+            mark.read(known)
+        return [mark.stretch(self._key) for mark in self._over]
+
+    def _before(self, track: Track, speed: float) -> _Mark | None:
+        """The mark that ``track`` goes on with; it is no longer waiting then."""
+        at = track.present
+        lag = int(track.lags[int(at.argmax())])
+        for mark in self._going:
+            away = (lag - mark.next + PERIOD // 2) % PERIOD - PERIOD // 2
+            same = mark.speed == speed and mark.bet.polarity == track.bet.polarity
+            if same and abs(away) <= ECHO:
+                self._going.remove(mark)
+                return mark
+        return None

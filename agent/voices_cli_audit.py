@@ -100,7 +100,7 @@ async def _audited(
 async def _score(
     library: VoiceLibrary, voice: Voice, scope: Scope, encoder: SpeakerEncoder
 ) -> float:
-    # Unmarked, by no gate: what the voice says here is measured in this process and heard by nobody.
+    # Unmarked and by no gate: what the voice says here is measured, and leaves no process.
     stored = await library.store.voices.get_blob(voice.tenant, voice.id, BlobKind.EMBEDDING)
     lease = await library.lease(
         tenant=voice.tenant, voice=voice.id, agent=scope.agents[0], purpose=scope.purposes[0]

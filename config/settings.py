@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ringtrue.config.audit_settings import AuditSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.section import Seconds, Section, split_list
 from ringtrue.config.service_settings import NamedService
@@ -357,6 +358,7 @@ class Settings(BaseSettings):
     deadlines: DeadlineSettings = DeadlineSettings()
     agents: AgentSettings = AgentSettings()
     voices: VoicesSettings = VoicesSettings()
+    audit: AuditSettings = AuditSettings()
     records: RecordSettings = RecordSettings()
     logging: LoggingSettings = LoggingSettings()
     paths: PathSettings = PathSettings()

@@ -93,7 +93,7 @@ def _now() -> datetime:
 
 
 class AuditLog:
-    """Writes one log from a thread. Made by :meth:`open`."""
+    """Writes one log from a thread, which begins with :meth:`start` or the first event."""
 
     def __init__(
         self,
@@ -107,7 +107,12 @@ class AuditLog:
         clock: Callable[[], datetime] = _now,
         on_fault: Callable[[str | None], None] | None = None,
     ) -> None:
-        """Use :meth:`open`. ``on_fault`` is told, on the writer's thread, of every change."""
+        """Keep a log below ``directory``; nothing is touched yet.
+
+        ``signer`` signs its checkpoints; ``trusted`` are further public keys that did so earlier;
+        ``clock`` gives the time of day, with its zone; ``on_fault`` is told, on the writer's
+        thread, why the log is not :attr:`writable`, and None when it is again.
+        """
         self.directory = directory
         self.stats = LogStats()
         self._signer = signer
@@ -148,12 +153,9 @@ class AuditLog:
         on_fault: Callable[[str | None], None] | None = None,
         lazy: bool = False,
     ) -> AsyncIterator[AuditLog]:
-        """Hold a log below ``directory`` open; on leaving, everything recorded is written.
+        """Hold a log open; on leaving, everything recorded is written. Arguments as ever.
 
-        ``signer`` signs its checkpoints; ``trusted`` are further public keys that did so earlier;
-        ``clock`` gives the time of day, with its zone. A directory that can't be written makes a
-        log that is not :attr:`writable`, and is tried again. ``lazy``: nothing is touched before
-        the first event.
+        ``lazy``: it isn't started before the first event.
         """
         audit = cls(
             directory,
@@ -167,11 +169,10 @@ class AuditLog:
         )
         try:
             if not lazy:
-                audit._start()
-                await audit.flush()
+                await audit.start()
             yield audit
         finally:
-            await audit._close()
+            await audit.close()
 
     @property
     def fault(self) -> str | None:
@@ -227,10 +228,20 @@ class AuditLog:
             self._lost += 1
             log.error("audit.not_recorded", error=type(error).__name__)
 
+    async def start(self) -> None:
+        """Open the log now, and wait for what comes of it: see :attr:`writable`.
+
+        A directory that can't be written is tried again and again.
+        """
+        with self._lock:
+            if self._thread is None and not self._stopping:
+                self._start()
+        await self.flush()
+
     async def flush(self, seconds: float = 5.0) -> bool:
         """Wait until everything recorded so far is durable; False where it isn't in time."""
-        if self._thread is None:
-            return True
+        if self._thread is None or not self._thread.is_alive():
+            return not self.waiting
         loop = asyncio.get_running_loop()
         done: asyncio.Future[bool] = loop.create_future()
         with self._lock:
@@ -247,7 +258,11 @@ class AuditLog:
         self._thread = threading.Thread(target=self._run, name="audit-log", daemon=True)
         self._thread.start()
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Write what was recorded, end the log in order, and give the witness a moment.
+
+        Idempotent. What is recorded afterwards is lost.
+        """
         with self._lock:
             self._stopping = True
             thread = self._thread

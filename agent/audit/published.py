@@ -17,6 +17,7 @@ import argparse
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import re
 import sys
@@ -33,6 +34,15 @@ MAX_MEMBER = 64 * 1024 * 1024
 
 MAX_MEMBERS = 1000
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+RELATED = (
+    "voice.enrolled",
+    "voice.erased",
+    "consent.given",
+    "consent.renewed",
+    "consent.withdrawn",
+)
+"""Entries about a voice that belong to the evidence of every call it spoke in."""
+
 HEX_KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -279,10 +289,10 @@ def check_bundle(source: Any, trusted: Iterable[bytes] = ()) -> BundleReport:
         check("entries", lambda: _check_entries(members["entries.jsonl"], checkpoints, call)) or []
     )
     check("the call's own chain", lambda: _check_call_chain(entries, call))
-    if "consents.json" in members:
+    if any(entry.get("consent") for entry in entries):
         check("consents", lambda: _check_consents(members["consents.json"], entries))
-    elif any(entry.get("consent") for entry in entries):
-        findings.append(Finding(False, "consents: a cloned voice spoke, and no consent is here"))
+    if "texts.json" in members:
+        check("texts", lambda: _check_texts(members["texts.json"], entries))
     return BundleReport(call, findings, entries, sorted(used), bool(list(trusted)))
 
 
@@ -334,13 +344,16 @@ def _check_entries(
             raise VerificationError(f"no checkpoint of {item['origin']}")
         if f"ringtrue/audit/{entry['log']}" != checkpoint.origin:
             raise VerificationError(f"entry {entry['seq']} is of another log")
-        if entry.get("call") != call:
-            raise VerificationError(f"entry {entry['seq']} is of another call")
         path = [from_base64(step) for step in item["path"]]
         check_inclusion(leaf_hash(line), entry["seq"], checkpoint.size, path, checkpoint.root)
         found.append(entry)
     if not found:
         raise VerificationError("there are none")
+    voices = {entry.get("voice") for entry in found if entry.get("call") == call} - {None}
+    for entry in found:
+        related = entry["kind"] in RELATED and entry.get("voice") in voices
+        if entry.get("call") != call and not related:
+            raise VerificationError(f"entry {entry['seq']} is of another call")
     order = [(entry["log"], entry["seq"]) for entry in found]
     if order != sorted(set(order)):
         raise VerificationError("they are out of order or doubled")
@@ -360,6 +373,8 @@ def _check_call_chain(entries: Sequence[Mapping[str, Any]], call: str) -> None:
     chain = hashlib.sha256(call.encode()).hexdigest()
     spoken = 0
     for entry in entries:
+        if entry.get("call") != call:
+            continue
         if entry["kind"] == "utterance":
             spoken += 1
             chain = call_chain(chain, entry["output"], entry.get("voice"), entry.get("consent"))
@@ -391,11 +406,14 @@ def _check_consents(data: bytes, entries: Sequence[Mapping[str, Any]]) -> None:
                 ) from None
             if record["type"] == "ringtrue/consent":
                 serials[record["serial"]] = record
+    erased = {entry.get("voice") for entry in entries if entry["kind"] == "voice.erased"}
     for entry in entries:
         serial = entry.get("consent")
-        if serial is None:
+        if serial is None or entry["kind"] in RELATED:
             continue
         record = serials.get(serial)
+        if record is None and entry.get("voice") in erased:
+            continue  # erased on demand, records and all, which is an entry of its own
         if record is None:
             raise VerificationError(f"consent {serial} of entry {entry['seq']} is not here")
         if record["voice"] != entry.get("voice"):
@@ -403,6 +421,16 @@ def _check_consents(data: bytes, entries: Sequence[Mapping[str, Any]]) -> None:
         scope = record["scope"]
         if entry["kind"] == "utterance" and not scope["not_before"] <= entry["at"]:
             raise VerificationError(f"consent {serial} was not yet given at entry {entry['seq']}")
+
+
+def _check_texts(data: bytes, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Every text that was revealed is what its entry committed to."""
+    of = {(entry["log"], entry["seq"]): entry for entry in entries}
+    for revealed in json.loads(data):
+        entry = of[revealed["log"], revealed["seq"]]
+        key = bytes.fromhex(revealed["key"])
+        if hmac.new(key, revealed["text"].encode(), "sha256").hexdigest() != entry["text"]["hmac"]:
+            raise VerificationError(f"entry {entry['seq']} was about other words")
 
 
 def show(report: BundleReport) -> str:

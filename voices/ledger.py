@@ -1,0 +1,72 @@
+"""Where the library tells what is done with voices: a port, so that any log may stand behind it.
+
+What can't be kept must not happen: while a ledger is not writable, no voice begins to speak.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from ringtrue.streaming.errors import RingtrueError
+
+
+class LedgerError(RingtrueError):
+    """What is about to be done could not be recorded, so it isn't done."""
+
+
+class Act(StrEnum):
+    """What was done with a voice."""
+
+    ENROLLED = "enrolled"
+    LEASED = "leased"
+    REFUSED = "refused"
+    """No consent lets it speak."""
+
+    CONSENTED = "consented"
+    RENEWED = "renewed"
+    WITHDRAWN = "withdrawn"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    ERASED = "erased"
+    EXPORTED = "exported"
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One act."""
+
+    act: Act
+    tenant: str
+    voice: str
+    """Its id."""
+
+    consent: str | None = None
+    agent: str | None = None
+    asked_by: str | None = None
+    engine: str | None = None
+    reason: str | None = None
+    detail: dict[str, str | int | bool] = field(default_factory=dict)
+
+
+class Ledger(Protocol):
+    """Keeps what was done."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether what is noted now is going to be kept."""
+        ...
+
+    def note(self, deed: Deed) -> None:
+        """Keep ``deed``; never raises, never blocks."""
+        ...
+
+
+class NoLedger:
+    """Keeps nothing."""
+
+    writable = True
+
+    def note(self, deed: Deed) -> None:
+        """Forget ``deed``."""

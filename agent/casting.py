@@ -33,7 +33,7 @@ LEASE_SECONDS: Final = 2.0
 """How long a call may wait for its voice before a stock voice answers it."""
 
 RETRY_SECONDS: Final = 5.0
-"""Pause between attempts to open a library that couldn't be opened."""
+"""Pause between looks for a library that couldn't be opened, or wasn't there."""
 
 NOT_FOUND: Final = "not_found"
 UNAVAILABLE: Final = "unavailable"
@@ -81,7 +81,7 @@ class Cast:
                     "its speaker consented to"
                 )
         self._open = AsyncExitStack()
-        self._retrying: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Task[None] | None = None
         self.library: VoiceLibrary | None = None
         """None where there is none, or it can't be opened at present."""
 
@@ -94,25 +94,27 @@ class Cast:
         """Open the library where it is wanted, and make ready the voices that agents name.
 
         One that can't be opened is tried again until :meth:`close`; only where ``voices.enabled``
-        is true, not ``auto``, its error is raised.
+        is true, not ``auto``, its error is raised. With ``auto``, one that isn't there yet is
+        opened once somebody makes it.
         """
-        if not self.wanted:
+        if self._settings.voices.enabled is False:
             return
-        try:
-            await self._try()
-        except (RingtrueError, OSError) as error:
-            if self._settings.voices.enabled is True:
-                raise
-            log.error("voices.unavailable", error=type(error).__name__, reason=str(error))
-            self._retrying = asyncio.get_running_loop().create_task(
-                self._retry(), name="voices-retry"
-            )
+        if self.wanted:
+            try:
+                await self._try()
+            except (RingtrueError, OSError) as error:
+                if self._settings.voices.enabled is True:
+                    raise
+                log.error("voices.unavailable", error=type(error).__name__, reason=str(error))
+        if self.library is None:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_task(self._wait(), name="voices-wait")
 
     async def close(self) -> None:
         """Close the library."""
-        if self._retrying is not None:
-            self._retrying.cancel()
-            await asyncio.gather(self._retrying, return_exceptions=True)
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.gather(self._waiting, return_exceptions=True)
         self.library = None
         await self._open.aclose()
 
@@ -164,9 +166,11 @@ class Cast:
             finally:
                 casting.close()
 
-    async def _retry(self) -> None:
+    async def _wait(self) -> None:
         while self.library is None:
             await asyncio.sleep(RETRY_SECONDS)
+            if not await asyncio.to_thread(lambda: self.wanted):  # looks for a file
+                continue
             try:
                 await self._try()
             except (RingtrueError, OSError) as error:

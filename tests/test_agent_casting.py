@@ -110,6 +110,40 @@ async def test_a_library_that_is_away_is_tried_again(
     await cast.close()
 
 
+async def test_a_library_that_is_made_later_is_noticed(
+    tmp_path: Path, stock: FliteEngine, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(casting, "RETRY_SECONDS", 0.02)
+    chosen = settings(tmp_path)
+    cast = Cast(chosen, [DEMO], stock)
+    await cast.open()
+    await asyncio.sleep(0.1)
+    assert cast.library is None
+    assert not (tmp_path / "voices").exists()
+    async with open_voices(chosen) as library:
+        voice, _ = await admit(library, "default")
+    async with asyncio.timeout(10):
+        while cast.library is None:
+            await asyncio.sleep(0.02)
+    assert (await cast.library.find("default", NAME)).id == voice.id
+    await cast.close()
+
+
+async def test_where_there_are_to_be_no_voices_nobody_looks(
+    tmp_path: Path, stock: FliteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(casting, "RETRY_SECONDS", 0.01)
+    chosen = settings(tmp_path, VOICES__ENABLED="false")
+    async with open_voices(chosen):
+        pass
+    cast = Cast(chosen, [agent()], stock)
+    await cast.open()
+    await asyncio.sleep(0.1)
+    assert cast.library is None
+    assert (await cast.cast(agent())).refused == casting.UNAVAILABLE
+    await cast.close()
+
+
 async def test_where_voices_must_be_there_the_start_fails(
     tmp_path: Path, stock: FliteEngine
 ) -> None:

@@ -1,9 +1,9 @@
 """What the audio, wording and speaker checks of an enrolment let through and turn away.
 
-Run ``python scripts/enrolment_checks.py`` (four minutes on one core). The rows say how many of
+Run ``python scripts/enrolment_checks.py`` (some ten minutes on one core). The rows say how many of
 what should pass were refused and how many of what should be refused passed, with the 95 % interval
-of Clopper and Pearson (Biometrika 26, 1934). Speech is that of :mod:`enrolment_corpus`, of ``test``
-speakers; thresholds were taken from ``tune`` speakers and, for levels, from what is done to them.
+of Clopper and Pearson (Biometrika 26, 1934). Speech is that of the ``test`` speakers of
+:mod:`enrolment_corpus`; ``docs/enrolment.md`` says which bounds were set with sight of them.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def script_of(words: list[str]) -> Script:
     return Script(parts, drawn, tuple((*DIGIT_WORDS, *WORDS, word) for word in drawn))
 
 
-def narrated(rng: np.random.Generator, limit: int = 40) -> Iterator[Row]:
+def narrated(rng: np.random.Generator, limit: int = 60) -> Iterator[Row]:
     """The wording check on real speech: the right text, another, and one with a word changed."""
     known = [(w, s) for w, s in prompts() if len(w) >= 8 and 2.5 * RATE < len(s) < 15 * RATE]
     if not known:

@@ -30,7 +30,7 @@ PRIOR_FRAMES: Final = 20.0
 RIDGE: Final = 10.0
 MLLR_RIDGE: Final = 1.0
 
-VARIANCE_GAINS: Final = (0.7, 1.6)
+VARIANCE_GAINS: Final = (0.8, 1.3)
 SPREADS: Final = (0.8, 4.0)
 
 _NORMAL_QUARTILES: Final = 1.349

@@ -19,8 +19,8 @@ from ringtrue.voices.vocoder import RATE, Vocoder, VocoderState
 
 SLICE_FRAMES: Final = 200
 
-MEASURED: Final = 8
-"""Phrases that are rendered and analysed; about 30 s of speech, 1.5 s of CPU."""
+MEASURED: Final = 6
+"""Phrases that are rendered and analysed; about 20 s of speech, 1.2 s of CPU."""
 
 _ALWAYS: Final = 0.8
 """Share of voiceless phones that has a pitch; 0.3 where the voice knows better, or 1.0."""

@@ -43,18 +43,18 @@ RealArray = npt.NDArray[np.float64]
 class Schedule:
     """How the fit is done."""
 
-    steps: int = 40
+    steps: int = 32
     windows: int = 16
     """Windows of 1.6 s looked at in each step; 20 ms of CPU each."""
 
-    rate: float = 0.01
-    late_rate: float = 0.003
+    rate: float = 0.02
+    late_rate: float = 0.006
     """Step size of Adam (Kingma and Ba, ICLR 2015), and over the last 40 % of the steps."""
 
-    overall: float = 0.01
+    overall: float = 0.003
     """Loss for each square decibel the spectrum moves by, mean over speech."""
 
-    varying: float = 0.005
+    varying: float = 0.01
     """The same for what of it is not common to all frames."""
 
     centroid: float = 0.5

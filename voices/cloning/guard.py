@@ -1,0 +1,83 @@
+"""How far a clone may go: likeness is bought with clarity, and words come first.
+
+A refinement of full strength is tried first, then weaker ones, until a recognizer understands the
+clone about as well as the stock voice it is made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ringtrue.voices.cloning.bases import spoken
+from ringtrue.voices.cloning.script import JUDGING, LEARNING
+from ringtrue.voices.quality.recognition import ScriptRecognizer
+from ringtrue.voices.renderer import RenderedVoice
+
+MAX_ADDED: Final = 0.02
+"""Word error rate a clone may have above its base voice's: two points."""
+
+STRENGTHS: Final = (1.0, 0.7, 0.4, 0.0)
+"""Shares of a refinement that are tried, the strongest first."""
+
+_FULL_SCALE: Final = 32768.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the guard decided."""
+
+    strength: float
+    """Share of the refinement to keep."""
+
+    error_rate: float
+    """Word error rate of the clone at that strength."""
+
+    base_error_rate: float
+    """That of the stock voice it is made from."""
+
+
+class Listener:
+    """Understands the judging script, said by any voice. For one thread."""
+
+    def __init__(self, script: Sequence[str] = JUDGING, others: Sequence[str] = LEARNING) -> None:
+        """Listen for ``script`` among ``others``."""
+        self._script = tuple(script)
+        self._recognizer = ScriptRecognizer(self._script, others, general=False)
+
+    def error_rate(self, voice: RenderedVoice) -> float:
+        """Word error rate of ``voice`` saying the script; about 4 s of CPU."""
+        utterances = [pcm.astype(np.float64) / _FULL_SCALE for pcm in spoken(voice, self._script)]
+        return self._recognizer.error_rate(self._script, utterances)
+
+    def close(self) -> None:
+        """Remove compiled files."""
+        self._recognizer.close()
+
+
+def judged(
+    base: RenderedVoice,
+    clone: Callable[[float], RenderedVoice],
+    listener: Listener,
+    on_try: Callable[[float], None],
+    strengths: Sequence[float] = STRENGTHS,
+) -> Verdict:
+    """The strongest of ``strengths`` at which ``clone`` is understood as ``base`` is.
+
+    Within :data:`MAX_ADDED` of its word error rate; where none is, the one understood best, and
+    of those the strongest. ``on_try`` is told the share of tries done.
+    """
+    allowed = listener.error_rate(base)
+    tries = len(strengths) + 1
+    on_try(1 / tries)
+    found: list[Verdict] = []
+    for count, strength in enumerate(strengths, 2):
+        error_rate = listener.error_rate(clone(strength))
+        found.append(Verdict(strength, error_rate, allowed))
+        on_try(count / tries)
+        if error_rate <= allowed + MAX_ADDED:
+            return found[-1]
+    return min(found, key=lambda verdict: verdict.error_rate)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ringtrue.agent.cli_common import DONE, ConfigOption, JsonOption, print_json, run, settings_of
 from ringtrue.config.settings import Settings
@@ -34,6 +34,9 @@ def create(
     label: Annotated[str, typer.Option(help="What it is for.")],
     scope: Annotated[list[str], typer.Option(help=f"What it may do; repeat it. One of: {SCOPES}.")],
     tenant: Annotated[str, typer.Option(help="Whose voices it opens.")] = "default",
+    agent: Annotated[
+        str, typer.Option(help="The agent it speaks as, where a consent names agents.")
+    ] = "api",
     expires_days: Annotated[int | None, typer.Option(min=1, max=3650)] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -49,7 +52,7 @@ def create(
         async with _opened(settings) as store:
             try:
                 made = await store.create(
-                    tenant, label=label, scopes=scope, now=now, expires=expires
+                    tenant, label=label, scopes=scope, now=now, expires=expires, agent=agent
                 )
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from None
@@ -80,11 +83,13 @@ def list_keys(
         if as_json:
             print_json({"keys": found})
             return DONE
-        table = Table("id", "tenant", "label", "scopes", "state", "created")
+        whole = Column("id", no_wrap=True)  # what revoking asks for
+        table = Table(whole, "tenant", "label", "scopes", "agent", "state", "created")
         for item in found:
             created = f"{item['created_at']:%Y-%m-%d}"
             scopes = " ".join(item["scopes"])
-            table.add_row(item["id"], item["tenant"], item["label"], scopes, item["state"], created)
+            first = (item["id"], item["tenant"], item["label"], scopes)
+            table.add_row(*first, item["agent"], item["state"], created)
         Console().print(table)
         return DONE
 
@@ -123,6 +128,7 @@ def described(key: ApiKey, now: datetime) -> dict[str, Any]:
         "tenant": key.tenant,
         "label": key.label,
         "scopes": sorted(scope.value for scope in key.scopes),
+        "agent": key.agent,
         "state": state,
         "created_at": key.created_at,
         "expires_at": key.expires_at,

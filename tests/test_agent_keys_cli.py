@@ -42,6 +42,14 @@ def test_a_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
     assert key["id"] in ringtrue("keys", "list").out
 
 
+def test_a_key_speaks_as_the_agent_it_was_made_for() -> None:
+    scope = ("--label", "desk", "--scope", "voices:speak")
+    assert ringtrue("keys", "create", *scope, "--json").json()["agent"] == "api"
+    made = ringtrue("keys", "create", *scope, "--agent", "reception", "--json").json()
+    assert made["agent"] == "reception"
+    assert "reception" in ringtrue("keys", "list").out
+
+
 def test_only_the_token_is_printed_to_pipe_on() -> None:
     made = ringtrue("keys", "create", "--label", "desk", "--scope", "admin")
     assert made.code == 0
@@ -56,6 +64,7 @@ def test_only_the_token_is_printed_to_pipe_on() -> None:
         (("create", "--label", "x", "--scope", "voices:sing"), "allowed: voices:read"),
         (("create", "--label", "x", "--scope", "admin", "--tenant", "a b"), "tenant 'a b'"),
         (("create", "--scope", "admin"), "--label"),
+        (("create", "--label", "x", "--scope", "admin", "--agent", "*"), "agent '*'"),
         (("revoke", "beef"), "no API key 'beef'"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from ringtrue.voices.store.api_keys import MAX_KEYS, ApiKeyStore, ApiScope
 from ringtrue.voices.store.database import Database
@@ -46,6 +46,24 @@ async def test_a_token_opens_its_key_and_only_its_hash_is_kept(
         row = (await connection.execute(select(api_keys))).mappings().one()
     assert not any(secret in str(value) or issued.token in str(value) for value in row.values())
     assert len(row["digest"]) == 32
+
+
+async def test_a_key_speaks_as_one_agent(keys: ApiKeyStore) -> None:
+    plain = await keys.create("acme", label="a", scopes=[SPEAK], now=NOW)
+    front = await keys.create("acme", label="b", scopes=[SPEAK], now=NOW, agent="front desk")
+    assert (await keys.authenticate(plain.token, NOW)).agent == "api"
+    assert (await keys.authenticate(front.token, NOW)).agent == "front desk"
+    for unfit in ("*", "", "x" * 257):
+        with pytest.raises(ValueError, match="agent"):
+            await keys.create("acme", label="c", scopes=[SPEAK], now=NOW, agent=unfit)
+
+
+async def test_keys_from_before_speak_as_the_interface(database: Database) -> None:
+    row = {"id": "0" * 16, "tenant": "acme", "label": "old", "scopes": "voices:speak"}
+    stored = insert(api_keys).values(**row, digest=bytes(32), created_at=NOW)
+    async with database.write() as connection:
+        await connection.execute(stored)
+    assert [key.agent for key in await ApiKeyStore(database).list("acme")] == ["api"]
 
 
 async def test_admin_may_do_everything(keys: ApiKeyStore) -> None:

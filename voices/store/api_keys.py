@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import Row, func, insert, select, update
 
 from ringtrue.voices.consent.challenge import clean
+from ringtrue.voices.consent.records import ANY_AGENT
 from ringtrue.voices.store.database import Database
 from ringtrue.voices.store.errors import ApiKeyError, ApiKeyNotFoundError, StoreError
 from ringtrue.voices.store.tables import api_keys
@@ -30,6 +31,10 @@ MAX_KEYS: Final = 1000
 """Keys one tenant may have that are not revoked."""
 
 MAX_LABEL: Final = 80
+MAX_AGENT: Final = 256
+
+API_AGENT: Final = "api"
+"""Whom a key speaks as that was made for no agent."""
 
 _TOKEN: Final = re.compile(r"rtk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -64,6 +69,8 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    agent: str = API_AGENT
+    """The one agent that what it synthesizes is spoken by, as consents name agents."""
 
     def allows(self, scope: ApiScope) -> bool:
         """Whether the key has ``scope``; ``admin`` has every one."""
@@ -93,10 +100,11 @@ class ApiKeyStore:
         scopes: Iterable[str],
         now: datetime,
         expires: datetime | None = None,
+        agent: str = API_AGENT,
     ) -> IssuedApiKey:
         """A new key.
 
-        Raises :class:`ValueError` on an unfit tenant, label, scope or expiry and
+        Raises :class:`ValueError` on an unfit tenant, label, scope, expiry or agent and
         :class:`~ringtrue.voices.store.errors.StoreError` where the tenant has :data:`MAX_KEYS`.
         """
         if not _TENANT.fullmatch(tenant):
@@ -107,9 +115,13 @@ class ApiKeyStore:
         granted = _scopes(scopes)
         if expires is not None and expires <= now:
             raise ValueError(f"expires {expires} is not after now")
+        agent = clean("agent", agent, MAX_AGENT)
+        if agent == ANY_AGENT:
+            raise ValueError(f"agent {ANY_AGENT!r}: a key speaks as one agent; allowed: its name")
+        label = clean("label", label, MAX_LABEL)
         key_id = secrets.token_hex(8)
         token = f"rtk_{key_id}_{secrets.token_urlsafe(32)}"
-        key = ApiKey(key_id, tenant, clean("label", label, MAX_LABEL), granted, now, expires, None)
+        key = ApiKey(key_id, tenant, label, granted, now, expires, None, agent)
         held = select(func.count()).where(
             api_keys.c.tenant == tenant, api_keys.c.revoked_at.is_(None)
         )
@@ -121,6 +133,7 @@ class ApiKeyStore:
             digest=_digest(token),
             created_at=now,
             expires_at=expires,
+            agent=agent,
         )
         async with self._database.write() as connection:
             if (await connection.execute(held)).scalar_one() >= MAX_KEYS:
@@ -201,4 +214,5 @@ def _key(row: Row[Any]) -> ApiKey:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        agent=row.agent,
     )

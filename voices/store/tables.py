@@ -130,6 +130,7 @@ api_keys: Final = Table(
     Column("created_at", UtcInstant, nullable=False),
     Column("expires_at", UtcInstant),
     Column("revoked_at", UtcInstant),
+    Column("agent", String(1024), nullable=False, server_default="api"),  # whom it speaks as
     Index(None, "tenant"),
 )
 

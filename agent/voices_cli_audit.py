@@ -18,8 +18,9 @@ from ringtrue.streaming.errors import RingtrueError
 from ringtrue.voices.consent.decision import Reason
 from ringtrue.voices.consent.records import Scope
 from ringtrue.voices.encoder import SpeakerEncoder
+from ringtrue.voices.enrolment.audition import enrolled_likeness
 from ringtrue.voices.library import VoiceLibrary, utc_now
-from ringtrue.voices.quality.likeness import likeness
+from ringtrue.voices.quality.likeness import Audit, likeness
 from ringtrue.voices.store.profile import BlobKind, Lifecycle, Voice
 
 SOON: Final = timedelta(days=30)
@@ -34,6 +35,9 @@ class Audited:
     name: str
     likeness: float | None
     """Cosine to its speaker; None where no consent lets it speak."""
+
+    enrolled: float | None
+    """The same when it was enrolled; None where that was not kept."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -62,10 +66,10 @@ async def audit(
     if as_json:
         print_json({"floor": floor, "voices": [_shown(item) for item in found]})
     else:
-        table = Table("voice", "likeness", "problems", "notes")
+        table = Table("voice", "likeness", "at enrolment", "problems", "notes")
         for item in found:
-            score = "-" if item.likeness is None else f"{item.likeness:.3f}"
-            table.add_row(item.name, score, "\n".join(item.problems), "\n".join(item.notes))
+            scores = map(_figure, (item.likeness, item.enrolled))
+            table.add_row(item.name, *scores, "\n".join(item.problems), "\n".join(item.notes))
         Console().print(table)
     return DONE if all(item.passed for item in found) else REFUSED
 
@@ -82,19 +86,25 @@ async def _audited(
             notes.append(
                 f"consent {item.consent.serial} ends {item.consent.scope.expires:%Y-%m-%d}"
             )
-    score = None
+    voice, score = view.voice, None
+    before = await enrolled_likeness(library.store.voices, voice.tenant, voice.id)
     live = [item.consent for item in view.consents if item.live]
     if not live:
         notes.append("no consent lets it speak")
     else:
         try:
-            score = await _score(library, view.voice, live[0].scope, encoder)
+            score = await _score(library, voice, live[0].scope, encoder)
         except RingtrueError as error:
             problems.append(str(error))
         else:
-            if score < floor:
+            if before is not None and (found := Audit(score, before)).drifted:
+                problems.append(
+                    f"likeness {score:.3f} is more than {found.max_drop:g} under the {before:.3f} "
+                    "it was enrolled with"
+                )
+            elif before is None and score < floor:
                 problems.append(f"likeness {score:.3f} is under {floor:.3f}")
-    return Audited(view.voice.id, view.voice.name, score, tuple(problems), tuple(notes))
+    return Audited(voice.id, voice.name, score, before, tuple(problems), tuple(notes))
 
 
 async def _score(
@@ -111,11 +121,16 @@ async def _score(
         lease.close()
 
 
+def _figure(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
 def _shown(item: Audited) -> dict[str, object]:
     return {
         "voice": item.voice,
         "name": item.name,
         "likeness": None if item.likeness is None else round(item.likeness, 4),
+        "enrolled": None if item.enrolled is None else round(item.enrolled, 4),
         "passed": item.passed,
         "problems": item.problems,
         "notes": item.notes,

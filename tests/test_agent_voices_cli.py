@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -16,10 +17,13 @@ import pytest
 from command_line import Ran, restored_logs, run_command
 from enrolment_desk import ENGINE, NAME, NOISY, PURPOSE, HumEngine, ScriptedDesk
 
-from ringtrue.agent import microphone, voice_library, voices_cli_enrol
+from ringtrue.agent import microphone, voice_library, voices_cli_audit, voices_cli_enrol
+from ringtrue.config.settings import load_settings
 from ringtrue.voices.consent.records import is_consent, is_withdrawal, read_signed
+from ringtrue.voices.enrolment.audition import LIKENESS, kept
 from ringtrue.voices.enrolment.errors import EnrolmentRefused
 from ringtrue.voices.keys.signing import TrustedKeys
+from ringtrue.voices.library import utc_now
 from ringtrue.voices.watermark.detector import detect
 from ringtrue.voices.watermark.keyring import load_mark_keys
 
@@ -309,6 +313,38 @@ def test_an_audit_re_scores_what_may_speak(home: Path, desks: list[ScriptedDesk]
     assert found["problems"]
     ringtrue("voices", "withdraw", NAME)
     assert ringtrue("voices", "audit", "--json").json()["voices"] == []
+
+
+def test_an_audit_compares_with_the_enrolment(
+    home: Path, desks: list[ScriptedDesk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice, figure = enrolled(home)["voice"], 0.6
+
+    async def likeness(*_: object) -> float:
+        return figure
+
+    def keep(value: float) -> None:
+        async def work() -> None:
+            async with voice_library.open_voices(load_settings()) as library:
+                voices = library.store.voices
+                await voices.put_blob("default", voice, LIKENESS, kept(value), utc_now())
+
+        asyncio.run(work())
+
+    monkeypatch.setattr(voices_cli_audit, "likeness", likeness)
+    ran = ringtrue("voices", "audit", "--json")
+    (found,) = ran.json()["voices"]
+    assert (ran.code, found["likeness"], found["enrolled"]) == (1, figure, None)
+    assert "is under 0.700" in found["problems"][0]
+    assert ringtrue("voices", "audit", "--floor", 0.5).code == 0
+    # With a figure of its own it may be low, but it may not fall.
+    keep(figure + 0.01)
+    assert ringtrue("voices", "audit").code == 0
+    keep(figure + 0.1)
+    ran = ringtrue("voices", "audit", "--json")
+    (found,) = ran.json()["voices"]
+    assert (ran.code, found["enrolled"]) == (1, pytest.approx(figure + 0.1, abs=1e-3))
+    assert "it was enrolled with" in found["problems"][0]
 
 
 def test_help_names_every_command() -> None:

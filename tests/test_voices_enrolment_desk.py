@@ -18,13 +18,22 @@ from ringtrue.voices.consent.challenge import IssuedChallenge
 from ringtrue.voices.consent.errors import ChallengeError, ChallengeRefusal
 from ringtrue.voices.encoder.speaker import SpeakerEncoder
 from ringtrue.voices.engine import SPEECH_RATE, OnProgress, Progress, Speech
+from ringtrue.voices.enrolment import desk as desk_module
 from ringtrue.voices.enrolment.assessment import Assessment, AssessmentRequest
+from ringtrue.voices.enrolment.audition import enrolled_likeness
 from ringtrue.voices.enrolment.desk import MAX_ENROLMENTS, Enrolled, EnrolmentDesk
 from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
 from ringtrue.voices.enrolment.findings import Check, Finding
 from ringtrue.voices.enrolment.history import earlier
 from ringtrue.voices.errors import CloningError, EngineBusyError, EngineStateError
-from ringtrue.voices.library import VoiceLibrary, VoiceNameError, open_library, utc_now
+from ringtrue.voices.library import (
+    Candidate,
+    Statement,
+    VoiceLibrary,
+    VoiceNameError,
+    open_library,
+    utc_now,
+)
 from ringtrue.voices.licensing import ConsentRefusedError
 from ringtrue.voices.store.errors import BlobNotFoundError, VoiceExistsError
 from ringtrue.voices.store.profile import BlobKind, Lifecycle
@@ -180,6 +189,35 @@ async def test_an_enrolment_ends_with_a_voice_that_may_and_does_speak(room: Room
         await room.library.lease(tenant=TENANT, voice=NAME, agent="front", purpose="other")
 
 
+async def test_what_audits_compare_with_is_kept(room: Room) -> None:
+    done = await room.enrolled()
+    voices = room.library.store.voices
+    assert await enrolled_likeness(voices, TENANT, done.voice.id) == done.similarity
+    await voices.put_blob(TENANT, done.voice.id, "likeness", b"\0" * 8, utc_now())
+    assert await enrolled_likeness(voices, TENANT, done.voice.id) == 0
+    bare, _ = await room.library.admit(
+        TENANT,
+        Candidate("Bo", "en", room.engine.id, bytes(1024), b"state"),
+        Statement("Bo", "I consent", "0" * 64, (PURPOSE,), "test"),
+        utc_now(),
+    )
+    assert await enrolled_likeness(voices, TENANT, bare.id) is None
+
+
+async def test_a_hosted_voice_is_kept_under_the_engine_that_speaks_it(room: Room) -> None:
+    class Taking:
+        """What an engine that is named with a voice gives."""
+
+        id = room.engine.id
+        clone = room.engine.clone
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk_module, "choose_engine", lambda engines, name: Taking())
+        token = (await room.begin()).token
+        done = await room.enrol(token, engine="hosted:vendor:voice-7")
+    assert done.voice.engine == room.engine.id
+
+
 async def test_the_consent_says_what_was_said(room: Room) -> None:
     expires = utc_now() + timedelta(days=7)
     issued = await room.begin()
@@ -226,7 +264,7 @@ async def test_nothing_is_looked_at_without_a_challenge(room: Room) -> None:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"engine": "nothing-1"}, EngineStateError),
+        ({"engine": "nothing-1"}, CloningError),
         ({"name": "slt"}, VoiceNameError),
         ({"name": "Ольга"}, ValueError),
         ({"speech": b""}, RecordingError),
@@ -299,6 +337,7 @@ STEPS: dict[str, tuple[Break, type[Exception]]] = {
     "going live": (_in_store("voices", "set_lifecycle"), OSError),
     "preparing": (_state(b"broken"), EngineStateError),
     "hearing": (_state(b"mute"), CloningError),
+    "keeping the figure": (_in_store("voices", "put_blob", 3), OSError),
 }
 
 

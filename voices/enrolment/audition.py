@@ -1,57 +1,62 @@
-"""A new voice is heard once, under its own consent, before anybody relies on it."""
+"""A new voice is heard once, under its own consent, before anybody relies on it.
+
+What it says is measured in this process and leaves it not, so it passes no gate and bears no mark.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
-from ringtrue.voices.encoder import SpeakerEncoder, similarity
+from ringtrue.voices.encoder import SpeakerEncoder
 from ringtrue.voices.encoder.embeddings import Embedding
 from ringtrue.voices.encoder.errors import EncoderError
-from ringtrue.voices.engine import SPEECH_RATE
 from ringtrue.voices.errors import CloningError
 from ringtrue.voices.lease import Lease
+from ringtrue.voices.quality.likeness import likeness
+from ringtrue.voices.store.errors import BlobNotFoundError
+from ringtrue.voices.store.voices import VoiceStore
 
-SENTENCES: Final = (
-    "Good morning, and thank you for calling.",
-    "We are open on weekdays from nine in the morning until five.",
-    "What can I do for you today?",
-)
 SECONDS: Final = 60.0
-"""How long the engine may take to say them."""
+"""How long the engine may take to say it."""
 
-_MAX_BYTES: Final = 2 * SPEECH_RATE * 60
+LIKENESS: Final = "likeness"
+"""Kind of the blob that keeps the figure: what an audit compares with."""
+
+_FIGURE: Final = struct.Struct("<d")
 
 
-async def likeness(lease: Lease, speaker: Embedding) -> float:
-    """Cosine between ``speaker`` (256,) and a few sentences spoken under ``lease``.
+async def audition(lease: Lease, speaker: Embedding) -> float:
+    """The :func:`~ringtrue.voices.quality.likeness.likeness` to ``speaker`` (256,) of a new voice.
 
     Raises :class:`~ringtrue.voices.errors.CloningError` where the voice can't be heard,
     :class:`~ringtrue.streaming.errors.SynthesisError` where it can't speak.
     """
-    stream = lease.open(SPEECH_RATE)
-    for sentence in SENTENCES:
-        stream.feed(sentence)
-    stream.finish()
-    pcm = bytearray()
+    encoder = await asyncio.to_thread(SpeakerEncoder.load)
     try:
         async with asyncio.timeout(SECONDS):
-            async for chunk in stream.frames():
-                pcm += chunk.pcm
-                if len(pcm) > _MAX_BYTES:
-                    raise CloningError("the new voice speaks without end")
+            return await likeness(lease, speaker, encoder)
     except TimeoutError:
         raise CloningError(f"the new voice took more than {SECONDS:g} s to speak") from None
-    finally:
-        stream.cut()
-    return await asyncio.to_thread(_compared, np.frombuffer(bytes(pcm), "<i2"), speaker)
-
-
-def _compared(heard: npt.NDArray[np.int16], speaker: Embedding) -> float:
-    try:
-        return similarity(SpeakerEncoder.load().embed(heard, SPEECH_RATE), speaker)
     except EncoderError as error:
         raise CloningError(f"the new voice can't be heard: {error}") from None
+
+
+def kept(figure: float) -> bytes:
+    """``figure`` as the blob :data:`LIKENESS`."""
+    return _FIGURE.pack(figure)
+
+
+async def enrolled_likeness(voices: VoiceStore, tenant: str, voice: str) -> float | None:
+    """The figure kept when ``voice`` was enrolled; None where there is none.
+
+    Raises :class:`~ringtrue.voices.store.errors.StoreError` and
+    :class:`~ringtrue.voices.keys.errors.KeyManagementError`.
+    """
+    try:
+        blob = await voices.get_blob(tenant, voice, LIKENESS)
+    except BlobNotFoundError:
+        return None
+    figure: float = _FIGURE.unpack(blob.data)[0]
+    return figure

@@ -22,13 +22,14 @@ from ringtrue.voices.consent.records import ANY_AGENT, ConsentArtifact, sha256_o
 from ringtrue.voices.encoder.embeddings import Embedding
 from ringtrue.voices.engine import OnProgress, Progress, Speech
 from ringtrue.voices.enrolment.assessment import ENTRY, Assessment, AssessmentRequest
-from ringtrue.voices.enrolment.audition import likeness
+from ringtrue.voices.enrolment.audition import LIKENESS, audition, kept
 from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
 from ringtrue.voices.enrolment.findings import Finding
 from ringtrue.voices.enrolment.history import FINGERPRINTS, add_fingerprints, earlier, packed
 from ringtrue.voices.enrolment.recording import MAX_BYTES
 from ringtrue.voices.enrolment.script import check_readable
-from ringtrue.voices.errors import EngineBusyError, EngineStateError
+from ringtrue.voices.errors import EngineBusyError
+from ringtrue.voices.hosted import choose_engine
 from ringtrue.voices.library import Candidate, Statement, VoiceLibrary, checked_name
 from ringtrue.voices.pool import JobLimits, JobPool
 from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
@@ -141,7 +142,7 @@ class EnrolmentDesk:
         What can be known without the recordings is refused before the challenge is used:
         :class:`~ringtrue.voices.library.VoiceNameError`, ``ValueError``,
         :class:`~ringtrue.voices.store.errors.VoiceExistsError`,
-        :class:`~ringtrue.voices.errors.EngineStateError` for an unknown engine,
+        :class:`~ringtrue.voices.errors.CloningError` for an unknown engine,
         :class:`~ringtrue.voices.errors.EngineBusyError`, and :class:`RecordingError` for too many
         bytes. Then raises :class:`~ringtrue.voices.consent.errors.ChallengeError`,
         :class:`RecordingError`, :class:`EnrolmentRefused` with every finding,
@@ -153,10 +154,7 @@ class EnrolmentDesk:
         _check_expiry(expires, now)
         _check_size("statement", statement)
         _check_size("speech", speech)
-        maker = self._library.engines.get(engine)
-        if maker is None:
-            known = ", ".join(sorted(self._library.engines)) or "none"
-            raise EngineStateError(f"no engine {engine!r} is set up here; engines: {known}")
+        maker = choose_engine(self._library.engines, engine)
         with self._place():
             await self._check_free(tenant, name, now)
             challenge = await self._library.store.challenges.redeem(
@@ -178,7 +176,7 @@ class EnrolmentDesk:
             candidate = Candidate(
                 challenge.name,
                 language,
-                engine,
+                maker.id,
                 assessment.embedding.astype("<f4").tobytes(),
                 state,
                 {BlobKind.ENROLMENT_AUDIO: speech, BlobKind.STATEMENT_AUDIO: statement},
@@ -284,9 +282,12 @@ class EnrolmentDesk:
                 purpose=consent.scope.purposes[0],
             )
             try:
-                return await likeness(lease, speaker)
+                alike = await audition(lease, speaker)
             finally:
                 lease.close()
+            voices = self._library.store.voices
+            await voices.put_blob(voice.tenant, voice.id, LIKENESS, kept(alike), now)
+            return alike
         except BaseException:
             await asyncio.shield(self._library.erase(voice.tenant, voice.id, now))
             raise

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ringtrue.streaming.errors import SynthesisError
 from ringtrue.voices.encoder import SpeakerEncoder, centroid, similarity
 from ringtrue.voices.engine import PreparedVoice
 from ringtrue.voices.saying import said
@@ -27,6 +28,9 @@ SENTENCES: Final = (
     "That is no trouble at all, and I am glad I could help.",
 )
 """What a voice is judged by; part of the figure's meaning, so never changed."""
+
+MAX_SENTENCE: Final = 60.0
+"""Seconds after which a sentence is taken to have no end."""
 
 MAX_DROP: Final = 0.05
 """Cosine by which a voice may fall below its figure at enrolment before it has drifted."""
@@ -55,13 +59,18 @@ async def spoken(
 ) -> list[npt.NDArray[np.float32]]:
     """Each sentence said by ``voice``: mono at 16 kHz, full scale 1.0.
 
-    Raises :class:`~ringtrue.streaming.errors.SynthesisError` where the engine fails.
+    Raises :class:`~ringtrue.streaming.errors.SynthesisError` where the engine fails, or says more
+    than :data:`MAX_SENTENCE` for one of them.
     """
     found: list[npt.NDArray[np.float32]] = []
     for text in sentences:
         stream = voice.open(RATE)
-        parts = [chunk.pcm async for chunk in said(stream, text, markup=voice.speaks_markup)]
-        found.append(np.asarray(np.frombuffer(b"".join(parts), "<i2") / 32768, np.float32))
+        pcm = bytearray()
+        async for chunk in said(stream, text, markup=voice.speaks_markup):
+            pcm += chunk.pcm
+            if len(pcm) > 2 * RATE * MAX_SENTENCE:
+                raise SynthesisError(f"a sentence of {len(text)} letters took {MAX_SENTENCE:g} s")
+        found.append(np.asarray(np.frombuffer(pcm, "<i2") / 32768, np.float32))
     return found
 
 

@@ -175,7 +175,8 @@ class CloneModel:
             raise EngineStateError(
                 f"a cloned voice has {_HEADER.size + 4 * count} bytes, got {len(data)}"
             )
-        numbers = np.frombuffer(data, "<f4", offset=_HEADER.size).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # what is no number is refused below
+            numbers = np.frombuffer(data, "<f4", offset=_HEADER.size).astype(np.float64)
         parts: list[RealArray] = []
         at = 0
         for shape in shapes:

@@ -166,14 +166,12 @@ class Refinement:
         change = (inputs @ parameters) * self._spread
         log = change @ self._cosines.T
         power = self._windows.power[chosen] * np.exp(np.clip(2 * log, -12, 12))
-        level = np.float32(10 ** (LEVEL_DBFS / 10) * _FULL_SCALE_POWER * WINDOW)
-        total = power.sum(axis=(1, 2), keepdims=True)
-        heard = power * (level / total)
+        heard = levelled(power)
         run = self._encoder.forward(np.swapaxes(heard @ filterbank(), 0, 1))
         back = self._encoder.backward(run, self._embedding_slope(run.embeddings))
         into_heard = np.swapaxes(back, 0, 1) @ filterbank().T
         into_log = 2 * heard * into_heard
-        into_log -= heard * (into_log.sum(axis=(1, 2), keepdims=True) / level)
+        into_log -= heard * (into_log.sum(axis=(1, 2), keepdims=True) / _LEVEL)
         into_change = (into_log @ self._cosines) * self._spread
         slope = np.einsum("ntp,ntc->pc", inputs, into_change, optimize=True)
         return np.asarray(slope + self._penalty_slope(parameters), np.float32)
@@ -202,6 +200,14 @@ class Refinement:
 _FULL_SCALE_POWER: Final = 400 * 150.0 / 2
 """A column's sum over 201 bins of the power of noise with an RMS of 1: half of Parseval's 400
 times the window's energy (sum of squares of a Hann window of 400: 150)."""
+
+_LEVEL: Final = np.float32(10 ** (LEVEL_DBFS / 10) * _FULL_SCALE_POWER * WINDOW)
+"""Sum of a window's power at the level the encoder is given."""
+
+
+def levelled(power: FloatArray) -> FloatArray:
+    """Windows of power (N, 160, 201), each at the level the encoder is given."""
+    return np.asarray(power * (_LEVEL / power.sum(axis=(1, 2), keepdims=True)))
 
 
 def _windows(model: CloneModel, phrases: Sequence[Parameters]) -> _Batch:

@@ -1,0 +1,148 @@
+"""The refinement's arithmetic, and that it does what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from speech import say
+
+from ringtrue.voices.cloning.bases import voice_of
+from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
+from ringtrue.voices.cloning.model import CloneModel, PitchMap
+from ringtrue.voices.cloning.phones import CLASSES
+from ringtrue.voices.cloning.refine import Change, Refinement, Schedule, levelled
+from ringtrue.voices.cloning.script import LEARNING
+from ringtrue.voices.encoder import SpeakerEncoder, similarity
+from ringtrue.voices.encoder.mel import filterbank
+from ringtrue.voices.flite import Flite, FliteVoice, Parameters, spoken_tokens
+from ringtrue.voices.renderer import RenderedVoice
+
+SHORT = Schedule(steps=10, windows=6)
+
+
+def unchanged() -> CloneModel:
+    return CloneModel(
+        base="slt",
+        pitch=PitchMap(5.1, 5.1, 1.0),
+        matrices=np.stack([np.eye(25), np.eye(25)]),
+        offsets=np.zeros((2, CLASSES, 25)),
+        strengths=np.stack([np.ones(5), np.zeros(5)]),
+        postfilter=0.4,
+    )
+
+
+@pytest.fixture(scope="module")
+def voice() -> FliteVoice:
+    return FliteVoice(Flite(), "slt")
+
+
+@pytest.fixture(scope="module")
+def phrases(voice: FliteVoice) -> list[Parameters]:
+    return [voice.analyse(spoken_tokens(text)) for text in LEARNING[:4]]
+
+
+@pytest.fixture(scope="module")
+def target() -> np.ndarray:
+    text = "your table is booked for thursday evening, and we look forward to seeing you then."
+    return SpeakerEncoder.load().embed(say(text, rate=16000, voice="awb"), 16000)
+
+
+@pytest.fixture(scope="module")
+def network() -> DifferentiableEncoder:
+    return DifferentiableEncoder()
+
+
+def refinement(
+    phrases: list[Parameters],
+    target: np.ndarray,
+    network: DifferentiableEncoder,
+    schedule: Schedule = SHORT,
+    model: CloneModel | None = None,
+) -> Refinement:
+    rng = np.random.default_rng(0)
+    return Refinement(model or unchanged(), phrases, target, network, schedule, rng)
+
+
+def test_a_change_added_to_a_model_is_the_change_of_its_output(phrases: list[Parameters]) -> None:
+    rng = np.random.default_rng(2)
+    change = Change(
+        offsets=np.tile(rng.normal(0, 0.1, 25), (CLASSES, 1)),
+        matrix=rng.normal(0, 0.05, (25, 25)),
+        mean=rng.normal(size=25),
+        spread=rng.uniform(0.5, 2.0, 25),
+    )
+    model = replace(unchanged(), offsets=rng.normal(0, 0.1, (2, CLASSES, 25)))
+    before = model.transform(phrases[0]).mcep.astype(np.float64)
+    for strength in (0.0, 0.5, 1.0):
+        after = change.added_to(model, strength).transform(phrases[0]).mcep
+        normal = (before - change.mean) / change.spread
+        expected = (
+            before + strength * (normal @ change.matrix.T + change.offsets[0]) * change.spread
+        )
+        np.testing.assert_allclose(after, expected, atol=1e-4)
+
+
+def test_it_makes_the_voice_more_like_the_target(
+    voice: FliteVoice,
+    phrases: list[Parameters],
+    target: np.ndarray,
+    network: DifferentiableEncoder,
+) -> None:
+    shares: list[float] = []
+    change = refinement(phrases, target, network).run(shares.append)
+    assert shares == [step / 10 for step in range(1, 11)]
+    encoder = SpeakerEncoder.load()
+    # Sentences it wasn't fitted on, through the whole renderer.
+    before, after = (
+        similarity(
+            target,
+            voice_of(RenderedVoice(model.source(voice), model.postfilter), LEARNING[5:8], encoder),
+        )
+        for model in (unchanged(), change.added_to(unchanged()))
+    )
+    assert after > before + 0.05
+
+
+def test_the_slope_is_that_of_the_loss(
+    phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
+) -> None:
+    """The likeness of rendered speech to first order, by moving one offset and rendering again."""
+    free = Schedule(steps=1, windows=1000, overall=0.0, varying=0.0)
+    fit = refinement(phrases, target, network, free)
+    slope = fit._slope(np.zeros((CLASSES + 25, 25), np.float32))[:CLASSES]
+    step = 0.05
+
+    def loss(side: float) -> float:
+        change = Change(-side * step * slope / np.linalg.norm(slope), np.zeros((25, 25)),
+                        fit._mean.astype(float), fit._spread.astype(float))  # fmt: skip
+        moved = refinement(phrases, target, network, free, change.added_to(unchanged()))
+        heard = levelled(moved._windows.power) @ filterbank()
+        embeddings = network.forward(np.swapaxes(heard, 0, 1)).embeddings
+        mean = embeddings.mean(axis=0)
+        together = free.centroid * (mean @ target) / np.linalg.norm(mean)
+        return -float((embeddings @ target).mean() + together)
+
+    told = -float(np.linalg.norm(slope))
+    assert (loss(1.0) - loss(-1.0)) / (2 * step) == pytest.approx(told, rel=0.25)
+
+
+def test_penalties_count_decibels(
+    phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
+) -> None:
+    """Their slope against differences of what they are said to be."""
+    plan = replace(SHORT, overall=0.3, varying=0.7)
+    fit = refinement(phrases, target, network, plan)
+    rng = np.random.default_rng(4)
+    at, along = (rng.normal(0, 0.1, (CLASSES + 25, 25)).astype(np.float32) for _ in range(2))
+    inputs = np.concatenate([fit._speech_classes, fit._speech], axis=1).astype(np.float64)
+
+    def penalty(parameters: np.ndarray) -> float:
+        change = inputs @ parameters * fit._spread
+        decibels = change @ fit._cosines.T.astype(np.float64) * 20 / np.log(10)
+        varying = decibels - decibels.mean(axis=0)
+        return plan.overall * (decibels**2).mean() + plan.varying * (varying**2).mean()
+
+    numeric = penalty(at + 0.5 * along) - penalty(at - 0.5 * along)
+    assert float((fit._penalty_slope(at) * along).sum()) == pytest.approx(numeric, rel=1e-3)

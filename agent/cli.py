@@ -1,4 +1,4 @@
-"""``ringtrue``: serve, demo, bench, doctor, voices, say, keys, models."""
+"""``ringtrue``: serve, demo, bench, doctor, voices, say, keys, models, audit, evidence."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Annotated
 
 import typer
 
+from ringtrue.agent.audit_cli import audit, evidence
 from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
 from ringtrue.agent.keys_cli import keys
 from ringtrue.agent.models_cli import models
 from ringtrue.agent.voices_cli import say, voices
+from ringtrue.agent.watermark_cli import watermark
 from ringtrue.config.errors import ConfigError
 from ringtrue.streaming.errors import RingtrueError
 
@@ -28,6 +30,9 @@ app = typer.Typer(
 app.add_typer(voices, name="voices")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(watermark, name="watermark")
+app.add_typer(audit, name="audit")
+app.add_typer(evidence, name="evidence")
 app.command()(say)
 
 

@@ -9,6 +9,8 @@ from ringtrue.voices.watermark.keyring import (
     MarkKeys,
     create_mark_keys,
     load_mark_keys,
+    published,
+    read_published,
     rotate_mark_keys,
 )
 from ringtrue.voices.watermark.keys import MarkKey
@@ -68,3 +70,15 @@ def test_there_must_be_a_key_and_none_is_shown():
         MarkKeys({})
     key = MarkKey.generate()
     assert key.secret.hex() not in repr(MarkKeys.of(key))
+
+
+def test_a_detection_key_can_be_published_and_read_again():
+    key = MarkKey.generate().detection
+    assert read_published(f" {published(key)}\n") == key
+
+
+@pytest.mark.parametrize("text", ["", "rtdk1_", "rtdk1_" + "?" * 43, "x" * 49, "rtdk2_" + "A" * 43])
+def test_what_is_no_published_key_is_refused_and_not_repeated(text: str):
+    with pytest.raises(WatermarkError, match="a detection key is rtdk1_") as refused:
+        read_published(text)
+    assert not text or text not in str(refused.value).replace("rtdk1_ and", "")

@@ -115,12 +115,17 @@ def library_config(
     )
 
 
+def mark_key_file(settings: VoicesSettings, environ: Mapping[str, str] | None = None) -> Path:
+    """Where the watermark's keys are; they need not be there yet."""
+    return settings.watermark_key_file or library_dir(settings, environ) / KEYS / "watermark.keys"
+
+
 def mark_keys(settings: VoicesSettings, environ: Mapping[str, str] | None = None) -> MarkKeys:
     """The watermark's keys; blocking, for start-up. Made where no file is named and none is there.
 
     Raises :class:`~ringtrue.voices.keys.errors.KeyMaterialError` naming the file.
     """
-    path = settings.watermark_key_file or library_dir(settings, environ) / KEYS / "watermark.keys"
+    path = mark_key_file(settings, environ)
     if settings.watermark_key_file is not None or path.exists():
         return load_mark_keys(path)
     _make_directory(path.parent)

@@ -65,8 +65,8 @@ next may only then be used, since the same chips are bet on again."""
 _TRACE_AT: Final = math.log(1e4)
 _GO_ON_AT: Final = math.log(20.0)
 
-_POINTS: Final = 10
-"""Segments to one point of the curve."""
+_POINTS: Final = 12
+"""Segments to one point of the curve; an epoch has a whole number of such points."""
 
 CURVE_SECONDS: Final = _POINTS * SEGMENT / CHIP_RATE
 
@@ -142,20 +142,31 @@ def detect(
 class Search:
     """Searches one channel as it comes, in memory that doesn't grow with its length.
 
-    Some 150 MB, and 33 MB more for every key. Blocking; not for two threads at a time.
+    Some 100 MB, and 33 MB more for every key. Blocking; not for two threads at a time.
     """
 
     def __init__(
-        self, keys: Sequence[MarkOrDetectionKey], rate: int, *, thorough: bool = False
+        self,
+        keys: Sequence[MarkOrDetectionKey],
+        rate: int,
+        *,
+        thorough: bool = False,
+        beside: Search | None = None,
     ) -> None:
         """Look for the marks of ``keys`` in samples at ``rate`` Hz.
 
+        ``beside``: a search for the same keys, in the same thread, whose memory is shared.
         Raises :class:`WatermarkError` for a rate outside 8 to 192 kHz.
         """
         self._stream = CarrierStream(rate)
-        self._follower = Follower()
-        self._fast = Follower(_SPEED_BETS) if thorough else None
-        self._keys = [_Key(key) for key in keys]
+        self._follower: Follower = Follower() if beside is None else beside._follower
+        self._fast: Follower | None = None if beside is None else beside._fast
+        if thorough and self._fast is None:
+            self._fast = Follower(_SPEED_BETS)
+        laid: dict[str, Pilot] = (
+            {} if beside is None else {key.id: key.pilot for key in beside._keys}
+        )
+        self._keys: list[_Key] = [_Key(key, laid.get(key.id)) for key in keys]
         self._epochs = 0
         self._chips = 0
         self._bound = 0.0
@@ -266,10 +277,9 @@ class Search:
 class _Key:
     """What one search knows of one key."""
 
-    def __init__(self, key: MarkOrDetectionKey) -> None:
-        detection = key.detection if isinstance(key, MarkKey) else key
+    def __init__(self, key: MarkOrDetectionKey, pilot: Pilot | None) -> None:
         self.id = key.id
-        self.pilot = Pilot(detection)
+        self.pilot = pilot or Pilot(key.detection if isinstance(key, MarkKey) else key)
         self.marks = Marks(key.id, key if isinstance(key, MarkKey) else None)
         self.speed: float | None = None
         """The speed at which its marks were found last, if not the right one."""

@@ -21,6 +21,8 @@ from ringtrue.voices.watermark.keys import DetectionKey, MarkKey
 _HEADER: Final = (
     "# Ringtrue watermark keys: the first marks. Losing this file loses the proof of every call.\n"
 )
+_PUBLISHED: Final = "rtdk1_"
+_PUBLISHED_DIGITS: Final = 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,24 @@ class MarkKeys:
     def of(cls, *keys: MarkKey) -> MarkKeys:
         """From keys in hand, the marking one first."""
         return cls({key.id: key for key in keys})
+
+
+def published(key: DetectionKey) -> str:
+    """A detection key as text, to be given to whoever may check for marks."""
+    return _PUBLISHED + base64.urlsafe_b64encode(key.key).decode().rstrip("=")
+
+
+def read_published(text: str) -> DetectionKey:
+    """What :func:`published` made. Raises :class:`WatermarkError`, never naming the text."""
+    allowed = f"a detection key is {_PUBLISHED} and {_PUBLISHED_DIGITS} letters, digits, - or _"
+    text = text.strip()
+    digits = text.removeprefix(_PUBLISHED)
+    if not text.startswith(_PUBLISHED) or len(digits) != _PUBLISHED_DIGITS:
+        raise WatermarkError(allowed)
+    try:
+        return DetectionKey(base64.b64decode(digits + "=", altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        raise WatermarkError(allowed) from None
 
 
 def create_mark_keys(path: Path) -> MarkKeys:

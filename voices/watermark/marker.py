@@ -8,7 +8,12 @@ from datetime import datetime
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.voices.watermark.embedder import Embedder, excitation
 from ringtrue.voices.watermark.keyring import MarkKeys
-from ringtrue.voices.watermark.token import SESSION_BITS, Token, symbols
+from ringtrue.voices.watermark.token import FORMAT, SESSION_BITS, Token, symbols
+
+
+def mark_id(key: str, token: Token) -> str:
+    """Format, key and session, as the audit log and reports show them."""
+    return f"rt{FORMAT}:{key}:{token.session:08x}"
 
 
 class Marker:
@@ -25,7 +30,7 @@ class Marker:
         """
         key = keys.current
         self.token = Token(secrets.randbits(SESSION_BITS), now)
-        self._id = f"rt1:{key.id}:{self.token.session:08x}"
+        self._id = mark_id(key.id, self.token)
         self._embedder = Embedder(excitation(key, symbols(key, self.token)), rate)
 
     @property

@@ -18,6 +18,8 @@ import structlog
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from ringtrue.agent.audit.entries import Event, Kind
+from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.problems import Problem, busy
 from ringtrue.agent.throttle import FailureThrottle
 from ringtrue.voices.store.api_keys import ApiKey, ApiKeyStore, ApiScope
@@ -27,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 MAX_KNOWN: Final = 1024
 """Keys remembered as right."""
+
+LOGIN_AGAIN: Final = 3600.0
+"""Seconds after which a key's use is recorded again."""
 
 _BEARER: Final = HTTPBearer(
     auto_error=False,
@@ -44,8 +49,14 @@ class Gatekeeper:
         *,
         clock: Callable[[], datetime],
         throttle: FailureThrottle | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """``keys`` gives the store, or raises; ``clock`` the time of day, with its zone."""
+        """``keys`` gives the store, or raises; ``clock`` the time of day, with its zone.
+
+        ``recorder`` is told of every refusal, and of a key's first use in :data:`LOGIN_AGAIN`.
+        """
+        self._recorder = recorder
+        self._logins: OrderedDict[str, float] = OrderedDict()
         self._keys = keys
         self._clock = clock
         self._throttle = FailureThrottle() if throttle is None else throttle
@@ -70,12 +81,14 @@ class Gatekeeper:
             self._known.pop(digest, None)
             self._throttle.failed(address, now)
             log.warning("api_key.refused", client=address)
+            self._record(Kind.LOGIN_FAILED, address, reason="key")
             raise _unauthorized(str(error)) from None
         self._known[digest] = None
         self._known.move_to_end(digest)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         if not key.allows(scope):
+            self._record(Kind.LOGIN_FAILED, address, key, reason=f"scope {scope.value}")
             raise Problem(
                 403,
                 "missing-scope",
@@ -83,7 +96,33 @@ class Gatekeeper:
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
                 scope=scope.value,
             )
+        self._logged_in(key, address, now)
         return key
+
+    def _logged_in(self, key: ApiKey, address: str, now: float) -> None:
+        if now - self._logins.get(key.id, -LOGIN_AGAIN) < LOGIN_AGAIN:
+            return
+        self._logins[key.id] = now
+        self._logins.move_to_end(key.id)
+        while len(self._logins) > MAX_KNOWN:
+            self._logins.popitem(last=False)
+        self._record(Kind.LOGIN, address, key)
+
+    def _record(
+        self, kind: Kind, address: str, key: ApiKey | None = None, reason: str | None = None
+    ) -> None:
+        if self._recorder is None:
+            return
+        detail: dict[str, str | int | bool] = {"client": address}
+        if reason is not None:
+            detail["reason"] = reason
+        tenant, requester = (None, None) if key is None else (key.tenant, asker(key))
+        self._recorder.record(Event(kind, tenant=tenant, requester=requester, detail=detail))
+
+
+def asker(key: ApiKey) -> str:
+    """The holder of a key, as records name who asked."""
+    return f"api-key:{key.id}"
 
 
 def needs(scope: ApiScope) -> Callable[..., Awaitable[ApiKey]]:

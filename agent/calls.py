@@ -12,6 +12,8 @@ from typing import Final
 import structlog
 from pipecat.frames.frames import Frame
 
+from ringtrue.agent.audit.log import Recorder
+from ringtrue.agent.audit.trail import CallTrail, Speaker
 from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.metrics import Metrics
@@ -64,6 +66,7 @@ class ActiveCall:
     graph: CallGraph
     record: CallRecord
     over: asyncio.Future[EndReason]
+    trail: CallTrail | None = None
 
 
 class Calls:
@@ -76,8 +79,10 @@ class Calls:
         *,
         metrics: Metrics,
         records: RecordStore,
+        audit: Recorder | None = None,
     ) -> None:
-        """Nothing runs until :meth:`run` is given a call."""
+        """Nothing runs until :meth:`run` is given a call. ``audit`` keeps what each one said."""
+        self._audit = audit
         self._settings = settings
         self._engines = engines
         self._metrics = metrics
@@ -251,6 +256,7 @@ class Calls:
     ) -> ActiveCall:
         """Everything a call needs, not yet running."""
         side = Side(call)
+        trail = self._trail(agent, casting, record)
         record.voice, record.voice_refused = casting.stock, casting.refused
         if casting.lease is not None:
             record.voice = casting.lease.voice
@@ -264,6 +270,8 @@ class Calls:
 
         async def heard(frame: Frame) -> None:
             side.heard(frame)
+            if trail is not None:
+                trail.heard(frame)
             if isinstance(frame, CallActionFrame):
                 self._act(active, frame)
 
@@ -281,6 +289,14 @@ class Calls:
             record.voice_revoked_at = asyncio.get_running_loop().time()
             log.warning("call.voice_revoked", call=call.id, reason=reason)
             self._metrics.voice_revoked(reason)
+            if trail is not None:
+                trail.revoked(reason)
+
+        def stopped(interrupted: bool) -> None:
+            if trail is not None:
+                trail.stopped()
+            if side.open:
+                side.stopped(interrupted)
 
         services = self._engines.services(
             agent, casting=casting, probe=probe, on_stall=stalled, on_fallback=fell_back
@@ -293,14 +309,28 @@ class Calls:
             policy=self._policy,
             watermarker=self._engines.watermarker(call.leg.rate),
             on_heard=heard,
-            on_silence=side.stopped if side.open else None,
+            on_silence=stopped,
             on_turn=turn,
+            on_digest=None if trail is None else trail.digested,
             on_caption=side.caller_said if side.open else None,
             on_message=side.message if side.open else None,
             on_end=ended,
         )
-        active = ActiveCall(call, agent, graph, record, over)
+        active = ActiveCall(call, agent, graph, record, over, trail)
         return active
+
+    def _trail(self, agent: Agent, casting: Casting, record: CallRecord) -> CallTrail | None:
+        """What the call leaves in the audit log."""
+        if self._audit is None:
+            return None
+        lease = casting.lease
+        return CallTrail(
+            self._audit,
+            record,
+            tenant=agent.tenant,
+            stock=Speaker(casting.stock, self._engines.speaker),
+            cloned=lease and Speaker(lease.voice, lease.engine, str(lease.version)),
+        )
 
     async def _hold(self, active: ActiveCall, far_end: asyncio.Task[EndReason]) -> EndReason:
         """The conversation, from the greeting to whatever ends it."""
@@ -323,6 +353,8 @@ class Calls:
             finally:
                 self.clock.remove(session)
                 session.close(asyncio.get_running_loop().time(), str(outcome))
+                if active.trail is not None:
+                    active.trail.close()
         return outcome
 
     async def _hang_up(self, call: Call, outcome: EndReason) -> None:

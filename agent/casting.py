@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.voice_library import open_voices
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.errors import ConfigError
@@ -21,6 +22,7 @@ from ringtrue.config.settings import FliteSettings, Settings
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.lease import Lease
+from ringtrue.voices.ledger import LedgerError
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.library_config import library_wanted
 from ringtrue.voices.licensing import ConsentRefusedError
@@ -37,6 +39,8 @@ RETRY_SECONDS: Final = 5.0
 
 NOT_FOUND: Final = "not_found"
 UNAVAILABLE: Final = "unavailable"
+UNRECORDED: Final = "unrecorded"
+"""The audit log can't be written."""
 
 _WARMING: Final = "Hello."
 
@@ -62,15 +66,22 @@ class Cast:
     """The voices of all calls of a process, and the library they come from."""
 
     def __init__(
-        self, settings: Settings, agents: Sequence[Agent], stock: FliteEngine | None
+        self,
+        settings: Settings,
+        agents: Sequence[Agent],
+        stock: FliteEngine | None,
+        recorder: Recorder | None = None,
     ) -> None:
         """``stock`` is None where a service speaks; then no agent has a cloned voice.
+
+        What is done with voices goes to ``recorder``, or to an audit log of the library's own.
 
         Raises :class:`ConfigError` for an agent whose voice is no stock voice and that doesn't
         say what for.
         """
         self._settings = settings
         self._stock = stock
+        self._recorder = recorder
         self._override = settings.tts.voice if isinstance(settings.tts, FliteSettings) else None
         self._cloned = tuple(agent for agent in agents if self._names_cloned(agent))
         for agent in self._cloned:
@@ -129,6 +140,8 @@ class Cast:
             reason = error.decision.reason.value
         except VoiceNotFoundError:
             reason = NOT_FOUND
+        except LedgerError:
+            reason = UNRECORDED
         except Exception as error:  # whatever keeps a voice away, the call is answered
             log.error("voices.lease_failed", agent=agent.name, error=type(error).__name__)
             reason = UNAVAILABLE
@@ -154,7 +167,7 @@ class Cast:
 
     async def _try(self) -> None:
         self.library = await self._open.enter_async_context(
-            open_voices(self._settings, self._stock)
+            open_voices(self._settings, self._stock, self._recorder)
         )
         for agent in self._cloned:
             casting = await self.cast(agent)

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from pipecat.processors.frame_processor import FrameProcessor
 
+from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.casting import Cast, Casting
 from ringtrue.agent.voice_library import stock_engine
 from ringtrue.config.agent_schema import Agent
@@ -55,8 +56,10 @@ Probe = Callable[[Stage], None]
 class Engines:
     """Models, recognizers, dialogues and voices, loaded once."""
 
-    def __init__(self, settings: Settings, agents: Sequence[Agent]) -> None:
-        """For ``agents``; loads nothing yet.
+    def __init__(
+        self, settings: Settings, agents: Sequence[Agent], recorder: Recorder | None = None
+    ) -> None:
+        """For ``agents``; loads nothing yet. What is done with voices goes to ``recorder``.
 
         Raises :class:`~ringtrue.streaming.errors.LanguageError` for an agent without what the
         configured LLM needs, :class:`~ringtrue.config.errors.ConfigError` for a voice that can
@@ -75,7 +78,7 @@ class Engines:
             self._dialogues = {agent.name: Dialogue(agent) for agent in self._agents}
         if isinstance(settings.tts, FliteSettings):
             self._engine = stock_engine(settings)
-        self._cast = Cast(settings, self._agents, self._engine)
+        self._cast = Cast(settings, self._agents, self._engine, recorder)
 
     @property
     def models(self) -> SharedModels:
@@ -103,6 +106,14 @@ class Engines:
         if self._marks is None:
             self._marks = mark_keys(self._settings.voices)
         return Marker(self._marks, rate, datetime.now(UTC))
+
+    @property
+    def speaker(self) -> str:
+        """What speaks stock voices: engine and version, or the service's name."""
+        if self._engine is not None:
+            return self._engine.name
+        tts = self._settings.tts
+        return tts.service if isinstance(tts, PipecatService) else tts.engine
 
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the recognizer's workers."""

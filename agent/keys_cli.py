@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,18 +15,34 @@ from ringtrue.agent.cli_common import DONE, ConfigOption, JsonOption, print_json
 from ringtrue.config.settings import Settings
 from ringtrue.voices.store.api_keys import ApiKey, ApiKeyStore, ApiScope
 
+if TYPE_CHECKING:
+    from ringtrue.agent.audit.log import AuditLog
+
 keys = typer.Typer(help="API keys of the HTTP interface.", no_args_is_help=True)
 
 SCOPES = ", ".join(scope.value for scope in ApiScope)
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[ApiKeyStore]:
+async def _opened(settings: Settings) -> AsyncIterator[tuple[ApiKeyStore, AuditLog]]:
+    from ringtrue.agent.audit.opening import open_audit
     from ringtrue.voices.library import open_library
     from ringtrue.voices.library_config import library_config
 
-    async with open_library(library_config(settings.voices), {}) as library:
-        yield library.store.api_keys
+    async with (
+        open_audit(settings) as audit,
+        open_library(library_config(settings.voices), {}) as library,
+    ):
+        yield library.store.api_keys, audit
+
+
+def _record(audit: AuditLog, key: ApiKey, what: str) -> None:
+    from ringtrue.agent.api_keys import asker
+    from ringtrue.agent.audit.entries import Event, Kind
+
+    scopes = ", ".join(sorted(scope.value for scope in key.scopes))
+    detail = {"what": what, "key": asker(key), "scopes": scopes}
+    audit.record(Event(Kind.API_KEY, tenant=key.tenant, requester="command line", detail=detail))
 
 
 @keys.command()
@@ -49,13 +65,14 @@ def create(
 
         now = utc_now()
         expires = None if expires_days is None else now + timedelta(expires_days)
-        async with _opened(settings) as store:
+        async with _opened(settings) as (store, audit):
             try:
                 made = await store.create(
                     tenant, label=label, scopes=scope, now=now, expires=expires, agent=agent
                 )
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from None
+            _record(audit, made.key, "made")
         if as_json:
             print_json(described(made.key, now) | {"token": made.token})
         else:
@@ -78,7 +95,7 @@ def list_keys(
     async def main() -> int:
         from ringtrue.voices.library import utc_now
 
-        async with _opened(settings) as store:
+        async with _opened(settings) as (store, _):
             found = [described(key, utc_now()) for key in await store.list(tenant)]
         if as_json:
             print_json({"keys": found})
@@ -108,8 +125,9 @@ def revoke(
     async def main() -> int:
         from ringtrue.voices.library import utc_now
 
-        async with _opened(settings) as store:
+        async with _opened(settings) as (store, audit):
             revoked = await store.revoke(key, utc_now())
+            _record(audit, revoked, "revoked")
         if as_json:
             print_json(described(revoked, utc_now()))
         else:

@@ -26,6 +26,7 @@ from ringtrue.voices.errors import (
     EngineUnavailableError,
 )
 from ringtrue.voices.keys.errors import KeyManagementError
+from ringtrue.voices.ledger import LedgerError
 from ringtrue.voices.licensing import ConsentRefusedError
 from ringtrue.voices.store.errors import (
     ConflictError,
@@ -125,7 +126,12 @@ def problem_of(error: Exception) -> Problem:
             return busy(str(error), 60, status=429)
         case ChallengeError():
             return Problem(422, "challenge", str(error), reason=error.reason.value)
-        case StoreUnavailableError() | KeyManagementError() | EngineUnavailableError():
+        case (
+            StoreUnavailableError()
+            | KeyManagementError()
+            | EngineUnavailableError()
+            | LedgerError()
+        ):
             log.error("api.unavailable", error=type(error).__name__, reason=str(error))
             return busy("this can't be done at the moment; try again later")
         case EngineBusyError():

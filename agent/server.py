@@ -15,6 +15,8 @@ from typing import Final, Self
 import structlog
 import uvicorn
 
+from ringtrue.agent.audit.collector import AuditCollector
+from ringtrue.agent.audit.opening import audit_config
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.engines import Engines
@@ -84,14 +86,19 @@ class Server:
         self.settings = settings
         self.agents = AgentChoice(settings)
         self.metrics = Metrics()
-        self.engines = Engines(settings, tuple(self.agents.agents.values()))
+        self.audit = audit_config(settings).log()
+        self.engines = Engines(settings, tuple(self.agents.agents.values()), self.audit)
         self.calls = Calls(
             settings,
             self.engines,
             metrics=self.metrics,
             records=RecordStore(settings.records.dir, settings.records.keep),
+            audit=self.audit,
         )
-        self.voices = VoicesApi(lambda: self.library, enrolment_desk, title=settings.server.name)
+        self.voices = VoicesApi(
+            lambda: self.library, enrolment_desk, title=settings.server.name, recorder=self.audit
+        )
+        self.metrics.registry.register(AuditCollector(self.audit))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
@@ -118,6 +125,7 @@ class Server:
 
     async def start(self) -> None:
         """Load and warm the engines, then bind. Raises OSError where a port is taken."""
+        await self.audit.start()
         await self.engines.warm()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
@@ -148,6 +156,7 @@ class Server:
         """
         self.ready = False
         async with contextlib.AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.audit.close)
             last_first.push_async_callback(self.engines.close)
             last_first.push_async_callback(self._end_tasks)
             if self._web is not None:

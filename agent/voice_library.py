@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from ringtrue.agent.audit.ledger import AuditLedger
+from ringtrue.agent.audit.log import Recorder
+from ringtrue.agent.audit.opening import open_audit
 from ringtrue.config.settings import FliteSettings, Settings
 from ringtrue.voices.embedded import EmbeddedEngine
 from ringtrue.voices.engine import VoiceEngine
@@ -45,9 +48,11 @@ def voice_engines(settings: Settings, stock: FliteEngine) -> dict[str, VoiceEngi
 
 @asynccontextmanager
 async def open_voices(
-    settings: Settings, stock: FliteEngine | None = None
+    settings: Settings, stock: FliteEngine | None = None, recorder: Recorder | None = None
 ) -> AsyncIterator[VoiceLibrary]:
     """Hold the library open; over ``stock``, or stock voices of its own.
+
+    What is done with voices goes to ``recorder``, or to an audit log of its own.
 
     Raises :class:`~ringtrue.voices.store.errors.StoreError`,
     :class:`~ringtrue.voices.keys.errors.KeyManagementError` and
@@ -61,4 +66,7 @@ async def open_voices(
         engines = voice_engines(settings, stock)
         for engine in engines.values():
             stack.push_async_callback(engine.close)
-        yield await stack.enter_async_context(open_library(config, engines))
+        if recorder is None:
+            recorder = await stack.enter_async_context(open_audit(settings))
+        ledger = AuditLedger(recorder)
+        yield await stack.enter_async_context(open_library(config, engines, ledger))

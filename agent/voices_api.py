@@ -15,7 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ringtrue.agent.api_keys import Gatekeeper, needs
+from ringtrue.agent.api_keys import Gatekeeper, asker, needs
+from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.enrolments import MAX_WAIT, Desk, Enrolments, Terms
 from ringtrue.agent.problems import HEADERS, MEDIA_TYPE, busy, install, wrong
 from ringtrue.agent.voices_api_docs import POLICY, render
@@ -38,6 +39,7 @@ from ringtrue.streaming.gate import UtteranceDigest
 from ringtrue.voices.errors import CloningError
 from ringtrue.voices.hosted import choose_engine, engine_names
 from ringtrue.voices.lease import Lease
+from ringtrue.voices.ledger import Speech
 from ringtrue.voices.library import VoiceLibrary, utc_now
 from ringtrue.voices.saying import WavWriter
 from ringtrue.voices.spoken import spoken
@@ -110,6 +112,7 @@ class VoicesApi:
         *,
         title: str = "Ringtrue",
         clock: Callable[[], datetime] = utc_now,
+        recorder: Recorder | None = None,
     ) -> None:
         """Serve the voices of ``library``, which gives None where it can't be had at present.
 
@@ -131,7 +134,9 @@ class VoicesApi:
             redirect_slashes=False,
         )
         self.app.state.voices = self
-        self.app.state.gatekeeper = Gatekeeper(lambda: self.library.store.api_keys, clock=clock)
+        self.app.state.gatekeeper = Gatekeeper(
+            lambda: self.library.store.api_keys, clock=clock, recorder=recorder
+        )
         self.app.add_middleware(_Bounded)
         install(self.app)
         self.app.include_router(router)
@@ -330,7 +335,7 @@ async def withdraw(
     done = await api.library.withdraw(
         key.tenant,
         voice,
-        asked_by=f"api-key:{key.id}",
+        asked_by=asker(key),
         now=api.clock(),
         consent=what.consent if what is not None else None,
     )
@@ -343,7 +348,8 @@ async def withdraw(
 async def erase(voice: VoiceRef, response: Response, key: Writer, api: Api) -> ErasedOut:
     """Destroy the voice's key and everything of it, for good. Scope: `voices:write`."""
     response.headers.update(HEADERS)
-    return ErasedOut.of(await api.library.erase(key.tenant, voice, api.clock()))
+    erased = await api.library.erase(key.tenant, voice, api.clock(), asked_by=asker(key))
+    return ErasedOut.of(erased)
 
 
 @router.get(
@@ -353,7 +359,7 @@ async def erase(voice: VoiceRef, response: Response, key: Writer, api: Api) -> E
 )
 async def export_consent(voice: VoiceRef, key: Reader, api: Api) -> Response:
     """Every signed record of a voice with the public keys that check them. Scope: `voices:read`."""
-    document = await api.library.export_consent(key.tenant, voice)
+    document = await api.library.export_consent(key.tenant, voice, asked_by=asker(key))
     name = (await api.library.find(key.tenant, voice)).id
     disposition = f'attachment; filename="{name}-consent.json"'
     headers = HEADERS | {"Content-Disposition": disposition}
@@ -369,14 +375,15 @@ async def export_consent(voice: VoiceRef, key: Reader, api: Api) -> Response:
 async def speech(voice: VoiceRef, what: SpeechRequest, key: Speaker, api: Api) -> Response:
     """Audio as it is made; it breaks off where the consent is withdrawn meanwhile.
 
-    Needs a consent that covers the agent and the purpose. Scope: `voices:speak`.
+    Needs a consent that covers the purpose, and the agent that the key was made for (`api` unless
+    it was made for another). Scope: `voices:speak`.
     """
     if api.speaking >= MAX_SPEAKING:
         raise busy(f"{MAX_SPEAKING} texts are being spoken", 2)
     api.speaking += 1
     try:
         lease = await api.library.lease(
-            tenant=key.tenant, voice=voice, agent=what.agent, purpose=what.purpose
+            tenant=key.tenant, voice=voice, agent=key.agent, purpose=what.purpose
         )
     except BaseException:
         api.speaking -= 1
@@ -397,7 +404,21 @@ async def speech(voice: VoiceRef, what: SpeechRequest, key: Speaker, api: Api) -
             samples=digest.samples,
             sha256=digest.sha256,
         )
+        ledger.spoken(
+            Speech(
+                digest,
+                what.rate,
+                key.tenant,
+                lease.voice,
+                lease.engine,
+                lease.version,
+                agent=key.agent,
+                asked_by=asker(key),
+                text=what.text,
+            )
+        )
 
+    ledger = api.library.ledger
     marker = Marker(api.library.config.marks, what.rate, api.clock())
     audio = _pcm(lease, what.text, what.rate, marker, went_out, over)
     try:

@@ -278,7 +278,7 @@ def erase(
         from ringtrue.voices.library import utc_now
 
         async with open_voices(settings) as library:
-            left = await library.erase(tenant, voice, utc_now())
+            left = await library.erase(tenant, voice, utc_now(), asked_by="command line")
         if as_json:
             print_json(ErasedOut.of(left))
         else:
@@ -303,7 +303,7 @@ def export_consent(
         from ringtrue.agent.voice_library import open_voices
 
         async with open_voices(settings) as library:
-            document = await library.export_consent(tenant, voice)
+            document = await library.export_consent(tenant, voice, asked_by="command line")
         if out is None:
             typer.echo(document.decode())
         else:
@@ -316,7 +316,12 @@ def export_consent(
 @voices.command()
 def audit(
     floor: Annotated[
-        float, typer.Option(min=-1, max=1, help="Lowest cosine to the speaker that passes.")
+        float,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="Lowest cosine that passes, of a voice whose own was not kept at enrolment.",
+        ),
     ] = 0.7,
     voice: Annotated[str | None, typer.Option(help="Only this one.")] = None,
     tenant: TenantOption = "default",

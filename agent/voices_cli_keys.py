@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from ringtrue.agent.audit.entries import Event, Kind
+from ringtrue.agent.audit.opening import open_audit
 from ringtrue.agent.cli_common import DONE, FAILED, print_json
 from ringtrue.config.settings import Settings
 from ringtrue.voices.keys.errors import KeyMaterialError
@@ -28,6 +30,7 @@ async def rewrap(settings: Settings, *, add: bool, retire: bool, as_json: bool) 
     path = held.master_keys_file or library_dir(held) / KEYS / "master.keys"
     if add:
         current = add_master_key(path)
+        await _record(settings, {"what": "added", "key": current})
         if as_json:
             print_json({"current": current, "file": str(path)})
         else:
@@ -43,6 +46,16 @@ async def rewrap(settings: Settings, *, add: bool, retire: bool, as_json: bool) 
         for key_id in older:
             retire_master_key(path, key_id)
             retired.append(key_id)
+    await _record(
+        settings,
+        {
+            "what": "rewrapped",
+            "key": ring.current_id,
+            "rewrapped": done.rewrapped,
+            "unreadable": len(done.unreadable),
+            "retired": ", ".join(retired),
+        },
+    )
     if as_json:
         print_json(
             {
@@ -64,3 +77,8 @@ async def rewrap(settings: Settings, *, add: bool, retire: bool, as_json: bool) 
     if older and not retire:
         typer.echo(f"Not needed any more: {', '.join(older)} (--retire deletes them).")
     return DONE
+
+
+async def _record(settings: Settings, detail: dict[str, str | int | bool]) -> None:
+    async with open_audit(settings) as audit:
+        audit.record(Event(Kind.MASTER_KEY, requester="command line", detail=detail))

@@ -16,16 +16,19 @@ from typing import BinaryIO, Final
 
 import typer
 
+from ringtrue.agent.audit.ledger import AuditLedger
+from ringtrue.agent.audit.opening import open_audit
 from ringtrue.agent.cli_common import DONE, FAILED, REFUSED, print_json
 from ringtrue.agent.microphone import play, player
 from ringtrue.agent.voice_library import open_voices, stock_engine
 from ringtrue.agent.voices_view import view_voice
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.errors import RingtrueError
-from ringtrue.streaming.gate import FrameKind
+from ringtrue.streaming.gate import FrameKind, UtteranceDigest
 from ringtrue.streaming.ports import SynthesisStream, frame_bytes
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.lease import ConsentLostError
+from ringtrue.voices.ledger import Ledger, Speech
 from ringtrue.voices.library import VoiceLibrary, utc_now
 from ringtrue.voices.library_config import mark_keys
 from ringtrue.voices.licensing import ConsentRefusedError
@@ -34,6 +37,8 @@ from ringtrue.voices.spoken import spoken
 from ringtrue.voices.watermark.marker import Marker
 
 STDOUT: Final = "-"
+COMMAND: Final = "command line"
+"""Who asks, as the audit log names it."""
 
 
 class NothingToSayError(RingtrueError):
@@ -66,10 +71,37 @@ class _Mouth:
     stream: SynthesisStream
     markup: bool
     marker: Marker
+    ledger: Ledger
+    voice: str
+    engine: str
+    version: int | None = None
 
     def pcm(self, saying: Saying) -> AsyncGenerator[bytes]:
         """What is heard."""
-        return spoken(self.stream, saying.text, saying.rate, self.marker, markup=self.markup)
+
+        def went_out(digest: UtteranceDigest) -> None:
+            self.ledger.spoken(
+                Speech(
+                    digest,
+                    saying.rate,
+                    saying.tenant,
+                    self.voice,
+                    self.engine,
+                    self.version,
+                    agent=saying.agent,
+                    asked_by=COMMAND,
+                    text=saying.text,
+                )
+            )
+
+        return spoken(
+            self.stream,
+            saying.text,
+            saying.rate,
+            self.marker,
+            markup=self.markup,
+            on_digest=went_out,
+        )
 
 
 def greeting(voice: str) -> str:
@@ -113,8 +145,11 @@ async def _mouth(settings: Settings, saying: Saying) -> AsyncIterator[_Mouth]:
     if saying.voice in VOICES:
         engine = stock_engine(settings)
         try:
-            stream = engine.open(saying.voice, saying.rate)
-            yield _Mouth(stream, engine.speaks_markup, marker)
+            async with open_audit(settings) as audit:
+                stream = engine.open(saying.voice, saying.rate)
+                ledger = AuditLedger(audit)
+                markup = engine.speaks_markup
+                yield _Mouth(stream, markup, marker, ledger, saying.voice, engine.name)
         finally:
             await engine.close()
         return
@@ -124,7 +159,15 @@ async def _mouth(settings: Settings, saying: Saying) -> AsyncIterator[_Mouth]:
             tenant=saying.tenant, voice=saying.voice, agent=saying.agent, purpose=purpose
         )
         try:
-            yield _Mouth(lease.open(saying.rate), lease.speaks_markup, marker)
+            yield _Mouth(
+                lease.open(saying.rate),
+                lease.speaks_markup,
+                marker,
+                library.ledger,
+                lease.voice,
+                lease.engine,
+                lease.version,
+            )
         finally:
             lease.close()
 

@@ -61,9 +61,21 @@ class Lease:
     """One voice, for one tenant, agent and purpose, until it is closed or its consent is gone."""
 
     def __init__(
-        self, grant: Grant, prepared: PreparedVoice, on_close: Callable[[Grant], None]
+        self,
+        grant: Grant,
+        prepared: PreparedVoice,
+        on_close: Callable[[Grant], None],
+        *,
+        engine: str = "",
+        version: int = 0,
     ) -> None:
         """Use :meth:`~ringtrue.voices.library.VoiceLibrary.lease`."""
+        self.engine = engine
+        """Id of the engine that speaks it."""
+
+        self.version = version
+        """Of the voice's state."""
+
         self._grant = grant
         self.__prepared = prepared
         self._on_close = on_close

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.streaming.gate import UtteranceDigest
 
 
 class LedgerError(RingtrueError):
@@ -50,6 +51,29 @@ class Deed:
     detail: dict[str, str | int | bool] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A text that was spoken outside of a call."""
+
+    digest: UtteranceDigest
+    """What went out of it."""
+
+    rate: int
+    """Hz."""
+
+    tenant: str
+    voice: str
+    """A cloned voice's id, or a stock voice's name."""
+
+    engine: str
+    version: int | None = None
+    """Of a cloned voice's state."""
+
+    agent: str | None = None
+    asked_by: str | None = None
+    text: str | None = field(default=None, repr=False)
+
+
 class Ledger(Protocol):
     """Keeps what was done."""
 
@@ -62,6 +86,10 @@ class Ledger(Protocol):
         """Keep ``deed``; never raises, never blocks."""
         ...
 
+    def spoken(self, speech: Speech) -> None:
+        """Keep what was spoken; never raises, never blocks."""
+        ...
+
 
 class NoLedger:
     """Keeps nothing."""
@@ -70,3 +98,6 @@ class NoLedger:
 
     def note(self, deed: Deed) -> None:
         """Forget ``deed``."""
+
+    def spoken(self, speech: Speech) -> None:
+        """Forget ``speech``."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -35,6 +35,7 @@ from ringtrue.voices.engine import PreparedVoice, VoiceEngine
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.lease import Lease
+from ringtrue.voices.ledger import Act, Deed, Ledger, LedgerError, NoLedger
 from ringtrue.voices.library_config import LibraryConfig
 from ringtrue.voices.licensing import ConsentRefusedError, ConsentWatch, Grant, Question
 from ringtrue.voices.shelf import Shelf
@@ -96,8 +97,13 @@ class VoiceLibrary:
         caching: Caching,
         config: LibraryConfig,
         engines: Mapping[str, VoiceEngine],
+        ledger: Ledger | None = None,
     ) -> None:
-        """Over an open ``store``. ``engines`` are closed by whoever made them."""
+        """Over an open ``store``. ``engines`` are closed by whoever made them.
+
+        ``ledger`` is told what is done with voices; None: nobody is.
+        """
+        self.ledger: Ledger = NoLedger() if ledger is None else ledger
         self.store = store
         self.cache = caching.cache
         self.revocations = caching.revocations
@@ -131,18 +137,38 @@ class VoiceLibrary:
 
         Close the lease when the call or the command is over. Raises
         :class:`~ringtrue.voices.licensing.ConsentRefusedError` where no consent covers it,
+        :class:`~ringtrue.voices.ledger.LedgerError` while that could not be recorded,
         :class:`~ringtrue.voices.store.errors.StoreError` and
         :class:`~ringtrue.voices.keys.errors.KeyManagementError` where the voice can't be had, and
         :class:`~ringtrue.voices.errors.EngineStateError` where no engine here speaks it.
         """
         profile = await self.find(tenant, voice)
-        grant = await self._watch.grant(Question(tenant, profile.id, agent, purpose))
+        if not self.ledger.writable:
+            raise LedgerError("the audit log can't be written: no cloned voice begins to speak")
+        try:
+            grant = await self._watch.grant(Question(tenant, profile.id, agent, purpose))
+        except ConsentRefusedError as error:
+            decision = error.decision
+            deed = Deed(Act.REFUSED, tenant, profile.id, decision.serial, agent=agent)
+            self.ledger.note(replace(deed, reason=decision.reason.value))
+            raise
         try:
             prepared = await self._prepared(profile)
         except BaseException:
             self._watch.release(grant)
             raise
-        return Lease(grant, prepared, self._release)
+        self.ledger.note(
+            Deed(
+                Act.LEASED,
+                tenant,
+                profile.id,
+                grant.consent,
+                agent=agent,
+                engine=profile.engine,
+                detail={"version": profile.version},
+            )
+        )
+        return Lease(grant, prepared, self._release, engine=profile.engine, version=profile.version)
 
     async def admit(
         self, tenant: str, candidate: Candidate, statement: Statement, now: datetime
@@ -174,6 +200,9 @@ class VoiceLibrary:
         except BaseException:
             await asyncio.shield(voices.erase(tenant, voice.id, now))
             raise
+        deed = Deed(Act.ENROLLED, tenant, voice.id, consent.serial, engine=voice.engine)
+        self.ledger.note(replace(deed, asked_by=statement.asked_by))
+        self.ledger.note(_given(Act.CONSENTED, consent))
         return voice, consent
 
     async def renew(
@@ -196,6 +225,7 @@ class VoiceLibrary:
         consent = await self._consent(profile, embedding.data, statement, supersedes, now)
         if profile.lifecycle is Lifecycle.WITHDRAWN:
             await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
+        self.ledger.note(_given(Act.RENEWED, consent))
         await self.revocations.publish(profile.id, News.CHANGED)
         return consent
 
@@ -211,40 +241,54 @@ class VoiceLibrary:
             tenant=tenant, voice=profile.id, consent=consent, asked_by=asked_by, made_at=now
         )
         await self.store.consents.withdraw(sign(withdrawal, self.signer), now)
+        deed = Deed(Act.WITHDRAWN, tenant, profile.id, consent, asked_by=asked_by)
+        self.ledger.note(replace(deed, detail={"record": withdrawal.serial}))
         if consent is None:
             self._watch.revoke(profile.id, Reason.WITHDRAWN)
         await self.revocations.publish(profile.id, News.WITHDRAWN)
         await self.cache.drop(tenant, profile.id)
         return withdrawal
 
-    async def suspend(self, tenant: str, voice: str, now: datetime) -> Voice:
+    async def suspend(
+        self, tenant: str, voice: str, now: datetime, *, asked_by: str | None = None
+    ) -> Voice:
         """Stop a voice without touching its consents; :meth:`resume` takes it up again."""
         profile = await self.find(tenant, voice)
         changed = await self.store.voices.set_lifecycle(
             tenant, profile.id, Lifecycle.SUSPENDED, now
         )
+        self.ledger.note(Deed(Act.SUSPENDED, tenant, profile.id, asked_by=asked_by))
         self._watch.revoke(profile.id, Reason.VOICE_STATE)
         await self.revocations.publish(profile.id, News.CHANGED)
         return changed
 
-    async def resume(self, tenant: str, voice: str, now: datetime) -> Voice:
+    async def resume(
+        self, tenant: str, voice: str, now: datetime, *, asked_by: str | None = None
+    ) -> Voice:
         """Take up a suspended voice; its consents are weighed as ever."""
         profile = await self.find(tenant, voice)
-        return await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
+        changed = await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
+        self.ledger.note(Deed(Act.RESUMED, tenant, profile.id, asked_by=asked_by))
+        return changed
 
-    async def erase(self, tenant: str, voice: str, now: datetime) -> Tombstone:
+    async def erase(
+        self, tenant: str, voice: str, now: datetime, *, asked_by: str | None = None
+    ) -> Tombstone:
         """Erase a voice for good, here, in the store and in every cache. May be repeated.
 
         Raises :class:`~ringtrue.voices.store.errors.StoreError`.
         """
         voice_id = voice if is_voice_id(voice) else (await self.find(tenant, voice)).id
         tombstone = await self.store.voices.erase(tenant, voice_id, now)
+        self.ledger.note(Deed(Act.ERASED, tenant, voice_id, asked_by=asked_by))
         self._watch.revoke(voice_id, Reason.VOICE_STATE)
         await self.revocations.publish(voice_id, News.ERASED)
         await self.cache.drop(tenant, voice_id)
         return tombstone
 
-    async def export_consent(self, tenant: str, voice: str) -> bytes:
+    async def export_consent(
+        self, tenant: str, voice: str, *, asked_by: str | None = None
+    ) -> bytes:
         """Everything signed about a voice with the public keys that check it, as JSON.
 
         Raises :class:`~ringtrue.voices.store.errors.StoreError` and
@@ -261,6 +305,7 @@ class VoiceLibrary:
             "withdrawals": [json.loads(signed.to_json()) for signed in taken],
             "keys": {key: trusted.public(key).hex() for key in trusted.ids},
         }
+        self.ledger.note(Deed(Act.EXPORTED, tenant, profile.id, asked_by=asked_by))
         return json.dumps(document, indent=2, ensure_ascii=False).encode()
 
     async def close(self) -> None:
@@ -322,6 +367,23 @@ class VoiceLibrary:
         self._watch.release(grant)
 
 
+def _given(act: Act, consent: ConsentArtifact) -> Deed:
+    """A consent, as the ledger keeps it: everything but who spoke and the words."""
+    scope = consent.scope
+    detail: dict[str, str | int | bool] = {
+        "agents": ", ".join(scope.agents),
+        "purposes": ", ".join(scope.purposes),
+        "not_before": scope.not_before.isoformat(),
+        "expires": scope.expires.isoformat(),
+        "statement": consent.statement_sha256,
+    }
+    if consent.supersedes is not None:
+        detail["supersedes"] = consent.supersedes
+    return Deed(
+        act, scope.tenant, consent.voice, consent.serial, asked_by=consent.asked_by, detail=detail
+    )
+
+
 def checked_name(name: str) -> str:
     """``name`` as a cloned voice may have it.
 
@@ -347,9 +409,11 @@ def utc_now() -> datetime:
 
 @asynccontextmanager
 async def open_library(
-    config: LibraryConfig, engines: Mapping[str, VoiceEngine]
+    config: LibraryConfig, engines: Mapping[str, VoiceEngine], ledger: Ledger | None = None
 ) -> AsyncIterator[VoiceLibrary]:
     """Open store, cache and bus, and hold the library open; ``engines`` by their ids.
+
+    ``ledger`` is told what is done with voices.
 
     Redis need not be there. Raises :class:`~ringtrue.voices.store.errors.StoreError` and
     :class:`~ringtrue.voices.cache.errors.RedisUrlError`.
@@ -366,7 +430,7 @@ async def open_library(
         )
         kept = CacheSettings(ttl=config.cache_seconds)
         caching = await stack.enter_async_context(open_caching(config.redis_url, kept))
-        library = VoiceLibrary(store, caching, config, engines)
+        library = VoiceLibrary(store, caching, config, engines, ledger)
         stack.push_async_callback(library.close)
         yield library
 

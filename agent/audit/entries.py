@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ringtrue.agent.audit.published import VerificationError, canonical, read_canonical
+from ringtrue.streaming.gate import UtteranceDigest
 
 FORMAT: Final = 1
 GENESIS: Final = hashlib.sha256(b"ringtrue/audit/1").hexdigest()
@@ -97,6 +98,18 @@ class Output:
     """Sequence number, in the call, of the first frame it was sent in."""
 
     last: int
+
+
+def output_of(digest: UtteranceDigest, rate: int) -> Output:
+    """What a gate says went out, at ``rate`` Hz."""
+    return Output(
+        sha256=digest.sha256,
+        chain=digest.chain,
+        samples=digest.samples,
+        rate=rate,
+        first=digest.first_seq,
+        last=digest.last_seq,
+    )
 
 
 @dataclass(frozen=True, slots=True)

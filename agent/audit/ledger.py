@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ringtrue.agent.audit.entries import Event, Kind
+from ringtrue.agent.audit.entries import Event, Kind, output_of
 from ringtrue.agent.audit.log import Recorder
-from ringtrue.voices.ledger import Act, Deed
+from ringtrue.voices.ledger import Act, Deed, Speech
 
 KINDS: Final = {
     Act.ENROLLED: Kind.VOICE_ENROLLED,
@@ -49,5 +49,25 @@ class AuditLedger:
                 requester=deed.asked_by,
                 engine=deed.engine,
                 detail=detail,
+            )
+        )
+
+    def spoken(self, speech: Speech) -> None:
+        """Record what was spoken outside of a call, under the name its gate gave it."""
+        digest = speech.digest
+        self._recorder.record(
+            Event(
+                Kind.UTTERANCE,
+                tenant=speech.tenant,
+                call=digest.call_id,
+                agent=speech.agent,
+                voice=digest.voice or speech.voice,
+                consent=digest.consent,
+                requester=speech.asked_by,
+                engine=speech.engine,
+                model=None if speech.version is None else str(speech.version),
+                watermark=digest.watermark,
+                output=output_of(digest, speech.rate),
+                text=speech.text,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
@@ -106,7 +107,7 @@ async def open_audit(settings: Settings) -> AsyncIterator[AuditLog]:
 
     Raises :class:`~ringtrue.voices.keys.errors.KeyMaterialError`.
     """
-    audit = audit_config(settings).log()
+    audit = (await asyncio.to_thread(audit_config, settings)).log()
     try:
         yield audit
     finally:

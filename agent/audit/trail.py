@@ -8,7 +8,7 @@ from typing import Final
 
 from pipecat.frames.frames import Frame, TTSStartedFrame, TTSTextFrame
 
-from ringtrue.agent.audit.entries import Event, Kind, Output
+from ringtrue.agent.audit.entries import Event, Kind, Output, output_of
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.streaming.gate import UtteranceDigest
 from ringtrue.streaming.record import CallRecord
@@ -110,14 +110,7 @@ class CallTrail:
             model=speaker.model,
             watermark=digest.watermark,
             text=" ".join(words) or None,
-            output=Output(
-                sha256=digest.sha256,
-                chain=digest.chain,
-                samples=digest.samples,
-                rate=self._record.rate,
-                first=digest.first_seq,
-                last=digest.last_seq,
-            ),
+            output=output_of(digest, self._record.rate),
             detail={"utterance": digest.utterance},
         )
 

@@ -52,6 +52,9 @@ class ApiScope(StrEnum):
     SPEAK = "voices:speak"
     """Synthesize, as far as a consent covers it."""
 
+    DETECT = "watermark:detect"
+    """Search recordings for this installation's watermark."""
+
     ADMIN = "admin"
     """All of these."""
 

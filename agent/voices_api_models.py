@@ -284,9 +284,6 @@ class SpeechRequest(_Model):
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
     purpose: Purpose = Field(description="One that the consent names.")
-    agent: AgentName = Field(
-        default="api", description="One that the consent names, where it doesn't name all."
-    )
     rate: Literal[8000, 16000] = 16000
     format: Literal["wav", "pcm"] = Field(
         default="wav", description="`pcm`: 16-bit little-endian mono, without a header."

@@ -1,4 +1,4 @@
-"""Checks of cloned voices: the library, its keys and Redis, and the voices that agents name.
+"""Checks of cloned voices: library, keys and Redis, engines, and the voices that agents name.
 
 A library that is there is opened as a server opens it; one that isn't is not made.
 """
@@ -10,15 +10,25 @@ from collections.abc import Sequence
 from typing import Final
 
 from ringtrue.agent.casting import NOT_FOUND
-from ringtrue.agent.findings import Check, CheckFunction, State
+from ringtrue.agent.findings import Check, CheckFunction, State, installed_version
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import FliteSettings, Settings
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.voices.flite import VOICES
+from ringtrue.voices.hosted import HostedEngine, HostedService
+from ringtrue.voices.keys.errors import KeyMaterialError
 from ringtrue.voices.library import VoiceLibrary
-from ringtrue.voices.library_config import library_dir, library_exists, library_wanted
+from ringtrue.voices.library_config import (
+    library_dir,
+    library_exists,
+    library_wanted,
+    mark_key_file,
+)
+from ringtrue.voices.pocket.backend import EXTRA
+from ringtrue.voices.pocket.files import open_directory
 from ringtrue.voices.store.errors import VoiceNotFoundError
+from ringtrue.voices.watermark.keyring import load_mark_keys
 
 NAME: Final = "cloned voices"
 REDIS_SECONDS: Final = 2.0
@@ -116,5 +126,69 @@ def _unspoken(agent: Agent, reason: str) -> Check:
     )
 
 
-VOICE_CHECKS: Final[tuple[CheckFunction, ...]] = (_cloned_voices,)
+def _watermark(settings: Settings) -> Check:
+    """The key that marks all that is sent; one that will be made at the start is not made here."""
+    path = mark_key_file(settings.voices)
+    if settings.voices.watermark_key_file is None and not path.exists():
+        return Check("watermark", State.OK, f"no key yet; the first start makes {path}")
+    try:
+        keys = load_mark_keys(path)
+    except KeyMaterialError as error:
+        return Check(
+            "watermark",
+            State.MISSING,
+            str(error),
+            "no server starts: nothing is sent unmarked",
+            "bring the file back from its backup, or correct voices.watermark_key_file",
+        )
+    older = len(keys.keys) - 1
+    more = f", and {older} that marked before" if older else ""
+    return Check("watermark", State.OK, f"key {keys.current.id} in {path}{more}")
+
+
+def _pocket_voices(settings: Settings) -> list[Check]:
+    """The neural engine's packages and model; nothing of them is loaded."""
+    pocket = settings.voices.pocket
+    if pocket is None:
+        return []
+    cost = "voices of engine pocket-1 can't be made, and don't speak"
+    name = "pocket voices"
+    package = installed_version("pocket-tts")
+    if not package:
+        return [Check(name, State.MISSING, "pocket-tts is not installed", cost, EXTRA)]
+    try:
+        model = open_directory(pocket.model)
+    except (RingtrueError, OSError) as error:
+        remedy = "ringtrue models fetch, or correct voices.pocket.model"
+        return [Check(name, State.MISSING, str(error), cost, remedy)]
+    return [Check(name, State.OK, f"{model.name} in {pocket.model}, pocket-tts {package}")]
+
+
+def _hosted_voices(settings: Settings) -> list[Check]:
+    """Every hosted service is built, and none connected to."""
+    found = []
+    for name, held in settings.voices.hosted.items():
+        engine = HostedEngine({name: HostedService(held.service, held.revealed())})
+        try:
+            asyncio.run(engine.warm())
+        except RingtrueError as error:
+            check = Check(
+                f"hosted voices {name}",
+                State.MISSING,
+                str(error),
+                "voices of this service can't be enrolled, and don't speak",
+                f"correct voices.hosted.{name}, or install what its service needs",
+            )
+        else:
+            check = Check(f"hosted voices {name}", State.OK, held.service)
+        found.append(check)
+    return found
+
+
+VOICE_CHECKS: Final[tuple[CheckFunction, ...]] = (
+    _watermark,
+    _cloned_voices,
+    _pocket_voices,
+    _hosted_voices,
+)
 """All of this module."""

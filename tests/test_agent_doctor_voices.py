@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import pytest
 import yaml
 from library_links import NAME, PURPOSE, RecordingEngine, admit
 
-from ringtrue.agent import voice_library
+from ringtrue.agent import doctor_voices, voice_library
+from ringtrue.agent.doctor import run_checks
 from ringtrue.agent.doctor_voices import VOICE_CHECKS
 from ringtrue.agent.findings import Check, State
 from ringtrue.agent.voice_library import open_voices
 from ringtrue.config.agent_schema import shipped_agents
 from ringtrue.config.settings import Settings, load_settings
 from ringtrue.voices.library import VoiceLibrary, utc_now
+from ringtrue.voices.library_config import mark_key_file, mark_keys
+from ringtrue.voices.pocket.files import CONFIG, TOKENIZERS, WEIGHTS
+from ringtrue.voices.watermark.keyring import rotate_mark_keys
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +43,14 @@ def settings(tmp_path: Path, *, named: bool = True, **values: str) -> Settings:
 
 
 def look(chosen: Settings) -> list[Check]:
-    (check,) = VOICE_CHECKS
-    found = check(chosen)
-    assert isinstance(found, list)
+    found = run_checks(chosen, VOICE_CHECKS)
     for one in found:
         assert one.state is State.OK or (one.cost and one.remedy)
+    return [one for one in found if one.name != "watermark"]
+
+
+def mark(chosen: Settings) -> Check:
+    (found,) = (one for one in run_checks(chosen, VOICE_CHECKS) if one.name == "watermark")
     return found
 
 
@@ -101,3 +109,53 @@ def test_redis_that_is_away(tmp_path: Path) -> None:
     _, redis, named = look(chosen)
     assert redis.state is State.DEGRADED
     assert named.state is State.OK
+
+
+def test_the_watermarks_key(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, named=False)
+    assert "the first start makes" in mark(chosen).detail
+    assert not (tmp_path / "voices").exists()
+    key = mark_keys(chosen.voices).current
+    assert (mark(chosen).state, f"key {key.id} in" in mark(chosen).detail) == (State.OK, True)
+    rotate_mark_keys(mark_key_file(chosen.voices))
+    assert "1 that marked before" in mark(chosen).detail
+    named = settings(tmp_path, VOICES__WATERMARK_KEY_FILE=str(tmp_path / "away.keys"))
+    assert (mark(named).state, "away.keys" in mark(named).detail) == (State.MISSING, True)
+    mark_key_file(chosen.voices).write_text("nonsense\n")
+    assert mark(chosen).state is State.MISSING
+
+
+def test_the_neural_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_voices, "installed_version", lambda _: "2.1.0")
+    model = tmp_path / "model"
+    chosen = settings(tmp_path, named=False, VOICES__POCKET__MODEL=str(model))
+    *_, found = look(chosen)
+    assert (found.name, found.state) == ("pocket voices", State.MISSING)
+    assert "is no directory" in found.detail
+    model.mkdir()
+    for name in (CONFIG, WEIGHTS, TOKENIZERS[0]):
+        (model / name).write_bytes(b"x")
+    *_, found = look(chosen)
+    assert (found.state, "pocket-tts 2.1.0" in found.detail) == (State.OK, True)
+    monkeypatch.setattr(doctor_voices, "installed_version", lambda _: "")
+    *_, found = look(chosen)
+    assert (found.state, "not installed" in found.detail) == (State.MISSING, True)
+
+
+def test_hosted_services(tmp_path: Path) -> None:
+    chosen = settings(
+        tmp_path,
+        named=False,
+        VOICES__HOSTED=json.dumps(
+            {
+                "good": {"service": "cartesia", "settings": {"api_key": "k"}},
+                "bad": {"service": "no.such.Service"},
+            }
+        ),
+    )
+    _, *services = look(chosen)
+    assert [(one.name, one.state) for one in services] == [
+        ("hosted voices good", State.OK),
+        ("hosted voices bad", State.MISSING),
+    ]
+    assert "no.such.Service" in services[1].detail

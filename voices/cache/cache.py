@@ -20,7 +20,7 @@ import structlog
 
 from ringtrue.voices.cache.breaker import BreakerState
 from ringtrue.voices.cache.errors import CacheClosedError, RedisLinkError
-from ringtrue.voices.cache.link import Clock, RedisLink, loop_time
+from ringtrue.voices.cache.link import Clock, LinkStats, RedisLink, loop_time
 from ringtrue.voices.cache.memory import MemoryCache
 from ringtrue.voices.cache.names import VoiceNames, names_of, suffix_of
 from ringtrue.voices.keys.errors import UnsealError
@@ -158,6 +158,11 @@ class VoiceCache:
     def redis_state(self) -> BreakerState | None:
         """The breaker's state; None without Redis."""
         return None if self._link is None else self._link.state
+
+    @property
+    def link_stats(self) -> LinkStats | None:
+        """Live counters of the commands to Redis; None without Redis."""
+        return None if self._link is None else self._link.stats
 
     async def get(self, place: SealContext, key: DataKey, load: Load) -> bytes:
         """The plaintext at ``place``, from memory, from Redis, or by ``load``.

@@ -16,6 +16,7 @@ from ringtrue.agent.web.router import (
     OfferRequest,
     webrtc_router,
 )
+from ringtrue.agent.web.verify import verify_router
 from ringtrue.config.agent_dialogue import PLACEHOLDER
 from ringtrue.config.agent_schema import Agent
 from ringtrue.telephony.twilio.calls import TwilioCall
@@ -61,6 +62,7 @@ def build_app(server: Server) -> FastAPI:
 
     if server.settings.voices.enabled is not False:
         app.include_router(enrol_router())
+        app.include_router(verify_router())
         app.mount("/v1", server.voices.app)
 
     twilio = server.settings.twilio

@@ -22,9 +22,11 @@ from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.http import build_app
 from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.metrics_voices import LibraryCollector
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.voices_api import VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
+from ringtrue.agent.watermark_sessions import sessions_of
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
@@ -96,9 +98,14 @@ class Server:
             audit=self.audit,
         )
         self.voices = VoicesApi(
-            lambda: self.library, enrolment_desk, title=settings.server.name, recorder=self.audit
+            lambda: self.library,
+            enrolment_desk,
+            title=settings.server.name,
+            recorder=self.audit,
+            sessions=sessions_of(settings),
         )
         self.metrics.registry.register(AuditCollector(self.audit))
+        self.metrics.registry.register(LibraryCollector(lambda: self.library))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False

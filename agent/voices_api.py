@@ -35,6 +35,10 @@ from ringtrue.agent.voices_api_models import (
 )
 from ringtrue.agent.voices_api_upload import read_recordings
 from ringtrue.agent.voices_view import view_voice
+from ringtrue.agent.watermark_api import UPLOADS
+from ringtrue.agent.watermark_api import router as watermark_router
+from ringtrue.agent.watermark_searches import Searches
+from ringtrue.agent.watermark_sessions import Sessions
 from ringtrue.streaming.gate import UtteranceDigest
 from ringtrue.voices.errors import CloningError
 from ringtrue.voices.hosted import choose_engine, engine_names
@@ -113,10 +117,12 @@ class VoicesApi:
         title: str = "Ringtrue",
         clock: Callable[[], datetime] = utc_now,
         recorder: Recorder | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         """Serve the voices of ``library``, which gives None where it can't be had at present.
 
-        ``desk`` makes what enrols into a library; ``clock`` gives the time of day, with its zone.
+        ``desk`` makes what enrols into a library; ``clock`` gives the time of day, with its zone;
+        ``sessions`` knows whose marks are.
         """
         self._library = library
         self._make_desk = desk
@@ -133,13 +139,18 @@ class VoicesApi:
             redoc_url=None,
             redirect_slashes=False,
         )
+        self.searches = Searches(
+            lambda: tuple(self.library.config.marks.keys.values()), sessions, clock=clock
+        )
         self.app.state.voices = self
+        self.app.state.searches = self.searches
         self.app.state.gatekeeper = Gatekeeper(
             lambda: self.library.store.api_keys, clock=clock, recorder=recorder
         )
         self.app.add_middleware(_Bounded)
         install(self.app)
         self.app.include_router(router)
+        self.app.include_router(watermark_router, responses=_PROBLEMS)
 
     @property
     def library(self) -> VoiceLibrary:
@@ -150,8 +161,9 @@ class VoicesApi:
         return library
 
     async def close(self) -> None:
-        """Cancel the enrolments under way. Idempotent."""
+        """Cancel the enrolments and searches under way. Idempotent."""
         await self.enrolments.close()
+        await self.searches.close()
 
     def _current_desk(self) -> Desk:
         library = self.library
@@ -167,7 +179,7 @@ class _Bounded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].endswith("/recordings"):
+        if scope["type"] != "http" or scope["path"].endswith(("/recordings", UPLOADS)):
             await self._app(scope, receive, send)
             return
         size = 0

@@ -17,10 +17,11 @@ from ringtrue.voices.cloning.script import JUDGING, LEARNING
 from ringtrue.voices.quality.recognition import ScriptRecognizer
 from ringtrue.voices.renderer import RenderedVoice
 
-MAX_ADDED: Final = 0.02
-"""Word error rate a clone may have above its base voice's: two points."""
+MAX_ADDED: Final = 0.015
+"""Word error rate a clone may have above its base voice's here, so that it stays within two points
+of it on other scripts."""
 
-STRENGTHS: Final = (1.0, 0.7, 0.4, 0.0)
+STRENGTHS: Final = (1.0, 0.8, 0.55, 0.0)
 """Shares of a refinement that are tried, the strongest first."""
 
 _FULL_SCALE: Final = 32768.0

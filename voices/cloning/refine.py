@@ -47,14 +47,14 @@ class Schedule:
     windows: int = 16
     """Windows of 1.6 s looked at in each step; 20 ms of CPU each."""
 
-    rate: float = 0.02
-    late_rate: float = 0.006
+    rate: float = 0.03
+    late_rate: float = 0.008
     """Step size of Adam (Kingma and Ba, ICLR 2015), and over the last 40 % of the steps."""
 
-    overall: float = 0.003
+    overall: float = 0.001
     """Loss for each square decibel the spectrum moves by, mean over speech."""
 
-    varying: float = 0.01
+    varying: float = 0.005
     """The same for what of it is not common to all frames."""
 
     centroid: float = 0.5

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ringtrue.agent.audit.entries import Event, Kind
-from ringtrue.agent.audit.segments import checkpoint_in, segments_of
+from ringtrue.agent.audit.segments import segments_of
 from ringtrue.agent.audit.texts import TextKeeper, TextPolicy
 from ringtrue.agent.audit.writer import LogWriter, Pending, WriterPolicy
 from ringtrue.voices.keys.signing import Signer
@@ -62,7 +62,8 @@ def entries(directory: Path, slot: str = "w00") -> list[dict[str, object]]:
         for path in segments_of(directory / slot).values()
         for line in path.read_bytes().splitlines()
     ]
-    return [json.loads(line) for line in lines if checkpoint_in(line) is None]
+    found = [json.loads(line) for line in lines]
+    return [entry for entry in found if "seq" in entry]
 
 
 def kinds(directory: Path, slot: str = "w00") -> list[object]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from audit_logs import KEYS, SIGNER, TEXTS, add, entries, kinds, moment, opened,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ringtrue.agent.audit.entries import Event, Kind
+from ringtrue.agent.audit.entries import Event, Kind, encode
 from ringtrue.agent.audit.errors import LogBrokenError
 from ringtrue.agent.audit.published import read_checkpoint
-from ringtrue.agent.audit.segments import segments_of
+from ringtrue.agent.audit.recovery import Recovered, recover
+from ringtrue.agent.audit.segments import mac_line, segments_of
+from ringtrue.agent.audit.texts import TextKeeper
 from ringtrue.agent.audit.verifying import verify
 from ringtrue.agent.audit.writer import LogWriter, WriterPolicy
 from ringtrue.voices.keys.signing import Signer
@@ -113,6 +117,90 @@ def test_whatever_a_crash_left_unsigned_is_cut_off_and_told(
     assert recovered["detail"]["bytes"] == sum(map(len, torn))  # type: ignore[index]
 
 
+def test_what_an_intruder_adds_behind_a_dead_writer_is_not_taken_over(tmp_path: Path) -> None:
+    writer = opened(tmp_path)
+    add(writer, [said(1)], 1)
+    writer._release()
+    path = tmp_path / "w00" / "0000000000000000.jsonl"
+    whole = path.read_bytes()
+    last = whole.splitlines()[-1]
+    prev = hashlib.sha256(last).hexdigest()
+    forged = encode(said(2), log=writer.log, seq=2, prev=prev, at=moment(2))
+    other = TextKeeper(bytes(32))
+    chain = hashlib.sha256(forged).hexdigest()
+    for code in (b"", mac_line(other.code(writer.log, 3, chain)) + b"\n", last + b"\n"):
+        path.write_bytes(whole + forged + b"\n" + code)
+        assert len(recovered(tmp_path).torn) == len(forged) + 1 + len(code)
+        assert recovered(tmp_path).replay.size == 2
+    # … nor is what was changed in a group that was not signed yet.
+    path.write_bytes(whole.replace(b'"call-1"', b'"call-2"'))
+    assert recovered(tmp_path).replay.size == 1
+    opened(tmp_path, 5).close(moment(6))
+    assert "utterance" not in kinds(tmp_path)
+    assert verify(tmp_path, KEYS).notes != []
+
+
+def recovered(directory: Path) -> Recovered:
+    found = recover(directory / "w00", KEYS, TEXTS.code)
+    assert found is not None
+    return found
+
+
+CRASHING = """
+import os, signal, sys, threading, time
+sys.path.insert(0, {tests!r})
+from audit_logs import SECRET, said
+from pathlib import Path
+from ringtrue.agent.audit.texts import TextKeeper
+from ringtrue.agent.audit.writer import LogWriter, Pending, WriterPolicy
+from ringtrue.voices.keys.signing import Signer
+from datetime import datetime, UTC
+now, texts = lambda: datetime.now(UTC), TextKeeper(SECRET)
+policy = WriterPolicy(checkpoint_entries=7, segment_bytes=5000)
+writer = LogWriter.open(Path({log!r}), Signer.load(Path({key!r})), texts, now(), policy=policy)
+print(writer.slot.name, flush=True)
+number = 0
+while True:
+    writer.append([Pending(said(number + more), now()) for more in range(3)], now())
+    writer.tidy(now())
+    number += 3
+    print(number, flush=True)
+"""
+
+
+def test_processes_killed_at_any_moment_lose_nothing_they_wrote(tmp_path: Path) -> None:
+    key, log = tmp_path / "key.pem", tmp_path / "log"
+    signer = Signer.create(key)
+    source = CRASHING.format(tests=str(Path(__file__).parent), log=str(log), key=str(key))
+    promised = {"w00": 0, "w01": 0}
+    for round_ in range(3):
+        running = [
+            subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+            for _ in promised
+        ]
+        for process in running:
+            assert process.stdout is not None
+            slot = process.stdout.readline().strip()
+            for _ in range(5 + 3 * round_):
+                process.stdout.readline()
+            process.kill()
+            rest = process.stdout.read().splitlines()
+            process.stdout.close()
+            process.wait()
+            whole = [int(line) for line in rest if line.isdecimal()]
+            promised[slot] += max(whole, default=3 * (5 + 3 * round_))
+    for slot in promised:
+        writer = LogWriter.open(log, signer, TEXTS, moment(0))
+        assert writer.slot.name == "w00"
+        writer.close(moment(1))
+        if slot == "w01":
+            break
+    report = verify(log, [signer.public], live=True)
+    assert report.problems == []
+    for slot, count in promised.items():
+        assert kinds(log, slot).count("utterance") >= count
+
+
 def test_what_was_signed_is_never_taken_for_a_crash(tmp_path: Path) -> None:
     write_log(tmp_path, segments=1)
     (path,) = segments_of(tmp_path / "w00").values()
@@ -126,6 +214,20 @@ def test_what_was_signed_is_never_taken_for_a_crash(tmp_path: Path) -> None:
     assert kinds(tmp_path, "w01") == ["log.opened", "log.broken", "log.closed"]
     assert path.read_bytes() == data.replace(b'"seq":7', b'"seq":8', 1)
     assert {problem.where.split(":")[0] for problem in verify(tmp_path, KEYS).problems} == {"w00"}
+
+
+def test_the_text_key_may_change(tmp_path: Path) -> None:
+    writer = opened(tmp_path)
+    for number in range(3):
+        add(writer, [said(number)], 1)
+    writer.close(moment(2))
+    broken: list[LogBrokenError] = []
+    later = LogWriter.open(
+        tmp_path, SIGNER, TextKeeper(bytes(32)), moment(3), on_broken=broken.append
+    )
+    later.close(moment(4))
+    assert broken == []
+    assert verify(tmp_path, KEYS).notes == []
 
 
 def test_a_crash_between_finishing_and_beginning_a_segment(tmp_path: Path) -> None:

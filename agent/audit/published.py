@@ -187,7 +187,7 @@ class Checkpoint(NamedTuple):
     size: int
     root: bytes
     chain: str
-    """SHA-256 of the last entry's line, in hexadecimal."""
+    """SHA-256 of the line before it in the log, in hexadecimal."""
 
     time: str
     """UTC, ISO 8601."""

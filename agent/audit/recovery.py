@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from ringtrue.agent.audit.segments import (
     sync_directory,
 )
 
+Code = Callable[[str, int, str], bytes]
+
 
 @dataclass(slots=True)
 class Recovered:
@@ -55,27 +57,28 @@ class Recovered:
     """Its length, without what was cut off."""
 
     torn: bytes
-    """What a crash left behind its last whole line."""
+    """What a crash left behind its last whole group."""
 
     closed: bool
     """Whether its writer ended in order."""
 
 
-def recover(slot: Path, keys: Sequence[bytes]) -> Recovered | None:
+def recover(slot: Path, keys: Sequence[bytes], code: Code) -> Recovered | None:
     """Follow a log's last segment to its end; None where there is no log yet. Blocking.
 
-    Segments finished but not yet sealed are sealed. Raises
+    ``code`` gives the right code of a group; what is behind the last whole group is torn. Segments
+    finished but not yet sealed are sealed. Raises
     :class:`~ringtrue.agent.audit.errors.LogBrokenError` where what is there was not written by a
     log's writer, and OSError.
     """
     try:
-        return _recover(slot, keys)
+        return _recover(slot, keys, code)
     except VerificationError as error:
         raise LogBrokenError(f"{slot}: {error}") from None
 
 
-def _recover(slot: Path, keys: Sequence[bytes]) -> Recovered | None:
-    replay = read_boundaries(slot, keys)
+def _recover(slot: Path, keys: Sequence[bytes], code: Code) -> Recovered | None:
+    replay = read_boundaries(slot, keys, code)
     segments = segments_of(slot)
     rest = [first for first in segments if first >= replay.size]
     if not segments and not replay.size:
@@ -90,17 +93,23 @@ def _recover(slot: Path, keys: Sequence[bytes]) -> Recovered | None:
             return Recovered(replay, leaves, before.size, before, None, 0, b"", _closed(replay))
         data = path.read_bytes()
         last = path == segments[rest[-1]]
-        whole = 0
+        read = whole = 0
+        kept = replay.copy()
         lines, _ = lines_of(data)
         for line in lines:
             try:
-                if replay.feed(line) is not None:
-                    leaves.append(leaf_hash(line))
+                entry = replay.feed(line)
             except VerificationError:
-                if not last or _signed_behind(data[whole:], replay, keys):
+                if not last or _signed_behind(data[whole:], kept, keys):
                     raise
                 break
-            whole += len(line) + 1
+            read += len(line) + 1
+            if entry is not None:
+                leaves.append(leaf_hash(line))
+            elif replay.whole == replay.size:
+                whole, kept = read, replay.copy()
+        replay = kept
+        del leaves[replay.size - before.size :]
         if last:
             if not replay.size:  # crashed before its first entry: as if it had never been
                 _discard(path)
@@ -112,12 +121,12 @@ def _recover(slot: Path, keys: Sequence[bytes]) -> Recovered | None:
         seal(slot, before, leaves, replay.frontier, _last_note(lines))
 
 
-def read_boundaries(slot: Path, keys: Sequence[bytes]) -> Replay:
+def read_boundaries(slot: Path, keys: Sequence[bytes], code: Code | None = None) -> Replay:
     """Check ``sealed.jsonl``, and stand behind the last segment it names.
 
     Raises :class:`~ringtrue.agent.audit.published.VerificationError`.
     """
-    replay = Replay(keys)
+    replay = Replay(keys, code=code)
     path = slot / SEALED
     if not path.exists():
         return replay
@@ -128,7 +137,14 @@ def read_boundaries(slot: Path, keys: Sequence[bytes]) -> Replay:
             body, _ = open_note(sealed.note, keys)
             replay.log = parse_checkpoint(body).origin.removeprefix(ORIGIN)
         signed = sealed.check(replay.frontier, replay.origin, keys)
-        replay = Replay(keys, log=replay.log, frontier=sealed.end, signed=signed, note=sealed.note)
+        replay = Replay(
+            keys,
+            code=code,
+            log=replay.log,
+            frontier=sealed.end,
+            signed=signed,
+            note=sealed.note,
+        )
     return replay
 
 

@@ -7,9 +7,12 @@
     DIR/w00/sealed.jsonl          one line per finished segment: its end's checkpoint
     DIR/w00/0000000000000000.jsonl   a segment, named by the number of its first entry
 
-A segment's lines are entries and, between them, checkpoints (``{"checkpoint":"…"}``), which are no
-leaves of the tree. What ``sealed.jsonl`` says can be checked without the segment, so that deleting
-old segments leaves their roots, signatures and the proofs that each continues the one before.
+A segment's lines are entries and, between them, checkpoints (``{"checkpoint":"…"}``) and codes
+(``{"mac":"…"}``), which are no leaves of the tree. Every group that was written at once ends in one
+of the two: what stands behind the last of them was not written whole, or not by a log's writer.
+
+What ``sealed.jsonl`` says can be checked without the segment, so that deleting old segments leaves
+their roots, signatures and the proofs that each continues the one before.
 """
 
 from __future__ import annotations
@@ -78,6 +81,27 @@ def checkpoint_in(line: bytes) -> str | None:
     if set(value) != {"checkpoint"} or not isinstance(note, str):
         raise VerificationError("not a checkpoint's line")
     return note
+
+
+def mac_line(code: bytes) -> bytes:
+    """A group's authentication code as a segment holds it, without its newline."""
+    return canonical({"mac": code.hex()})
+
+
+def mac_in(line: bytes) -> bytes | None:
+    """The code in such a line; None for other lines.
+
+    Raises :class:`~ringtrue.agent.audit.published.VerificationError` for one that is damaged.
+    """
+    if not line.startswith(b'{"mac":'):
+        return None
+    try:
+        code = bytes.fromhex(str(read_canonical(line)["mac"]))
+    except ValueError:
+        code = b""
+    if len(code) != 32 or mac_line(code) != line:
+        raise VerificationError("not a code's line")
+    return code
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from ringtrue.voices.keys.sealing import DataKey, SealContext, Sealed
 SECRET_BYTES: Final = 32
 NONCE_BYTES: Final = 16
 _SEALING: Final = b"ringtrue/audit/text-sealing/1"
+_CODING: Final = b"ringtrue/audit/group-code/1"
 _HASHING: Final = b"ringtrue/audit/text-hashing/1"
 
 
@@ -46,6 +47,7 @@ class TextKeeper:
             raise ValueError(f"a text secret has {SECRET_BYTES} bytes, got {len(secret)}")
         self.policy = policy
         self._hashing = _derived(secret, _HASHING)
+        self._coding = _derived(secret, _CODING)
         self._sealing = DataKey(_derived(secret, _SEALING))
 
     def kept(self, text: str | None, *, log: str, seq: int) -> dict[str, str]:
@@ -87,6 +89,14 @@ class TextKeeper:
             return self._sealing.unseal(sealed, _place(log, seq)).decode()
         except (ValueError, UnsealError):
             raise AuditError(f"entry {seq} of log {log}: its text is under another key") from None
+
+    def code(self, log: str, size: int, chain: str) -> bytes:
+        """What proves, to the next writer, that ``log`` had ``size`` entries in this ``chain``.
+
+        Entries are signed only every few seconds; until then nobody without the secret can add to
+        them or change them.
+        """
+        return hmac.digest(self._coding, f"{log}\n{size}\n{chain}".encode(), "sha256")
 
     def _key(self, nonce: bytes) -> bytes:
         return hmac.digest(self._hashing, nonce, "sha256")

@@ -139,7 +139,7 @@ class _OneLog:
         self._seen = seen
         self._on_progress = on_progress
         self._wanted: dict[int, list[Checkpoint]] = {}
-        self._kept_from = 0
+        self._claims: list[tuple[int, int]] = []
         self.found = LogReport(slot.name, live=live or written_now(slot))
 
     def run(self) -> bool:
@@ -180,7 +180,9 @@ class _OneLog:
             self._segment(segments[first], replay, finished)
         self.found.log = self.found.log or replay.log
         self._end(replay)
-        gone = [first for first in missing if first >= self._kept_from]
+        # Whoever could append unsigned lines must not explain away what is missing.
+        kept_from = max((size for seq, size in self._claims if seq < self.found.signed), default=0)
+        gone = [first for first in missing if first >= kept_from]
         if gone:
             names = ", ".join(str(first) for first in gone)
             self._problem(
@@ -228,7 +230,10 @@ class _OneLog:
             if self.found.log is None:
                 self.found.log = replay.log
                 self._expect()
-            self._entry(entry)
+            try:
+                self._entry(entry)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                self._problem(f"{path.name} line {number}", "an entry that no writer makes")
             self._at(replay)
         if torn and not (self.found.live and finished is None):
             self._problem(path.name, f"{len(torn)} bytes behind the last whole line")
@@ -246,7 +251,7 @@ class _OneLog:
         detail = entry.get("detail") or {}
         kind = entry["kind"]
         if kind == Kind.LOG_RETENTION:
-            self._kept_from = max(self._kept_from, int(detail["kept_from"]))
+            self._claims.append((entry["seq"], int(detail["kept_from"])))
         elif kind == Kind.LOG_OPENED:
             for name, size in detail.items():
                 if name.startswith("seen."):

@@ -28,6 +28,7 @@ from ringtrue.agent.audit.segments import (
     LOCK,
     ORIGIN,
     checkpoint_line,
+    mac_line,
     segment_name,
     segments_of,
     slots_of,
@@ -123,7 +124,7 @@ class LogWriter:
             if lock is None:
                 continue
             try:
-                found = recover(slot, keys)
+                found = recover(slot, keys, texts.code)
             except LogBrokenError as error:
                 os.close(lock)
                 broken.append((slot, error))
@@ -189,9 +190,11 @@ class LogWriter:
             note = sign_checkpoint(checkpoint, self._signer)
             lines.append(checkpoint_line(note))
             prev = hashlib.sha256(lines[-1]).hexdigest()
-        else:
+        elif lines:
             checkpoint, note = None, ""
-        if not lines:
+            lines.append(mac_line(self._texts.code(self.log, frontier.size, prev)))
+            prev = hashlib.sha256(lines[-1]).hexdigest()
+        else:
             return
         self._commit(b"\n".join(lines) + b"\n", now)
         self._frontier, self._prev = frontier, prev

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from watermarking import KEY, TOKEN, marked, speech
 
-from ringtrue.voices.watermark.embedder import COMFORT_LSB, RATES, Embedder, excitation
+from ringtrue.voices.watermark.embedder import COMFORT_LSB, RATES, Bank, Embedder, excitation
 from ringtrue.voices.watermark.errors import WatermarkError
 from ringtrue.voices.watermark.keys import PERIOD
 from ringtrue.voices.watermark.token import symbols
@@ -51,6 +51,38 @@ def test_legs_share_nothing():
         again.append(mixed.mark(frame.tobytes()))
         other.mark(frame[::-1].tobytes())
     assert again == first
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_legs_marked_together_are_marked_as_alone(rate: int):
+    size = rate // 50
+    hosts = [speech(rate)[at : at + 20 * size].reshape(-1, size) for at in (0, 5000, 9000)]
+    bank = Bank(rate, 4)
+    gone = bank.join(CHIPS)
+    legs = np.array([bank.join(CHIPS) for _ in hosts])
+    bank.mark(np.array([gone]), hosts[0][:1])
+    bank.leave(gone)
+    late = bank.join(CHIPS)
+    assert late == gone
+    alone = [Embedder(CHIPS, rate) for _ in range(4)]
+    for n in range(20):
+        order = np.array([*legs, late])[:: 1 if n % 2 else -1]
+        frames = np.stack([hosts[k % 3][n] for k in (0, 1, 2, 0)])[:: 1 if n % 2 else -1]
+        together = bank.mark(order, frames)
+        for leg, frame, out in zip(order, frames, together, strict=True):
+            one = alone[[*legs, late].index(leg)]
+            assert one.mark(frame.tobytes()) == out.tobytes()
+
+
+def test_a_full_bank_says_so():
+    bank = Bank(8000, 1)
+    bank.join(CHIPS)
+    with pytest.raises(WatermarkError, match="full: it has 1 legs"):
+        bank.join(CHIPS)
+    with pytest.raises(WatermarkError, match=r"1 legs take shape \(1, 160\), got \(2, 160\)"):
+        bank.mark(np.array([0]), np.zeros((2, 160), np.int16))
+    with pytest.raises(WatermarkError, match="at least one leg, got 0"):
+        Bank(8000, 0)
 
 
 def test_wrong_arguments_are_named():

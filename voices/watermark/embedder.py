@@ -12,7 +12,6 @@ constants come from measurements on telephone speech.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -33,6 +32,8 @@ from ringtrue.voices.watermark.keys import (
 from ringtrue.voices.watermark.lpc import RealArray, lag_window, predict
 
 RATES: Final = (8000, 16000)
+
+Pcm = npt.NDArray[np.int16]
 
 ORDER: Final = 10
 SUBFRAME: Final = 20
@@ -88,18 +89,88 @@ def excitation(key: MarkKey, symbols: npt.NDArray[np.float64]) -> Chips:
     return np.asarray(tilted / math.sqrt(1 + 2 * TILT**2), np.float64)
 
 
-@dataclass(slots=True)
-class _State:
-    """What carries over from frame to frame of one leg."""
+class Bank:
+    """Legs of one rate that are marked together: their states side by side, one call a tick."""
 
-    host: RealArray = field(default_factory=lambda: np.zeros(HISTORY))
-    residual: RealArray = field(default_factory=lambda: np.zeros(RESIDUAL_HISTORY))
-    shaped: RealArray = field(default_factory=lambda: np.zeros(ORDER))
-    levels: RealArray = field(default_factory=lambda: np.zeros(2))
-    """Gain at the end of the last frame; mean square of the host where it isn't quiet."""
+    def __init__(self, rate: int, legs: int) -> None:
+        """Room for ``legs`` legs at ``rate`` Hz.
 
-    wide_host: RealArray = field(default_factory=lambda: np.zeros(HALF_BAND_TAPS - 1))
-    wide_mark: RealArray = field(default_factory=lambda: np.zeros((HALF_BAND_TAPS + 1) // 2))
+        Raises :class:`WatermarkError` for another rate or for no leg.
+        """
+        if rate not in RATES:
+            raise WatermarkError(f"rate must be one of {', '.join(map(str, RATES))} Hz, got {rate}")
+        if legs < 1:
+            raise WatermarkError(f"a bank has at least one leg, got {legs}")
+        self.rate = rate
+        self.samples = rate // 50
+        """Of one frame."""
+
+        self._free = list(range(legs - 1, -1, -1))
+        self._chips = np.zeros((legs, PERIOD))
+        self._strength = np.zeros(legs)
+        self._frame = np.zeros(legs, np.int64)
+        self._host = np.zeros((legs, HISTORY))
+        self._residual = np.zeros((legs, RESIDUAL_HISTORY))
+        self._shaped = np.zeros((legs, ORDER))
+        self._levels = np.zeros((legs, 2))
+        """Gain at the end of the last frame; mean square of the host where it isn't quiet."""
+
+        self._wide_host = np.zeros((legs, HALF_BAND_TAPS - 1))
+        self._wide_mark = np.zeros((legs, (HALF_BAND_TAPS + 1) // 2))
+
+    def join(self, chips: Chips, *, strength: float = STRENGTH) -> int:
+        """Take in a leg that is marked with ``chips`` from :func:`excitation`; returns its number.
+
+        Raises :class:`WatermarkError` for another shape, a strength outside 0 … 1, or where there
+        is no room.
+        """
+        if chips.shape != (PERIOD,):
+            raise WatermarkError(f"a period has {PERIOD} chips, got shape {chips.shape}")
+        if not 0 < strength < 1:
+            raise WatermarkError(f"strength must be above 0 and below 1, got {strength}")
+        if not self._free:
+            raise WatermarkError(f"the bank is full: it has {len(self._chips)} legs")
+        leg = self._free.pop()
+        self._chips[leg] = chips
+        self._strength[leg] = strength
+        for state in (self._host, self._residual, self._shaped, self._levels):
+            state[leg] = 0.0
+        self._wide_host[leg] = self._wide_mark[leg] = 0.0
+        self._frame[leg] = 0
+        return leg
+
+    def leave(self, leg: int) -> None:
+        """Make room for another leg."""
+        self._free.append(leg)
+
+    def mark(self, legs: npt.NDArray[np.int64], pcm: Pcm) -> Pcm:
+        """One frame of each of ``legs``, marked: ``(n, samples)`` in and out, no delay.
+
+        Raises :class:`WatermarkError` for another shape.
+        """
+        if pcm.shape != (len(legs), self.samples):
+            raise WatermarkError(
+                f"{len(legs)} legs take shape {(len(legs), self.samples)}, got {pcm.shape}"
+            )
+        out = np.empty(pcm.shape, np.int16)
+        _mark_all(
+            legs,
+            pcm,
+            self._chips,
+            self._strength,
+            self._frame,
+            self._host,
+            self._residual,
+            self._shaped,
+            self._levels,
+            self._wide_host,
+            self._wide_mark,
+            _WINDOW,
+            _LAG_WINDOW,
+            _TAPS,
+            out,
+        )
+        return out
 
 
 class Embedder:
@@ -110,48 +181,19 @@ class Embedder:
 
         Raises :class:`WatermarkError` for another rate, shape or a strength outside 0 … 1.
         """
-        if rate not in RATES:
-            raise WatermarkError(f"rate must be one of {', '.join(map(str, RATES))} Hz, got {rate}")
-        if chips.shape != (PERIOD,):
-            raise WatermarkError(f"a period has {PERIOD} chips, got shape {chips.shape}")
-        if not 0 < strength < 1:
-            raise WatermarkError(f"strength must be above 0 and below 1, got {strength}")
-        self._chips = np.ascontiguousarray(chips)
-        self._rate = rate
-        self._strength = strength
-        self._state = _State()
-        self._frame = 0
-        self._out = np.empty(rate // 50, np.int16)
+        self._bank = Bank(rate, 1)
+        self._legs = np.array([self._bank.join(chips, strength=strength)])
 
     def mark(self, pcm: bytes) -> bytes:
         """One frame of 16-bit PCM, marked; same length, no delay.
 
         Raises :class:`WatermarkError` unless it is one whole frame.
         """
-        if len(pcm) != 2 * len(self._out):
-            raise WatermarkError(f"a frame has {2 * len(self._out)} bytes, got {len(pcm)}")
-        at = self._frame * FRAME_CHIPS
-        self._frame = (self._frame + 1) % PERIOD_FRAMES
-        host = np.frombuffer(pcm, "<i2")
-        chips = self._chips[at : at + FRAME_CHIPS]
-        state = self._state
-        kernel = _mark_narrow if self._rate == CHIP_RATE else _mark_wide
-        kernel(
-            host,
-            chips,
-            self._strength,
-            state.host,
-            state.residual,
-            state.shaped,
-            state.levels,
-            state.wide_host,
-            state.wide_mark,
-            _WINDOW,
-            _LAG_WINDOW,
-            _TAPS,
-            self._out,
-        )
-        return self._out.tobytes()
+        size = 2 * self._bank.samples
+        if len(pcm) != size:
+            raise WatermarkError(f"a frame has {size} bytes, got {len(pcm)}")
+        host = np.frombuffer(pcm, "<i2").reshape(1, -1)
+        return self._bank.mark(self._legs, host).tobytes()
 
 
 @compiled
@@ -230,18 +272,21 @@ def _shape(
 
 
 @compiled
-def _add(host: npt.NDArray[np.int16], mark: RealArray, out: npt.NDArray[np.int16]) -> None:
+def _add(host: Pcm, mark: RealArray, out: Pcm) -> None:
+    """Host and mark, kept within 16 bits."""
     for n in range(host.shape[0]):
         total = np.rint(host[n] + mark[n])
         out[n] = np.int16(max(-32768.0, min(32767.0, total)))
 
 
 @compiled
-def _mark_narrow(
-    pcm: npt.NDArray[np.int16],
+def _mark_all(
+    legs: npt.NDArray[np.int64],
+    pcm: Pcm,
     chips: RealArray,
-    strength: float,
-    history: RealArray,
+    strength: RealArray,
+    frame: npt.NDArray[np.int64],
+    host: RealArray,
     residual: RealArray,
     shaped: RealArray,
     levels: RealArray,
@@ -250,55 +295,68 @@ def _mark_narrow(
     window: RealArray,
     lags: RealArray,
     taps: RealArray,
-    out: npt.NDArray[np.int16],
+    out: Pcm,
 ) -> None:
+    """A frame of each leg; every leg's state is its row of the arrays."""
     mark = np.empty(FRAME_CHIPS)
-    host = pcm.astype(np.float64)
-    _shape(host, chips, strength, history, residual, shaped, levels, window, lags, mark)
-    _add(pcm, mark, out)
+    for row in range(legs.shape[0]):
+        leg = legs[row]
+        at = frame[leg] * FRAME_CHIPS
+        frame[leg] = (frame[leg] + 1) % PERIOD_FRAMES
+        narrow = np.empty(FRAME_CHIPS)
+        if pcm.shape[1] == FRAME_CHIPS:
+            narrow[:] = pcm[row]
+        else:
+            _halve(pcm[row], wide_host[leg], taps, narrow)
+        _shape(
+            narrow,
+            chips[leg, at : at + FRAME_CHIPS],
+            strength[leg],
+            host[leg],
+            residual[leg],
+            shaped[leg],
+            levels[leg],
+            window,
+            lags,
+            mark,
+        )
+        if pcm.shape[1] == FRAME_CHIPS:
+            _add(pcm[row], mark, out[row])
+        else:
+            wide = np.empty(pcm.shape[1])
+            _double(mark, wide_mark[leg], taps, wide)
+            _add(pcm[row], wide, out[row])
 
 
 @compiled
-def _mark_wide(
-    pcm: npt.NDArray[np.int16],
-    chips: RealArray,
-    strength: float,
-    history: RealArray,
-    residual: RealArray,
-    shaped: RealArray,
-    levels: RealArray,
-    wide_host: RealArray,
-    wide_mark: RealArray,
-    window: RealArray,
-    lags: RealArray,
-    taps: RealArray,
-    out: npt.NDArray[np.int16],
-) -> None:
+def _halve(pcm: Pcm, past: RealArray, taps: RealArray, out: RealArray) -> None:
+    """16 kHz to 8 kHz; ``past`` holds the samples before."""
     count = taps.shape[0]
     samples = pcm.shape[0]
     buffer = np.empty(count - 1 + samples)
-    buffer[: count - 1] = wide_host
+    buffer[: count - 1] = past
     buffer[count - 1 :] = pcm
-    host = np.empty(FRAME_CHIPS)
-    for n in range(FRAME_CHIPS):
+    for n in range(out.shape[0]):
         total = 0.0
         for k in range(count):
             total += taps[k] * buffer[2 * n + count - k]
-        host[n] = total
-    wide_host[:] = buffer[samples:]
-    mark = np.empty(FRAME_CHIPS)
-    _shape(host, chips, strength, history, residual, shaped, levels, window, lags, mark)
-    held = wide_mark.shape[0]
-    buffered = np.empty(held + FRAME_CHIPS)
-    buffered[:held] = wide_mark
-    buffered[held:] = mark
-    wide = np.empty(samples)
-    for m in range(samples):
+        out[n] = total
+    past[:] = buffer[samples:]
+
+
+@compiled
+def _double(mark: RealArray, past: RealArray, taps: RealArray, out: RealArray) -> None:
+    """8 kHz to 16 kHz; ``past`` holds the mark before."""
+    count = taps.shape[0]
+    held = past.shape[0]
+    buffer = np.empty(held + mark.shape[0])
+    buffer[:held] = past
+    buffer[held:] = mark
+    for m in range(out.shape[0]):
         total = 0.0
         k, at = m & 1, m >> 1
         while k < count:
-            total += taps[k] * buffered[held + at - (k >> 1)]
+            total += taps[k] * buffer[held + at - (k >> 1)]
             k += 2
-        wide[m] = 2.0 * total
-    wide_mark[:] = buffered[FRAME_CHIPS:]
-    _add(pcm, wide, out)
+        out[m] = 2.0 * total
+    past[:] = buffer[mark.shape[0] :]

@@ -82,29 +82,24 @@ voice_blobs: Final = Table(
     Column("written_at", UtcInstant, nullable=False),
 )
 
-consents: Final = Table(
-    "consents",
-    VOICE_METADATA,
-    Column("serial", String(32), primary_key=True),
-    Column("voice_id", String(64), ForeignKey("voices.id"), nullable=False),
-    Column("sha256", String(64), nullable=False),  # of the signed record; outlives its erasure
-    Column("nonce", LargeBinary),
-    Column("ciphertext", LargeBinary),
-    Column("stored_at", UtcInstant, nullable=False),
-    Index(None, "voice_id"),
-)
 
-withdrawals: Final = Table(
-    "withdrawals",
-    VOICE_METADATA,
-    Column("serial", String(32), primary_key=True),
-    Column("voice_id", String(64), ForeignKey("voices.id"), nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("nonce", LargeBinary),
-    Column("ciphertext", LargeBinary),
-    Column("stored_at", UtcInstant, nullable=False),
-    Index(None, "voice_id"),
-)
+def _signed_records(name: str) -> Table:
+    """One kind of signed record, each sealed under its voice's key."""
+    return Table(
+        name,
+        VOICE_METADATA,
+        Column("serial", String(32), primary_key=True),
+        Column("voice_id", String(64), ForeignKey("voices.id"), nullable=False),
+        Column("sha256", String(64), nullable=False),  # of the signed record; outlives its erasure
+        Column("nonce", LargeBinary),
+        Column("ciphertext", LargeBinary),
+        Column("stored_at", UtcInstant, nullable=False),
+        Index(None, "voice_id"),
+    )
+
+
+consents: Final = _signed_records("consents")
+withdrawals: Final = _signed_records("withdrawals")
 
 challenges: Final = Table(
     "challenges",

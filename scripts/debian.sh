@@ -11,8 +11,7 @@ DEB=.deb
 RUN=(libflite1 libasound2)
 # Peers and tools that tests call; a test skips, saying why, where its peer is missing.
 TEST=(sip-tester baresip-core flite sox redis-server tcpdump iproute2
-    asterisk-core-sounds-en-wav asterisk-core-sounds-fr-wav asterisk-core-sounds-it-wav
-    asterisk-core-sounds-ru-wav)
+    asterisk-core-sounds-{en,fr,it,ru}-{wav,g722})
 # Of no use unpacked: they name absolute paths, or need a user of their own.
 TEST_ROOT=(chromium postgresql)
 

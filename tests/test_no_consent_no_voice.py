@@ -33,7 +33,7 @@ from library_links import (
     statement,
 )
 
-from ringtrue.agent import cli, voice_library, voices_api
+from ringtrue.agent import cli, voice_library, voices_api, watermark_api
 from ringtrue.agent.casting import Cast
 from ringtrue.agent.voice_library import open_voices
 from ringtrue.agent.voices_api import VoicesApi
@@ -49,7 +49,7 @@ from ringtrue.voices.store.profile import BlobKind, Lifecycle, Voice
 
 ROOT = Path(__file__).parent.parent
 TENANT = "default"
-SCOPES = ("voices:read", "voices:write", "voices:speak")
+SCOPES = ("voices:read", "voices:write", "voices:speak", "watermark:detect")
 
 
 @dataclass
@@ -370,9 +370,10 @@ def test_no_http_route_at_all_speaks(
         walked = set()
         office = _office(library)
         async with office as client:
-            for route in voices_api.router.routes:
+            for route in (*voices_api.router.routes, *watermark_api.router.routes):
                 assert isinstance(route, APIRoute)
-                url = "/v1" + route.path.replace("{voice}", NAME).replace("{enrolment}", "e" * 32)
+                names = {"voice": NAME, "enrolment": "e" * 32, "search": "e" * 32}
+                url = "/v1" + route.path.format(**names)
                 for method in route.methods:
                     await client.request(method, url, json=body)
                     walked.add(f"{method} {route.path}")

@@ -39,6 +39,7 @@ from ringtrue.voices.store.profile import Voice
 from ringtrue.voices.watermark.detector import detect
 from ringtrue.voices.watermark.keyring import load_mark_keys
 
+ROOTS = (SOUNDS, Path(__file__).parent.parent / ".deb" / SOUNDS.relative_to("/"))
 RATE = 16000
 ENROLLED = "fr_CA_f_June"
 NAME, PURPOSE = "June Larkspur", "reception of Example Ltd"
@@ -67,9 +68,8 @@ class Person:
 
 def prompts(speaker: str) -> Iterator[Samples]:
     """Prompts of 2.5 s and more, in an order drawn from their names, none twice."""
-    paths = sorted(
-        (SOUNDS / speaker).glob("*.g722"), key=lambda p: hashlib.sha256(p.name.encode()).digest()
-    )
+    found = (path for root in ROOTS for path in (root / speaker).glob("*.g722"))
+    paths = sorted(found, key=lambda p: hashlib.sha256(p.name.encode()).digest())
     seen: set[bytes] = set()
     for path in paths:
         if path.stat().st_size < 2.5 * RATE / 2 or "beep" in path.name:

@@ -26,6 +26,7 @@ from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
 from ringtrue.voices.enrolment.findings import Check, Finding
 from ringtrue.voices.enrolment.history import earlier
 from ringtrue.voices.errors import CloningError, EngineBusyError, EngineStateError
+from ringtrue.voices.ledger import Act, Deed
 from ringtrue.voices.library import (
     Candidate,
     Statement,
@@ -234,8 +235,13 @@ async def test_the_consent_says_what_was_said(room: Room) -> None:
 async def test_a_challenge_is_used_up_by_a_refusal(room: Room) -> None:
     issued = await room.begin()
     room.assessor.refused = (Check.NOISE, Check.REPLAY)
+    noted: list[Deed] = []
+    room.library.ledger.note = noted.append  # type: ignore[method-assign]
     with pytest.raises(EnrolmentRefused, match=r"noise is bad; replay is bad") as refused:
         await room.enrol(issued.token)
+    assert [(deed.act, deed.detail["checks"]) for deed in noted] == [
+        (Act.ENROLMENT_REFUSED, "noise, replay")
+    ]
     assert [f.check for f in refused.value.failed] == [Check.NOISE, Check.REPLAY]
     assert len(refused.value.findings) == len(Check)
     room.assessor.refused = ()

@@ -21,6 +21,9 @@ class Act(StrEnum):
     """What was done with a voice."""
 
     ENROLLED = "enrolled"
+    ENROLMENT_REFUSED = "enrolment_refused"
+    """A check failed; there is no voice."""
+
     LEASED = "leased"
     REFUSED = "refused"
     """No consent lets it speak."""
@@ -40,7 +43,7 @@ class Deed:
 
     act: Act
     tenant: str
-    voice: str
+    voice: str | None = None
     """Its id."""
 
     consent: str | None = None

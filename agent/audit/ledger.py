@@ -10,6 +10,7 @@ from ringtrue.voices.ledger import Act, Deed, Speech
 
 KINDS: Final = {
     Act.ENROLLED: Kind.VOICE_ENROLLED,
+    Act.ENROLMENT_REFUSED: Kind.ENROLMENT_REFUSED,
     Act.LEASED: Kind.VOICE_LEASED,
     Act.REFUSED: Kind.VOICE_REFUSED,
     Act.CONSENTED: Kind.CONSENT_GIVEN,

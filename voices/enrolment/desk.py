@@ -30,6 +30,7 @@ from ringtrue.voices.enrolment.recording import MAX_BYTES
 from ringtrue.voices.enrolment.script import check_readable
 from ringtrue.voices.errors import EngineBusyError
 from ringtrue.voices.hosted import choose_engine
+from ringtrue.voices.ledger import Act, Deed
 from ringtrue.voices.library import Candidate, Statement, VoiceLibrary, checked_name
 from ringtrue.voices.pool import JobLimits, JobPool
 from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
@@ -266,6 +267,12 @@ class EnrolmentDesk:
         if not assessment.passed:
             failed = [str(f.check) for f in assessment.findings if not f.passed]
             log.info("enrolment_refused", tenant=request.challenge.tenant, checks=failed)
+            deed = Deed(
+                Act.ENROLMENT_REFUSED,
+                request.challenge.tenant,
+                detail={"challenge": request.challenge.id, "checks": ", ".join(failed)},
+            )
+            self._library.ledger.note(deed)
             raise EnrolmentRefused(assessment.findings)
         return assessment
 

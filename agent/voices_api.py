@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
-import structlog
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, StreamingResponse
@@ -33,25 +30,18 @@ from ringtrue.agent.voices_api_models import (
     VoicesOut,
     WithdrawalOut,
 )
+from ringtrue.agent.voices_api_speech import spoken_answer
 from ringtrue.agent.voices_api_upload import read_recordings
 from ringtrue.agent.voices_view import view_voice
 from ringtrue.agent.watermark_api import UPLOADS
 from ringtrue.agent.watermark_api import router as watermark_router
 from ringtrue.agent.watermark_searches import Searches
 from ringtrue.agent.watermark_sessions import Sessions
-from ringtrue.streaming.gate import UtteranceDigest
 from ringtrue.voices.errors import CloningError
 from ringtrue.voices.hosted import choose_engine, engine_names
-from ringtrue.voices.lease import Lease
-from ringtrue.voices.ledger import Speech
 from ringtrue.voices.library import VoiceLibrary, utc_now
-from ringtrue.voices.saying import WavWriter
-from ringtrue.voices.spoken import spoken
 from ringtrue.voices.store.api_keys import ApiKey, ApiScope
 from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
-from ringtrue.voices.watermark.marker import Marker
-
-log = structlog.get_logger(__name__)
 
 MAX_JSON: Final = 64 * 1024
 """Bytes of a JSON body."""
@@ -392,99 +382,13 @@ async def speech(voice: VoiceRef, what: SpeechRequest, key: Speaker, api: Api) -
     """
     if api.speaking >= MAX_SPEAKING:
         raise busy(f"{MAX_SPEAKING} texts are being spoken", 2)
+    library = api.library
     api.speaking += 1
-    try:
-        lease = await api.library.lease(
-            tenant=key.tenant, voice=voice, agent=key.agent, purpose=what.purpose
-        )
-    except BaseException:
-        api.speaking -= 1
-        raise
 
     def over() -> None:
-        lease.close()
         api.speaking -= 1
 
-    def went_out(digest: UtteranceDigest) -> None:
-        log.info(
-            "api.spoken",
-            tenant=key.tenant,
-            key=key.id,
-            voice=digest.voice,
-            consent=digest.consent,
-            watermark=digest.watermark,
-            samples=digest.samples,
-            sha256=digest.sha256,
-        )
-        ledger.spoken(
-            Speech(
-                digest,
-                what.rate,
-                key.tenant,
-                lease.voice,
-                lease.engine,
-                lease.version,
-                agent=key.agent,
-                asked_by=asker(key),
-                text=what.text,
-            )
-        )
-
-    ledger = api.library.ledger
-    marker = Marker(api.library.config.marks, what.rate, api.clock())
-    audio = _pcm(lease, what.text, what.rate, marker, went_out, over)
-    try:
-        # Before the answer begins, so that what goes wrong can still be told.
-        first = await anext(audio, b"")
-    except BaseException:
-        await audio.aclose()
-        raise
-    if not first:
-        await audio.aclose()
-        raise wrong("text", what.text, "something that can be spoken")
-    header = b""
-    if what.format == "wav":
-        WavWriter(file := io.BytesIO(), what.rate)
-        header = file.getvalue()
-    media_type = "audio/wav" if what.format == "wav" else f"audio/pcm;rate={what.rate}"
-    return _Audio(audio, header + first, media_type)
-
-
-class _Audio(StreamingResponse):
-    """An answer that ends its lease however it ends, unread or broken off too."""
-
-    def __init__(self, audio: AsyncGenerator[bytes], first: bytes, media_type: str) -> None:
-        async def content() -> AsyncIterator[bytes]:
-            yield first
-            async for pcm in audio:
-                yield pcm
-
-        super().__init__(content(), media_type=media_type, headers=HEADERS)
-        self._audio = audio
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._audio.aclose()
-
-
-async def _pcm(
-    lease: Lease,
-    text: str,
-    rate: int,
-    marker: Marker,
-    went_out: Callable[[UtteranceDigest], None],
-    over: Callable[[], None],
-) -> AsyncGenerator[bytes]:
-    try:
-        markup = lease.speaks_markup
-        pcm = spoken(lease.open(rate), text, rate, marker, markup=markup, on_digest=went_out)
-        async with aclosing(pcm):
-            async for frames in pcm:
-                yield frames
-    finally:
-        over()
+    return await spoken_answer(library, key, voice, what, now=api.clock(), over=over)
 
 
 @router.get("/docs", include_in_schema=False)

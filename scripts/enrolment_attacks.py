@@ -138,6 +138,55 @@ def _levelled(samples: np.ndarray, like: Audio) -> Audio:
     return np.clip(samples * scale, -1, 1).astype(np.float32)
 
 
+def pieces(takes: Sequence[Audio], rng: np.random.Generator, count: int = 10) -> list[Audio]:
+    """Word-length pieces, 0.3 to 0.7 s, of random takes, from within their speech."""
+    found: list[Audio] = []
+    while len(found) < count:
+        take = takes[int(rng.integers(len(takes)))]
+        length = int(rng.uniform(0.3, 0.7) * RATE)
+        start = int(rng.integers(0, max(1, len(take) - length)))
+        piece = take[start : start + length]
+        if np.mean(piece**2) > 0.2 * np.mean(take**2):
+            found.append(piece)
+    return found
+
+
+def at_quiet(takes: Sequence[Audio], rng: np.random.Generator, count: int = 10) -> list[Audio]:
+    """As :func:`pieces`, cut where it is quietest within 150 ms of either end."""
+    found: list[Audio] = []
+    reach = int(0.15 * RATE)
+    while len(found) < count:
+        take = takes[int(rng.integers(len(takes)))]
+        length = int(rng.uniform(0.4, 0.9) * RATE)
+        if len(take) <= length + 2 * reach:
+            continue
+        start = int(rng.integers(reach, len(take) - length - reach))
+        power = np.convolve(take**2, np.ones(160) / 160, "same")
+        ends = [
+            at - reach + int(np.argmin(power[at - reach : at + reach]))
+            for at in (start, start + length)
+        ]
+        piece = take[ends[0] : ends[1]]
+        if len(piece) > 0.2 * RATE and np.mean(piece**2) > 0.2 * np.mean(take**2):
+            found.append(piece)
+    return found
+
+
+def joined(parts: Sequence[Audio], fade: float = 0.0, silence: float = 0.0) -> Audio:
+    """Pieces end to end: faded over ``fade`` seconds, or ``silence`` seconds of zeros between."""
+    out = parts[0]
+    width = int(fade * RATE)
+    for part in parts[1:]:
+        if width:
+            ramp = np.linspace(0, 1, width, dtype=np.float32)
+            middle = out[-width:] * (1 - ramp) + part[:width] * ramp
+            out = np.concatenate([out[:-width], middle, part[width:]])
+        else:
+            gap = np.zeros(int(silence * RATE), np.float32)
+            out = np.concatenate([out, gap, part])
+    return out
+
+
 def vocoded(samples: Audio) -> Audio:
     """Taken apart and put together by WORLD: the speaker's own words, a synthetic waveform."""
     import pyworld
@@ -207,15 +256,19 @@ TEXTS: Final = (
     "If you would like to change your address, tell me the old one first and then the new one.",
 )
 
-TUNED_ON: Final = (
-    "flite-slt",
-    "flite-rms",
-    "festival-kal",
-    "festival-ona-hts",
-    "festival-lp",
-    "festival-dita",
+TRIED: Final = (
+    "flite-awb",
+    "flite-kal16",
+    "festival-slt-hts",
+    "festival-pc",
+    "festival-ph",
+    "festival-lj",
+    "espeak-en-gb",
+    "espeak-ru",
+    "espeak-en-us+m5",
+    "espeak-es+f2",
 )
-"""Ways of synthesis that weights were fitted on; the others are only tested with."""
+"""Voices that attacks are made with, left out of the models that these are judged by."""
 
 
 def synthesizers() -> dict[str, Say]:
@@ -283,8 +336,12 @@ async def cloned(names: Sequence[str], texts: Sequence[str]) -> dict[str, list[A
     return found
 
 
-CLONES_TUNED_ON: Final = ("nsh-ru", "fish-cs-m", "fish-cs-v", "fish-nl-m", "fish-nl-v")
-CLONES_TESTED: Final = (
+CLONED: Final = (
+    "nsh-ru",
+    "fish-cs-m",
+    "fish-cs-v",
+    "fish-nl-m",
+    "fish-nl-v",
     "en_US_f_Allison",
     "fr_CA_f_June",
     "it_IT_m_Carlo",
@@ -292,3 +349,4 @@ CLONES_TESTED: Final = (
     "librivox",
     "horizons-en",
 )
+"""Speakers that clones are made of."""

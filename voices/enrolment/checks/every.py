@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ringtrue.voices.enrolment.checks import (
+    channel,
     clipping,
     duration,
     noise,
@@ -13,6 +14,8 @@ from ringtrue.voices.enrolment.checks import (
     sample_rate,
     speaker,
     speech_share,
+    splice,
+    synthesis,
     watermark,
 )
 from ringtrue.voices.enrolment.evidence import Evidence
@@ -31,5 +34,8 @@ OF_SPEECH: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     speaker.check,
     replay.check,
     watermark.check,
+    splice.check,
+    synthesis.check,
+    channel.check,
 )
 """Checks of what was spoken, but for the wording."""

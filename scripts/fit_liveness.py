@@ -1,0 +1,185 @@
+"""Fits ``voices/enrolment/weights.py``: what tells synthesis, splices and two channels from people.
+
+    python scripts/enrolment_corpus.py --fetch
+    python scripts/fit_liveness.py
+
+There are too few speakers to fit on some and report on others, so what is shipped is fitted on all
+of them, and what is reported is cross-validated: a person, with all that was made of their voice,
+is judged by models fitted without them (:func:`without`). A threshold is that which a small share
+of people exceeds under models that never heard *them*, everybody counting alike.
+
+Models are logistic regressions. Every speaker and synthesizer counts by the square root of how
+often it is heard, and people as much as attacks. Twenty minutes of CPU, most for measuring, which
+``--features`` keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from enrolment_corpus import ROOT
+from liveness_features import Measured, family, measure
+
+from ringtrue.voices.enrolment.logistic import Logistic
+
+Real = npt.NDArray[np.float64]
+
+OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
+REFUSED: Final = {"synthesis": 0.03, "channel": 0.01, "splice": 0.02}
+"""Of people's recordings (pairs of them for the channel), by each model's threshold."""
+
+PENALTY: Final = 5.0
+
+
+def person(name: str) -> str:
+    """Whose voice it is: the speaker of a clone or a vocoded copy, else the name itself."""
+    return name.removeprefix("clone-").removeprefix("world-")
+
+
+def without(measured: Measured, people: Collection[str]) -> Measured:
+    """What is left when some people and synthesizers are taken out."""
+    kept = np.array([person(str(name)) not in people for name in measured.names])
+    return Measured(measured.names[kept], measured.labels[kept], measured.rows[kept])
+
+
+def fit(what: str, measured: Measured) -> tuple[Logistic, Real]:
+    """A model with its threshold, and the scores of people and attacks left out of it in turn."""
+    mean, spread = measured.rows.mean(axis=0), measured.rows.std(axis=0) + 1e-6
+    kinds = [family(str(name)) if what == "synthesis" else "" for name in measured.names]
+    kinds_array = np.array(kinds)
+    quadratic = what == "synthesis"
+    blank = Logistic(mean, spread, np.zeros((1, 1)), np.zeros(1), 0.0, quadratic)
+    features = blank.features(measured.rows)
+    weights, bias = regressions(measured, features, kinds_array)
+    owners = np.array([person(str(name)) for name in measured.names])
+    scores = np.zeros(len(owners))
+    for owner in sorted(set(owners)):
+        own = owners == owner
+        kept = Measured(measured.names[~own], measured.labels[~own], measured.rows[~own])
+        others, constants = regressions(kept, features[~own], kinds_array[~own])
+        scores[own] = np.logaddexp.reduce(features[own] @ others.T + constants, axis=1)
+    # Strung letters are nothing that anybody enrols with.
+    judged = (measured.labels == 0) & ~np.char.startswith(measured.names, ("letters-"))
+    judged &= ~np.char.startswith(measured.names, "shapes-")
+    threshold = quantile(scores[judged], measured.names[judged], 1 - REFUSED[what])
+    return Logistic(mean, spread, weights, bias, threshold, quadratic), scores
+
+
+def regressions(
+    measured: Measured, features: Real, kinds: npt.NDArray[np.str_]
+) -> tuple[Real, Real]:
+    """One regression for each kind of attack: weights (kinds, traits) and biases (kinds,)."""
+    attacks = sorted(set(kinds[measured.labels == 1]))
+    found = []
+    for kind in attacks:
+        mask = (measured.labels == 0) | (kinds == kind)
+        found.append(
+            logistic(
+                features[mask],
+                measured.labels[mask],
+                balance(measured.names[mask], measured.labels[mask]),
+            )
+        )
+    return np.array(found)[:, :-1], np.array(found)[:, -1]
+
+
+def quantile(scores: Real, names: npt.NDArray[np.str_], share: float) -> float:
+    """The score below which a share lies, everybody counting alike."""
+    weights = np.zeros(len(scores))
+    for name in set(names):
+        weights[names == name] = 1 / np.sum(names == name)
+    order = np.argsort(scores)
+    below = np.cumsum(weights[order]) / weights.sum()
+    return float(scores[order][np.searchsorted(below, share)])
+
+
+def logistic(features: Real, labels: Real, weights: Real) -> Real:
+    """Coefficients and bias, by Newton's method, with a ridge on the coefficients."""
+    columns = np.hstack([features, np.ones((len(features), 1))])
+    ridge = np.diag(np.append(np.full(features.shape[1], PENALTY), 1e-6))
+    b = np.zeros(columns.shape[1])
+    for _ in range(40):
+        p = 1 / (1 + np.exp(-np.clip(columns @ b, -40, 40)))
+        gradient = columns.T @ (weights * (p - labels)) + ridge @ b
+        curve = (columns * (weights * p * (1 - p) + 1e-9)[:, None]).T @ columns + ridge
+        step = np.linalg.solve(curve, gradient)
+        b -= step
+        if np.abs(step).max() < 1e-6:
+            break
+    return b
+
+
+def balance(names: npt.NDArray[np.str_], labels: Real) -> Real:
+    """Weights so that nobody counts by their number of recordings, and both classes alike."""
+    weights = np.zeros(len(labels))
+    for label in (0.0, 1.0):
+        for name in set(names[labels == label]):
+            mask = (names == name) & (labels == label)
+            weights[mask] = 1 / np.sqrt(mask.sum())
+        weights[labels == label] *= len(labels) / 2 / weights[labels == label].sum()
+    return weights
+
+
+def report(what: str, measured: Measured, threshold: float, scores: Real) -> None:
+    """Who is on the wrong side of a threshold while left out."""
+    print(f"{what}: threshold {threshold:.2f}")
+    for name in sorted(set(measured.names)):
+        for label in (0.0, 1.0):
+            own = scores[(measured.names == name) & (measured.labels == label)]
+            if len(own):
+                kind = "refused" if label == 0 else "found"
+                print(f"  {name:26} {len(own):4} {kind} {np.mean(own > threshold):.2f}")
+
+
+def source(values: Real) -> str:
+    """An array as Python, some to a line."""
+    shape = "" if values.ndim == 1 else f".reshape{values.shape}"
+    body = textwrap.fill(", ".join(f"{value:.4f}" for value in values.ravel()), 92)
+    return "np.array([\n" + textwrap.indent(body, " " * 8) + f"\n    ]){shape}"
+
+
+def main() -> None:
+    """Fit on everybody, tell how well, and write the weights."""
+    parser = argparse.ArgumentParser(description="Fit the liveness checks' models.")
+    parser.add_argument("--features", type=Path, help="an .npz of what was measured")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    lines = [
+        '"""Models of the liveness checks, written by ``scripts/fit_liveness.py``."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import Final",
+        "",
+        "import numpy as np",
+        "",
+        "from ringtrue.voices.enrolment.logistic import Logistic",
+        "",
+        "# fmt: off",
+    ]
+    for what, measured in measure(arguments.features).items():
+        model, scores = fit(what, measured)
+        report(what, measured, model.threshold, scores)
+        lines += [
+            "",
+            f"{what.upper()}: Final = Logistic(",
+            f"    mean={source(model.mean)},",
+            f"    spread={source(model.spread)},",
+            f"    weights={source(model.weights)},",
+            f"    bias={source(model.bias)},",
+            f"    threshold={model.threshold:.4f},",
+            f"    quadratic={model.quadratic},",
+            ")",
+        ]
+    arguments.out.write_text("\n".join([*lines, ""]))
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Cloning end to end, in little: another stock voice plays the speaker."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from speech import say
+
+from ringtrue.voices.cloning.bases import voice_of
+from ringtrue.voices.cloning.fit import _Report, clone
+from ringtrue.voices.cloning.model import CloneModel
+from ringtrue.voices.cloning.refine import Schedule
+from ringtrue.voices.cloning.script import JUDGING
+from ringtrue.voices.encoder import SpeakerEncoder, similarity
+from ringtrue.voices.engine import Progress, Speech
+from ringtrue.voices.errors import CloningError
+from ringtrue.voices.flite import Flite, FliteVoice
+from ringtrue.voices.renderer import RenderedVoice
+
+RATE = 16000
+WORDS = (
+    "the office is open from nine to five on weekdays, but never on sundays or holidays. "
+    "if you leave your name and number, somebody will ring you back before the evening."
+)
+
+
+@pytest.fixture(scope="module")
+def speaker() -> np.ndarray:
+    """A voice that is no stock voice: one of them, three semitones higher and faster."""
+    slow = say(WORDS, rate=RATE, voice="awb").astype(np.float32) / 32768
+    places = np.arange(0, len(slow) - 1, 2 ** (3 / 12))
+    return np.interp(places, np.arange(len(slow)), slow).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model(speaker: np.ndarray) -> CloneModel:
+    """Made in a process whose BLAS has one thread, as the engine does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+            work = processes.submit(clone, Speech(speaker), schedule=Schedule(steps=8, windows=6))
+            return work.result()
+
+
+@pytest.mark.timeout(300)
+def test_the_clone_is_more_like_the_speaker_than_any_stock_voice(
+    model: CloneModel, speaker: np.ndarray
+) -> None:
+    encoder = SpeakerEncoder.load()
+    target = encoder.embed(speaker, RATE)
+    flite = Flite()
+    stock = [FliteVoice(flite, name) for name in ("slt", "awb", "rms")]
+    kept = CloneModel.from_bytes(model.to_bytes())
+    base = next(voice for voice in stock if voice.name == kept.base)
+    clone_voice = RenderedVoice(kept.source(base), kept.postfilter)
+    ours = similarity(target, voice_of(clone_voice, JUDGING[5:8], encoder))
+    theirs = [
+        similarity(target, voice_of(RenderedVoice(voice), JUDGING[5:8], encoder)) for voice in stock
+    ]
+    assert ours > max(theirs) + 0.05
+
+
+def test_progress_goes_through_stages_and_never_falls() -> None:
+    seen: list[Progress] = []
+    report = _Report(seen.append)
+    report.stage("first", 0.0, 0.4)
+    report.within(0.5)
+    report.stage("second", 0.4, 1.0)
+    report.within(1.0)
+    assert [(one.doing, pytest.approx(one.done)) for one in seen] == [
+        ("first", 0.0), ("first", 0.2), ("second", 0.4), ("second", 1.0)
+    ]  # fmt: skip
+    _Report(None).stage("nobody listens", 0.0, 1.0)
+
+
+def test_too_little_speech_is_refused_before_any_work(speaker: np.ndarray) -> None:
+    with pytest.raises(CloningError, match=r"3\.0 s of recording; at least 5 s is needed"):
+        clone(Speech(speaker[: 3 * RATE]))
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise"])
+def test_what_is_no_speech_is_refused(kind: str) -> None:
+    level = {"silence": 0.0, "noise": 0.1}[kind]
+    samples = np.random.default_rng(0).normal(0, level, 8 * RATE)
+    with pytest.raises(CloningError, match="speech"):
+        clone(Speech(samples.astype(np.float32)))

@@ -3,6 +3,7 @@
 # make test    set up everything and run all tests
 # make bench   load the server with calls and print latency, CPU and delay
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
+# make bench-watermark   attack marked speech in some 40 ways and print what is still found
 # make lint | types | clean
 # Arguments: make test ARGS="-k sip", make serve ARGS="--config my.yaml"
 
@@ -14,7 +15,7 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench bench-voices clean \
+.PHONY: help demo serve test lint format types bench bench-voices bench-watermark clean \
 	setup-run setup-lint setup-test setup-bench
 
 help:
@@ -35,6 +36,9 @@ bench: setup-run
 bench-voices: setup-bench
 	@$(RUN) [ -d build/enrolment ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
 	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/bench_voices.py $(ARGS)
+
+bench-watermark: setup-bench
+	@$(RUN) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python scripts/bench_watermark.py $(ARGS)
 
 test: setup-test
 	@$(RUN) exec $(BIN)/python -m pytest $(ARGS)

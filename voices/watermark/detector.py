@@ -29,6 +29,7 @@ from ringtrue.voices.watermark.tracing import Track, trace
 from ringtrue.voices.watermark.tracking import (
     BETS,
     SEGMENT,
+    SLIP,
     Bet,
     Course,
     Follower,
@@ -264,7 +265,7 @@ class Search:
         while _won(course) and len(tracks) < MARKS_AT_ONCE:
             track = trace(pilot, segments, course.best, course.lag)
             tracks.append(track)
-            bets = [replace(track.bet, strength=a, slip=0.01, jump=0.0) for a in _OTHERS]
+            bets = [replace(track.bet, strength=a, slip=SLIP, jump=0.0) for a in _OTHERS]
             barred = [track.barred for track in tracks]
             course = follower.follow(key.pilot, segments, bets=bets, barred=barred)
         for bet, lag in key.marks.going_on(speed):

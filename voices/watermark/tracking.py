@@ -48,9 +48,15 @@ EPOCH_SEGMENTS: Final = 192
 
 EPOCH: Final = EPOCH_SEGMENTS * SEGMENT
 
-BEGIN: Final = 0.02
-END: Final = 0.002
+BEGIN_AT_ONCE: Final = 0.5
+"""Share of the money that is placed on the epoch's first segment."""
 
+BEGIN: Final = 0.01
+"""Share of what is left of it that is placed on each of the others."""
+
+END: Final = 0.0005
+
+SLIP: Final = 0.003
 MAX_STRENGTH: Final = 0.3
 """With carriers that stay below 2.5 no segment's factor can then leave the range of float32."""
 
@@ -64,7 +70,7 @@ class Bet:
     strength: float
     """``a``: about the correlation per chip that is expected."""
 
-    slip: float = 0.01
+    slip: float = SLIP
     """Probability of a slip by one chip either way, per segment."""
 
     jump: float = 0.0
@@ -82,16 +88,14 @@ class Bet:
 
 
 BETS: Final = (
-    Bet(0.055),
-    Bet(0.13),
-    Bet(0.12, slip=0.02, jump=0.25),
-    Bet(0.3, slip=0.02, jump=0.25),
-    Bet(0.055, late=True),
-    Bet(0.13, late=True),
-    Bet(0.055, polarity=-1),
-    Bet(0.13, polarity=-1),
-    Bet(0.055, polarity=-1, late=True),
-    Bet(0.13, polarity=-1, late=True),
+    Bet(0.1, slip=0.02, jump=0.1),
+    Bet(0.2, slip=0.02, jump=0.2),
+    *(
+        Bet(strength, polarity=polarity, late=late)
+        for polarity in (1, -1)
+        for late in (False, True)
+        for strength in (0.055, 0.125)
+    ),
 )
 
 
@@ -220,6 +224,7 @@ class Follower:
         old, new = self._mass[i % 2, n], self._mass[(i + 1) % 2, n]
         old[0], old[-1] = old[-2], old[1]
         going = (1.0 - END) * table.scale
+        begin = table.begin
         turn = i * SEGMENT % PERIOD
         f = np.float32
         gain = f(bet.polarity * bet.strength / _ROOTS)
@@ -232,7 +237,7 @@ class Follower:
             f(going * (1.0 - 2.0 * bet.slip - bet.jump)),
             f(going * bet.slip * np.exp(-(bet.strength**2) * table.joints[i])),
             f(going * bet.slip),
-            f(BEGIN * table.waiting / PERIOD),
+            f(begin * table.waiting / PERIOD),
             gain,
             f(1.0 - cost * table.energies[i]),
         )
@@ -257,6 +262,9 @@ class _Table:
         self.waiting, self.over, self.present = 1.0, 0.0, 0.0
         """Shares of the money: not yet placed, taken back, lying on chips."""
 
+        self.begin = BEGIN_AT_ONCE
+        """Share of what waits that is placed next."""
+
         self.scale = 1.0
         """What the mass of the last step has to be multiplied by to be a share."""
 
@@ -266,7 +274,8 @@ class _Table:
     def settle(self, mass: float) -> float:
         """Count the money after a step that left ``mass`` on chips."""
         self.over += END * self.present
-        self.waiting *= 1.0 - BEGIN
+        self.waiting *= 1.0 - self.begin
+        self.begin = BEGIN
         total = mass + self.waiting + self.over
         self.log += float(np.log(total))
         self.scale = 1.0 / total

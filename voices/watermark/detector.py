@@ -1,10 +1,11 @@
 """Finds marks in recordings that may be cropped, recoded, stretched, cut up or mixed.
 
-A recording is searched epoch by epoch (:mod:`ringtrue.voices.watermark.tracking`). In each, for
-each key, the evidence's largest value is a bound on the probability that an unmarked signal shows
-as much; the ``n``-th epoch counts with a weight of ``1/n(n+1)``, so that the bound also holds for
-the best of all of them, however long the recording is. It holds for every signal that does not
-depend on the key, whatever that signal is.
+A recording is searched epoch by epoch (:mod:`ringtrue.voices.watermark.tracking`), and as long as
+nothing was found also in stretches of many epochs (:mod:`ringtrue.voices.watermark.folding`). In
+each such test, for each key, the evidence's largest value bounds the probability that an unmarked
+signal shows as much; the ``n``-th test counts with a weight of ``1/n(n+1)``, so that the bound
+also holds for the best of all of them, however long the recording is. It holds for every signal
+that does not depend on the key, whatever that signal is.
 
 Where there is a mark, its course is traced, courses that go on from epoch to epoch are joined to
 stretches, and with the secret key their tokens are read.
@@ -13,6 +14,7 @@ stretches, and with the secret key their tokens are read.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -21,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.watermark.carrier import CarrierStream, Samples, half_a_chip_on, respeed
+from ringtrue.voices.watermark.folding import Folded, fold
 from ringtrue.voices.watermark.keys import CHIP_RATE, DetectionKey, MarkKey
 from ringtrue.voices.watermark.lpc import RealArray
 from ringtrue.voices.watermark.stretches import Marks, Stretch
@@ -48,6 +51,11 @@ SPEEDS: Final = tuple(
     for sign in (1, -1)
 )
 """Speeds that a thorough search tries besides the right one."""
+
+FOLD_EPOCHS: Final = 8
+"""Epochs that are folded together: 38 s."""
+
+FOLD_EVERY: Final = 2
 
 MARKS_AT_ONCE: Final = 3
 """Marks looked for in one epoch."""
@@ -168,7 +176,10 @@ class Search:
             {} if beside is None else {key.id: key.pilot for key in beside._keys}
         )
         self._keys: list[_Key] = [_Key(key, laid.get(key.id)) for key in keys]
-        self._epochs = 0
+        self._recent: deque[tuple[int, RealArray]] = deque(maxlen=FOLD_EPOCHS)
+        """The last epochs with the chips of the recording that they begin at."""
+
+        self._epochs = self._tests = 0
         self._chips = 0
         self._bound = 0.0
         """Natural logarithm of the largest evidence so far, over its epoch's weight."""
@@ -190,6 +201,8 @@ class Search:
         """Search what is left, and say what was found."""
         for carrier in self._stream.feed(np.zeros(0, np.float32), last=True):
             self._epoch(carrier)
+        if self._epochs % FOLD_EVERY:
+            self._fold()
         false_alarm = min(1.0, math.exp(-self._bound))
         found = false_alarm <= FALSE_ALARM
         stretches = [stretch for key in self._keys for stretch in key.marks.finish()]
@@ -210,22 +223,59 @@ class Search:
         if not len(segments):
             return
         self._epochs += 1
-        weight = math.log(self._epochs * (self._epochs + 1)) + math.log(max(1, len(self._keys)))
+        weight = self._next_weight()
+        self._recent.append((start, carrier))
         evidence = np.full(len(segments), -np.inf)
         for key in self._keys:
             found = self._search(key, segments, carrier, start)
             evidence = np.logaddexp(evidence, np.pad(found, (0, 8), "edge")[: len(segments)])
-            top = float(found.max()) - weight
-            if top > self._bound and self._bound <= _SURE_AT:
-                self._bound, self._best = top, key.id
+            self._note_bound(float(found.max()) - weight, key)
         for first in range(0, len(segments), _POINTS):
             top = float(evidence[first : first + _POINTS].max(initial=-np.inf))
             self._curve.append(max(0.0, top / math.log(10.0)))
+        if self._epochs % FOLD_EVERY == 0:
+            self._fold()
+
+    def _next_weight(self) -> float:
+        """The logarithm by which the next test's evidence has to be lessened."""
+        self._tests += 1
+        return math.log(self._tests * (self._tests + 1)) + math.log(max(1, len(self._keys)))
+
+    def _note_bound(self, bound: float, key: _Key) -> None:
+        if bound > self._bound and self._bound <= _SURE_AT:
+            self._bound, self._best = bound, key.id
+
+    def _fold(self) -> None:
+        """Look for a faint mark in the last epochs together."""
+        if len(self._recent) < 2:
+            return
+        known = self._bound > -math.log(FALSE_ALARM)
+        weight = 0.0 if known else self._next_weight()
+        since = self._recent[max(0, len(self._recent) - FOLD_EVERY)][0]
+        carrier = np.concatenate([part for _, part in self._recent])
+        late = half_a_chip_on(carrier)
+        for key in self._keys:
+            if known and not key.marks.none_since(since):
+                continue
+            found = fold(key.pilot.chips, carrier, late)
+            if not known:
+                self._note_bound(found.evidence - weight, key)
+            if found.evidence > _TRACE_AT + weight:
+                self._trace_back(key, found)
+
+    def _trace_back(self, key: _Key, found: Folded) -> None:
+        """Note a mark that was too faint for each epoch alone, where none is known yet."""
+        begin = self._recent[0][0]
+        for start, carrier in self._recent:
+            if key.marks.none_since(start):
+                segments = Segments(carrier, half_a_chip_on(carrier))
+                track = trace(key.pilot.chips, segments, found.bet, found.lag + start - begin)
+                key.marks.add(segments, [track] if track.evidence > 0.0 else [], start, 1.0)
 
     def _search(self, key: _Key, segments: Segments, carrier: RealArray, start: int) -> RealArray:
         """The evidence that one epoch gives for ``key``, whose tracks are noted."""
         if not any(energy.any() for energy in segments.energies):
-            key.marks.pause()
+            key.marks.add(segments, [], start, 1.0)
             return np.zeros(len(segments))
         sure, last = self._bound > _SURE_AT, key.marks.bet
         bets = _narrowed(last) if sure and last is not None and key.speed is None else ()
@@ -268,7 +318,7 @@ class Search:
             bets = [replace(track.bet, strength=a, slip=SLIP, jump=0.0) for a in _OTHERS]
             barred = [track.barred for track in tracks]
             course = follower.follow(key.pilot, segments, bets=bets, barred=barred)
-        for bet, lag in key.marks.going_on(speed):
+        for bet, lag in key.marks.going_on(start, speed):
             track = trace(pilot, segments, bet, lag)
             if track.evidence > _GO_ON_AT and not any(map(track.overlaps, tracks)):
                 tracks.append(track)

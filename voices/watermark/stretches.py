@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -39,6 +40,10 @@ class Stretch:
     """What the mark says, authenticated; None without the secret key, or where it is too faint."""
 
 
+GAP: Final = 3 * EPOCH
+"""Chips after which a mark that was lost is over; found again sooner, it is the same stretch."""
+
+
 class _Mark:
     """One mark, as far as it has been followed."""
 
@@ -46,8 +51,8 @@ class _Mark:
         self._reader = Reader(key) if key is not None else None
         self.token: Token | None = None
         self.bet = Bet(0.1)
-        self.next = 0
-        """Where it should lie in the next epoch: the chip under that one's first sample."""
+        self.at = 0
+        """Chip of the recording at which the last epoch begins that it was found in."""
 
         self.speed = 1.0
         """At which it was searched for."""
@@ -55,8 +60,8 @@ class _Mark:
         self._start = self._end = 0.0
         self._evidence = 0.0
         self._drift = self._span = 0
-        self._last: int | None = None
-        """The chip under the last epoch's end."""
+        self._lag: int | None = None
+        """The chip under that epoch's first sample."""
 
     def add(self, segments: Segments, track: Track, start: int, speed: float) -> None:
         """Go on with one epoch's track; the epoch begins at chip ``start`` of the recording."""
@@ -65,17 +70,16 @@ class _Mark:
             at = np.array([int(track.sure.argmax())])
         first, last = int(at[0]), int(at[-1])
         begin = start / CHIP_RATE + first * SEGMENT / CHIP_RATE / speed
-        if self._last is None:
+        if self._lag is None:
             self._start = begin
         else:
-            seam = (int(track.lags[first]) - self._last + PERIOD // 2) % PERIOD - PERIOD // 2
-            self._drift += seam
+            self._drift += _apart(int(track.lags[first]), self.expected(start))
         self._end = start / CHIP_RATE + (last + 1) * SEGMENT / CHIP_RATE / speed
         self._drift += int(track.lags[last] - track.lags[first])
         self._span = round((self._end - self._start) * CHIP_RATE * speed)
         self._evidence += track.evidence
         self.bet, self.speed = track.bet, speed
-        self._last = self.next = (int(track.lags[last]) + round(EPOCH * speed)) % PERIOD
+        self.at, self._lag = start, int(track.lags[last])
         if self._reader is not None and self.token is None:
             self._reader.add(segments, track)
             self.token = self._reader.read()
@@ -84,6 +88,15 @@ class _Mark:
         """Look whether it is one of the tokens ``known``, if it was too short to be read."""
         if self._reader is not None and self.token is None:
             self.token = self._reader.read(tuple(known))
+
+    def expected(self, start: int) -> int:
+        """Where it should lie in an epoch: the chip under that one's first sample."""
+        return (self._lag or 0) + round((start - self.at) * self.speed)
+
+    @property
+    def end(self) -> float:
+        """Seconds into the recording up to which it has been followed."""
+        return self._end
 
     def stretch(self, key: str) -> Stretch:
         """What there is to say of it."""
@@ -107,49 +120,56 @@ class Marks:
         self._secret = secret
         self._going: list[_Mark] = []
         self._over: list[_Mark] = []
+        self._at = 0
 
     @property
     def bet(self) -> Bet | None:
         """The one that won on a mark of the last epoch; None where there was none."""
-        return self._going[0].bet if self._going else None
+        return next((mark.bet for mark in self._going if mark.at == self._at), None)
 
-    def going_on(self, speed: float) -> Iterator[tuple[Bet, int]]:
-        """Where marks of the last epoch should go on in this one, if searched at ``speed``."""
+    def none_since(self, start: int) -> bool:
+        """Whether no mark runs on beyond chip ``start`` of the recording."""
+        marks = (*self._going, *self._over)
+        return all(mark.end <= start / CHIP_RATE for mark in marks)
+
+    def going_on(self, start: int, speed: float) -> Iterator[tuple[Bet, int]]:
+        """Where marks may go on in the epoch from ``start`` on, if searched at ``speed``."""
         for mark in self._going:
             if mark.speed == speed:
-                yield mark.bet, mark.next
+                yield mark.bet, mark.expected(start)
 
     def add(self, segments: Segments, tracks: Sequence[Track], start: int, speed: float) -> None:
-        """Take the tracks of the next epoch, which begins at chip ``start`` of the recording."""
+        """Take the tracks of an epoch, which begins at chip ``start`` of the recording."""
+        waiting = [mark for mark in self._going if start - mark.at <= GAP]
+        self._over += [mark for mark in self._going if start - mark.at > GAP]
         going = []
         for track in tracks:
-            mark = self._before(track, speed) or _Mark(self._secret)
+            mark = _continued(waiting, track, start, speed) or _Mark(self._secret)
             mark.add(segments, track, start, speed)
             going.append(mark)
-        self._over += self._going
-        self._going = going
-
-    def pause(self) -> None:
-        """Note an epoch without a mark."""
-        self._over += self._going
-        self._going = []
+        self._going = going + waiting
+        self._at = start
 
     def finish(self) -> list[Stretch]:
         """Every stretch."""
-        self.pause()
-        known = tuple(dict.fromkeys(mark.token for mark in self._over if mark.token is not None))
-        for mark in self._over:
+        marks = self._over + self._going
+        known = tuple(dict.fromkeys(mark.token for mark in marks if mark.token is not None))
+        for mark in marks:
             mark.read(known)
-        return [mark.stretch(self._key) for mark in self._over]
+        return [mark.stretch(self._key) for mark in marks]
 
-    def _before(self, track: Track, speed: float) -> _Mark | None:
-        """The mark that ``track`` goes on with; it is no longer waiting then."""
-        at = track.present
-        lag = int(track.lags[int(at.argmax())])
-        for mark in self._going:
-            away = (lag - mark.next + PERIOD // 2) % PERIOD - PERIOD // 2
-            same = mark.speed == speed and mark.bet.polarity == track.bet.polarity
-            if same and abs(away) <= ECHO:
-                self._going.remove(mark)
-                return mark
-        return None
+
+def _continued(waiting: list[_Mark], track: Track, start: int, speed: float) -> _Mark | None:
+    """The mark that ``track`` goes on with; it is taken out of those that wait."""
+    lag = int(track.lags[int(track.present.argmax())])
+    for mark in waiting:
+        same = mark.speed == speed and mark.bet.polarity == track.bet.polarity
+        if same and abs(_apart(lag, mark.expected(start))) <= ECHO:
+            waiting.remove(mark)
+            return mark
+    return None
+
+
+def _apart(one: int, other: int) -> int:
+    """How far chips lie apart around the period."""
+    return (one - other + PERIOD // 2) % PERIOD - PERIOD // 2

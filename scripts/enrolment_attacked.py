@@ -141,13 +141,14 @@ class People:
     """The speakers of the test part, their takes, and what each is enrolled with."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        """Read them; those with fewer than two takes are left out."""
+        """Read them; those without a statement and 5 s beside it are left out."""
         self.rng = rng
         self.takes: dict[str, list[Audio]] = {}
         for speaker in speakers():
             if speaker.part == "test" and speaker.continuous:
                 takes = _distinct(speaker)
-                if len(takes) > 1:
+                lengths = sorted(len(take) / RATE for take in takes)
+                if takes and lengths[-1] >= 3.3 and sum(lengths[:-1]) >= 5.2:
                     self.takes[speaker.name] = takes
         self.names = sorted(self.takes)
         self.prints = {
@@ -187,8 +188,8 @@ class People:
         """Names in turn, those with many takes oftener."""
         large = [name for name in self.names if len(self.takes[name]) > 10]
         small = [name for name in self.names if name not in large]
-        for number in range(count):
-            pool = small if small and number % 5 == 4 else large
+        for _ in range(count):
+            pool = small if small and self.rng.random() < 0.2 else large
             yield pool[int(self.rng.integers(len(pool)))]
 
 

@@ -31,7 +31,7 @@ from ringtrue.voices.enrolment.logistic import Logistic
 Real = npt.NDArray[np.float64]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
-REFUSED: Final = {"synthesis": 0.03, "channel": 0.01, "splice": 0.02}
+REFUSED: Final = {"synthesis": 0.03, "channel": 0.01, "splice": 0.01}
 """Of people's recordings (pairs of them for the channel), by each model's threshold."""
 
 PENALTY: Final = 5.0

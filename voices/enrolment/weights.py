@@ -99,6 +99,6 @@ SPLICE: Final = Logistic(
     bias=np.array([
         0.7750
     ]),
-    threshold=1.3179,
+    threshold=1.6640,
     quadratic=False,
 )

@@ -41,7 +41,7 @@ bench-watermark: setup-bench
 	@$(RUN) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python scripts/bench_watermark.py $(ARGS)
 
 test: setup-test
-	@$(RUN) exec $(BIN)/python -m pytest $(ARGS)
+	@$(RUN) OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest $(ARGS)
 
 lint: setup-lint
 	@$(BIN)/ruff check .

@@ -385,19 +385,22 @@ def null(count: int, sources: dict[str, Audio], seed: int) -> dict[str, Any]:
                     clips.append(Segments(carrier, half_a_chip_on(carrier)))
     follower = Follower()
     bounds: list[float] = []
+    result: dict[str, Any] = {}
     while len(bounds) < count:
         pilot = Pilot(MarkKey(rng.bytes(32)).detection)
         for clip in clips:
             top = float(follower.follow(pilot, clip).evidence.max())
             bounds.append(min(1.0, math.exp(-top)))
         say(f"null: {len(bounds)} of {count} clips, smallest bound {min(bounds):.1e}")
-    return {
-        "clips": len(bounds),
-        "smallest": min(bounds),
-        "share": {
-            f"1e-{k}": sum(each <= 10**-k for each in bounds) / len(bounds) for k in range(1, 7)
-        },
-    }
+        result = {
+            "clips": len(bounds),
+            "smallest": min(bounds),
+            "share": {
+                f"1e-{k}": sum(each <= 10**-k for each in bounds) / len(bounds) for k in range(1, 7)
+            },
+        }
+        (OUT / "null.json").write_text(json.dumps(result, indent=1))
+    return result
 
 
 _NULL_CASES: Final = ("nothing", "G.711 µ-law", "Opus 12k", "AMR 12.2", "caller over it, 0 dB")
@@ -453,7 +456,6 @@ def main() -> None:
         chosen = [case for case in chosen if any(part in case.name for part in options.attack)]
     if options.null:
         result = null(options.null, sources, seed=7)
-        (OUT / "null.json").write_text(json.dumps(result, indent=1))
         done["null"] = null_table(result)
     elif options.perth:
         done["perth"] = perth(

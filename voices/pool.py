@@ -220,3 +220,5 @@ async def _end(process: Process) -> None:
     while await process.stdout.read(MAX_TEXT):
         pass  # a pipe with unread data in it would stay open
     await process.wait()
+    with contextlib.suppress(ConnectionError):  # of a request that was still being written
+        await process.stdin.wait_closed()

@@ -30,3 +30,16 @@ def test_what_leaves_the_gate_tells_its_session():
 def test_sessions_differ():
     made = {Marker(MarkKeys.of(KEY), 16000, NOW).token.session for _ in range(20)}
     assert len(made) == 20
+
+
+def test_the_mark_of_a_sound_that_was_cut_does_not_ring_on_into_the_silence():
+    marker = Marker(MarkKeys.of(KEY), 8000, NOW)
+    loud = speech(8000)
+    at = int(np.abs(loud).reshape(-1, 160).max(axis=1).argmax())
+    for frame in loud.reshape(-1, 160)[: at + 1]:
+        marker.mark(frame.tobytes(), FrameKind.SPEECH)
+    silence = bytes(320)
+    after = np.frombuffer(marker.mark(silence, FrameKind.SILENCE), "<i2")
+    settled = Marker(MarkKeys.of(KEY), 8000, NOW)
+    quiet = np.frombuffer(settled.mark(silence, FrameKind.SILENCE), "<i2")
+    assert 0 < np.abs(after).max() < 3 * np.abs(quiet).max()

@@ -139,6 +139,14 @@ class Bank:
         self._frame[leg] = 0
         return leg
 
+    def rest(self, legs: npt.NDArray[np.int64]) -> None:
+        """Forget what ``legs`` sounded like, so that the mark of a host that was cut off doesn't
+        ring on into the silence after it.
+        """
+        for state in (self._host, self._residual, self._shaped, self._wide_host, self._wide_mark):
+            state[legs] = 0.0
+        self._levels[legs, 0] = 0.0
+
     def leave(self, leg: int) -> None:
         """Make room for another leg."""
         self._free.append(leg)
@@ -183,6 +191,10 @@ class Embedder:
         """
         self._bank = Bank(rate, 1)
         self._legs = np.array([self._bank.join(chips, strength=strength)])
+
+    def rest(self) -> None:
+        """Forget the sound before; see :meth:`Bank.rest`."""
+        self._bank.rest(self._legs)
 
     def mark(self, pcm: bytes) -> bytes:
         """One frame of 16-bit PCM, marked; same length, no delay.

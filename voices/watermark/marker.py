@@ -32,6 +32,7 @@ class Marker:
         self.token = Token(secrets.randbits(SESSION_BITS), now)
         self._id = mark_id(key.id, self.token)
         self._embedder = Embedder(excitation(key, symbols(key, self.token)), rate)
+        self._silent = True
 
     @property
     def id(self) -> str:
@@ -40,4 +41,8 @@ class Marker:
 
     def mark(self, pcm: bytes, kind: FrameKind) -> bytes:
         """Return ``pcm`` marked: same length, same rate."""
+        silent = kind is FrameKind.SILENCE
+        if silent and not self._silent:
+            self._embedder.rest()
+        self._silent = silent
         return self._embedder.mark(pcm)

@@ -21,7 +21,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from ringtrue.agent.audit.entries import Event, Kind
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.problems import Problem, busy
-from ringtrue.agent.throttle import FailureThrottle
+from ringtrue.streaming.throttle import FailureThrottle
 from ringtrue.voices.store.api_keys import ApiKey, ApiKeyStore, ApiScope
 from ringtrue.voices.store.errors import ApiKeyError
 

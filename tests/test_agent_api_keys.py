@@ -10,7 +10,7 @@ import pytest
 
 from ringtrue.agent.api_keys import Gatekeeper
 from ringtrue.agent.problems import Problem
-from ringtrue.agent.throttle import FailureThrottle
+from ringtrue.streaming.throttle import FailureThrottle
 from ringtrue.voices.store.api_keys import ApiKey, ApiKeyStore, ApiScope, IssuedApiKey
 from ringtrue.voices.store.database import Database
 from ringtrue.voices.store.schema import VOICES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringtrue.agent.throttle import FailureThrottle
+from ringtrue.streaming.throttle import FailureThrottle
 
 
 def test_failures_fill_a_bucket_that_leaks() -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
 import structlog
 
+from ringtrue.agent.held_work import HeldWork, Register
 from ringtrue.agent.problems import Problem, busy, problem_of, wrong
 from ringtrue.voices.consent.challenge import IssuedChallenge
 from ringtrue.voices.consent.records import ConsentArtifact
@@ -40,14 +41,8 @@ AWAITING_PER_TENANT: Final = 100
 KEPT: Final = 1000
 """Enrolments remembered in all; the oldest finished are forgotten first."""
 
-KEEP: Final = timedelta(hours=1)
-"""How long a finished enrolment is remembered."""
-
 UNCHECKED: Final = "not every check could be made, so nothing was made of the recordings"
 """Said where no check failed and not all were made."""
-
-MAX_WAIT: Final = 30.0
-"""Longest wait for a change, in seconds."""
 
 
 class State(StrEnum):
@@ -87,19 +82,15 @@ class Terms:
     """Id of the voice whose consent is renewed; None: a new voice."""
 
 
-@dataclass(slots=True, eq=False)
-class Enrolment:
-    """One enrolment as it stands; :attr:`version` grows with every change."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class Enrolment(HeldWork):
+    """One enrolment as it stands."""
 
-    id: str
-    tenant: str
     asked_by: str
     terms: Terms
     challenge_expires: datetime
-    changed_at: datetime
     state: State = State.AWAITING_RECORDINGS
     progress: Progress = Progress(0.0, "waiting for the recordings")
-    version: int = 1
     findings: tuple[Finding, ...] = ()
     problem: Problem | None = None
     voice: str | None = None
@@ -108,8 +99,10 @@ class Enrolment:
     similarity: float | None = None
     """Cosine between the recording and the cloned voice, where the desk told it."""
 
-    _changed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    _task: asyncio.Task[None] | None = field(default=None, repr=False)
+    @property
+    def over(self) -> bool:
+        """Whether its state is a last one."""
+        return self.state.over
 
 
 class EnrolledVoice(Protocol):
@@ -202,15 +195,15 @@ class Enrolments:
         self._clock = clock
         self._count = workers
         self._queue: asyncio.Queue[_Job] = asyncio.Queue(maxsize=waiting)
-        self._known: dict[str, Enrolment] = {}
+        self._known: Register[Enrolment] = Register("enrolment", kept=KEPT, clock=clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
     async def close(self) -> None:
         """Cancel everything, and take nothing more. Idempotent."""
         self._closed = True
-        for enrolment in tuple(self._known.values()):
-            if not enrolment.state.over:
+        for enrolment in self._known.all():
+            if not enrolment.over:
                 self._end(enrolment, State.CANCELLED)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -235,7 +228,7 @@ class Enrolments:
                 60,
                 status=429,
             )
-        if len(self._known) >= KEPT:
+        if self._known.full:
             raise busy("too many enrolments are under way", 60)
         now = self._clock()
         try:
@@ -253,7 +246,7 @@ class Enrolments:
             challenge_expires=issued.challenge.expires,
             changed_at=now,
         )
-        self._known[enrolment.id] = enrolment
+        self._known.add(enrolment)
         return enrolment, issued
 
     def submit(
@@ -299,26 +292,16 @@ class Enrolments:
         Raises :class:`~ringtrue.agent.problems.Problem` (404) where there is none.
         """
         self._tidy()
-        enrolment = self._known.get(enrolment_id)
-        if enrolment is None or enrolment.tenant != tenant:
-            raise Problem(404, "no-such-enrolment", f"no enrolment {enrolment_id[:80]!r}")
-        return enrolment
+        return self._known.get(tenant, enrolment_id)
 
     async def wait(self, tenant: str, enrolment_id: str, after: int, seconds: float) -> Enrolment:
         """The enrolment once its version is above ``after``, or as it is after ``seconds``."""
-        enrolment = self.get(tenant, enrolment_id)
-        try:
-            async with asyncio.timeout(min(seconds, MAX_WAIT)):
-                while enrolment.version <= after and not enrolment.state.over:
-                    await enrolment._changed.wait()
-        except TimeoutError:
-            pass
-        return enrolment
+        return await self._known.wait(self.get(tenant, enrolment_id), after, seconds)
 
     def cancel(self, tenant: str, enrolment_id: str) -> Enrolment:
         """Stop it, whatever it is doing; one that is over stays as it was."""
         enrolment = self.get(tenant, enrolment_id)
-        if not enrolment.state.over:
+        if not enrolment.over:
             self._end(enrolment, State.CANCELLED)
         return enrolment
 
@@ -334,7 +317,7 @@ class Enrolments:
             job = await self._queue.get()
             if job.enrolment.state is not State.QUEUED:
                 continue
-            task = job.enrolment._task = loop.create_task(self._run(job), name="enrolment")
+            task = job.enrolment.task = loop.create_task(self._run(job), name="enrolment")
             del job  # or its recordings would be kept until the next one comes
             try:
                 await asyncio.wait({task})
@@ -360,7 +343,7 @@ class Enrolments:
             server = enrolment.problem.status >= 500
             self._end(enrolment, State.FAILED if server else State.REFUSED)
         finally:
-            if not enrolment.state.over:
+            if not enrolment.over:
                 self._end(enrolment, State.CANCELLED)
 
     async def _enrol(self, job: _Job) -> None:
@@ -406,42 +389,33 @@ class Enrolments:
         self._end(enrolment, State.ENROLLED)
 
     def _progress(self, enrolment: Enrolment, progress: Progress) -> None:
-        if enrolment.state.over:
+        if enrolment.over:
             return
         done = min(1.0, max(enrolment.progress.done, progress.done))
         enrolment.progress = Progress(done, progress.doing)
         self._change(enrolment, enrolment.state)
 
     def _end(self, enrolment: Enrolment, state: State) -> None:
-        if enrolment.state.over:
+        if enrolment.over:
             return
         self._change(enrolment, state)
         log.info("enrolment.over", enrolment=enrolment.id, state=state.value)
-        task, enrolment._task = enrolment._task, None
+        task, enrolment.task = enrolment.task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
     def _change(self, enrolment: Enrolment, state: State) -> None:
         enrolment.state = state
-        enrolment.version += 1
-        enrolment.changed_at = self._clock()
-        changed, enrolment._changed = enrolment._changed, asyncio.Event()
-        changed.set()
+        self._known.changed(enrolment)
 
     def _of(self, tenant: str, *states: State) -> list[Enrolment]:
-        return [e for e in self._known.values() if e.tenant == tenant and e.state in states]
+        return [e for e in self._known.all() if e.tenant == tenant and e.state in states]
 
     def _tidy(self) -> None:
         """Let what is due expire, and forget what is old."""
         now = self._clock()
-        for enrolment in tuple(self._known.values()):
+        for enrolment in self._known.all():
             awaiting = enrolment.state is State.AWAITING_RECORDINGS
             if awaiting and enrolment.challenge_expires <= now:
                 self._end(enrolment, State.EXPIRED)
-            if enrolment.state.over and now - enrolment.changed_at > KEEP:
-                del self._known[enrolment.id]
-        finished = sorted(
-            (e for e in self._known.values() if e.state.over), key=lambda e: e.changed_at
-        )
-        for enrolment in finished[: max(0, len(self._known) - KEPT + 1)]:
-            del self._known[enrolment.id]
+        self._known.tidy()

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ringtrue.agent.api_keys import Gatekeeper, asker, needs
 from ringtrue.agent.audit.log import Recorder
-from ringtrue.agent.enrolments import MAX_WAIT, Desk, Enrolments, Terms
+from ringtrue.agent.enrolments import Desk, Enrolments, Terms
+from ringtrue.agent.held_work import After, Wait
 from ringtrue.agent.problems import HEADERS, MEDIA_TYPE, busy, install, wrong
 from ringtrue.agent.voices_api_docs import POLICY, render
 from ringtrue.agent.voices_api_models import (
@@ -278,10 +279,8 @@ async def show_enrolment(
     response: Response,
     key: Reader,
     api: Api,
-    after: Annotated[int, Query(ge=0, description="Answer once the version is above this.")] = 0,
-    wait: Annotated[
-        float, Query(ge=0, le=MAX_WAIT, description="Wait that many seconds for a change.")
-    ] = 0,
+    after: After = 0,
+    wait: Wait = 0,
 ) -> EnrolmentOut:
     """How far an enrolment or a renewal is. Scope: `voices:read`."""
     response.headers.update(HEADERS)

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringtrue.agent.api_keys import needs
+from ringtrue.agent.held_work import After, Wait
 from ringtrue.agent.problems import HEADERS, MEDIA_TYPE, Problem
-from ringtrue.agent.watermark_searches import MAX_BYTES, MAX_WAIT, Searches, Searching, State
+from ringtrue.agent.watermark_searches import MAX_BYTES, Searches, Searching, State
 from ringtrue.agent.watermark_sessions import Session
 from ringtrue.voices.store.api_keys import ApiKey, ApiScope
 from ringtrue.voices.watermark.report import Report
@@ -121,10 +122,8 @@ async def show_search(
     response: Response,
     key: Detector,
     searches: Held,
-    after: Annotated[int, Query(ge=0, description="Answer once the version is above this.")] = 0,
-    wait: Annotated[
-        float, Query(ge=0, le=MAX_WAIT, description="Wait that many seconds for a change.")
-    ] = 0,
+    after: After = 0,
+    wait: Wait = 0,
 ) -> SearchOut:
     """How far a search is, and what it found. Scope: `watermark:detect`."""
     response.headers.update(HEADERS)

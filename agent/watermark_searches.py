@@ -9,16 +9,16 @@ searched.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 import structlog
 
+from ringtrue.agent.held_work import HeldWork, Register
 from ringtrue.agent.problems import Problem, busy
 from ringtrue.agent.watermark_sessions import Session, Sessions
 from ringtrue.voices.engine import Progress
@@ -39,9 +39,6 @@ MAX_THOROUGH_SECONDS: Final = 300.0
 WAITING: Final = 3
 PER_TENANT: Final = 2
 KEPT: Final = 200
-KEEP: Final = timedelta(hours=1)
-MAX_WAIT: Final = 30.0
-"""Longest wait for a change, in seconds."""
 
 _LIMITS: Final = JobLimits(waiting=WAITING, seconds=1800.0, cpu_seconds=1200)
 
@@ -61,23 +58,22 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING)
 
 
-@dataclass(slots=True, eq=False)
-class Searching:
-    """One search as it stands; :attr:`version` grows with every change."""
+@dataclass(slots=True, eq=False, kw_only=True)
+class Searching(HeldWork):
+    """One search as it stands."""
 
-    id: str
-    tenant: str
-    changed_at: datetime
     state: State = State.QUEUED
     progress: float = 0.0
-    version: int = 1
     report: Report | None = None
     sessions: tuple[Session, ...] = ()
     """Of the tenant's own sessions, what the audit log knows."""
 
     problem: Problem | None = None
-    _changed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    _task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def over(self) -> bool:
+        """Whether its state is a last one."""
+        return self.state.over
 
 
 class Searches:
@@ -96,11 +92,11 @@ class Searches:
         self._sessions = sessions
         self._clock = clock
         self._pool = JobPool(limits)
-        self._known: dict[str, Searching] = {}
+        self._known: Register[Searching] = Register("search", kept=KEPT, clock=clock)
 
     async def close(self) -> None:
         """Cancel everything, and take nothing more. Idempotent."""
-        tasks = [each._task for each in self._known.values() if each._task is not None]
+        tasks = [each.task for each in self._known.all() if each.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -108,11 +104,11 @@ class Searches:
 
     def check(self, tenant: str) -> None:
         """Whether another search may begin. Raises :class:`~ringtrue.agent.problems.Problem`."""
-        self._tidy()
-        going = [each for each in self._known.values() if not each.state.over]
+        self._known.tidy()
+        going = [each for each in self._known.all() if not each.over]
         if sum(each.tenant == tenant for each in going) >= PER_TENANT:
             raise busy(f"{PER_TENANT} searches of this tenant are under way", 30, status=429)
-        if len(going) > WAITING or len(self._known) >= KEPT:
+        if len(going) > WAITING or self._known.full:
             raise busy("too many searches are under way", 30)
 
     def begin(self, tenant: str, recording: bytes, *, thorough: bool) -> Searching:
@@ -120,10 +116,10 @@ class Searches:
         self.check(tenant)
         longest = MAX_THOROUGH_SECONDS if thorough else MAX_SECONDS
         request = encode_request(recording, self._keys(), thorough=thorough, longest=longest)
-        search = Searching(secrets.token_hex(16), tenant, self._clock())
-        self._known[search.id] = search
+        search = Searching(id=secrets.token_hex(16), tenant=tenant, changed_at=self._clock())
+        self._known.add(search)
         loop = asyncio.get_running_loop()
-        search._task = loop.create_task(self._run(search, request), name="watermark-search")
+        search.task = loop.create_task(self._run(search, request), name="watermark-search")
         return search
 
     def get(self, tenant: str, search_id: str) -> Searching:
@@ -131,32 +127,24 @@ class Searches:
 
         Raises :class:`~ringtrue.agent.problems.Problem` (404) where there is none.
         """
-        self._tidy()
-        search = self._known.get(search_id)
-        if search is None or search.tenant != tenant:
-            raise Problem(404, "no-such-search", f"no search {search_id[:80]!r}")
-        return search
+        self._known.tidy()
+        return self._known.get(tenant, search_id)
 
     async def wait(self, tenant: str, search_id: str, after: int, seconds: float) -> Searching:
         """The search once its version is above ``after``, or as it is after ``seconds``."""
-        search = self.get(tenant, search_id)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(seconds, MAX_WAIT)):
-                while search.version <= after and not search.state.over:
-                    await search._changed.wait()
-        return search
+        return await self._known.wait(self.get(tenant, search_id), after, seconds)
 
     def cancel(self, tenant: str, search_id: str) -> Searching:
         """Stop it; one that is over stays as it was."""
         search = self.get(tenant, search_id)
-        if not search.state.over and search._task is not None:
-            search._task.cancel()
+        if not search.over and search.task is not None:
+            search.task.cancel()
             self._change(search, State.CANCELLED)
         return search
 
     async def _run(self, search: Searching, request: bytes) -> None:
         def told(progress: Progress) -> None:
-            if not search.state.over:
+            if not search.over:
                 search.progress = max(search.progress, progress.done)
                 self._change(search, State.RUNNING)
 
@@ -181,7 +169,7 @@ class Searches:
             log.exception("watermark.search_failed", search=search.id)
             self._fail(search, Problem(500, "internal", "something went wrong on the server"))
         finally:
-            search._task = None
+            search.task = None
 
     async def _known_sessions(self, tenant: str, report: Report) -> tuple[Session, ...]:
         if self._sessions is None:
@@ -198,20 +186,7 @@ class Searches:
         self._change(search, State.FAILED)
 
     def _change(self, search: Searching, state: State) -> None:
-        if search.state.over:
+        if search.over:
             return
         search.state = state
-        search.version += 1
-        search.changed_at = self._clock()
-        changed, search._changed = search._changed, asyncio.Event()
-        changed.set()
-
-    def _tidy(self) -> None:
-        """Forget what has been over for long, or is the oldest of too many."""
-        now = self._clock()
-        over = [each for each in self._known.values() if each.state.over]
-        over.sort(key=lambda each: each.changed_at)
-        spare = len(self._known) - KEPT + 1
-        for number, search in enumerate(over):
-            if number < spare or now - search.changed_at > KEEP:
-                del self._known[search.id]
+        self._known.changed(search)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from ringtrue.telephony.sip.auth_client import Attempts, AuthClient, credentials_of
 from ringtrue.telephony.sip.client_transaction import (
     ClientTransaction,
     InviteClientTransaction,
@@ -59,6 +60,12 @@ class Policy:
     ring_limit: float = 180.0
     """Seconds an INVITE may stay without a final answer, in either direction."""
 
+    session_seconds: int = 1800
+    """Session interval we ask for and the longest we agree to (RFC 4028)."""
+
+    session_least: int = 90
+    """Shortest session interval we agree to; 90 s or more."""
+
     partial_limit: float = 32.0
     """Seconds a stream may take to complete a message it has begun."""
 
@@ -81,6 +88,8 @@ class _Client:
     transaction: ClientTransaction
     hop: Hop
     user: ClientUser
+    attempts: Attempts
+    cancelled: bool = False
 
     def next_timer(self) -> float | None:
         return self.transaction.next_timer()
@@ -119,6 +128,7 @@ class Core:
         self.policy = policy
         self.local = local
         self.token = token or (lambda: secrets.token_hex(8))
+        self.auth = AuthClient()
         self.schedule = Schedule()
         self.outputs: list[TransportOutput] = []
         self._clients: dict[tuple[str, str], _Client] = {}
@@ -148,17 +158,31 @@ class Core:
     def request(self, request: Request, hop: Hop, user: ClientUser, now: float) -> None:
         """Start a client transaction. Gives the request its Via unless it has one (CANCEL).
 
-        Raises :class:`SipCapacityError` where the table is full.
+        A challenge we have credentials for is answered here: ``request`` then takes the new
+        number and branch, and the user hears of the answer to that. Raises
+        :class:`SipCapacityError` where the table is full.
         """
+        if request.method == "CANCEL":
+            invite = self._clients.get((request.via.branch or "", "INVITE"))
+            if invite is not None:
+                invite.cancelled = True
+        self.auth.prepare(request, hop)
+        self._start(request, hop, user, Attempts(), now)
+
+    def _start(
+        self, request: Request, hop: Hop, user: ClientUser, attempts: Attempts, now: float
+    ) -> None:
         if len(self._clients) >= self.policy.max_client_transactions:
             raise SipCapacityError(f"{len(self._clients)} client transactions are open")
         if "via" not in request.headers:
             request.headers.prepend("via", self.via(hop))
+        if request.method == "INVITE" and request.dialog is not None:
+            request.dialog.credentials = credentials_of(request)
         machine = (
             InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
         )
         transaction = machine(request, reliable=hop.reliable, timers=self.policy.timers)
-        entry = _Client(self, transaction, hop, user)
+        entry = _Client(self, transaction, hop, user, attempts)
         self._clients[transaction.key] = entry
         self.apply_client(entry, transaction.start(now), now)
 
@@ -185,11 +209,38 @@ class Core:
                 case Transmit(data):
                     self.send(data, entry.hop)
                 case Deliver(Response() as response):
-                    entry.user.on_response(transaction.request, response, now)
+                    if not self._authenticated(entry, response, now):
+                        entry.user.on_response(transaction.request, response, now)
                 case TimedOut():
                     entry.user.on_failure(transaction.request, 408, now)
                 case Unreachable():
                     entry.user.on_failure(transaction.request, 503, now)
+
+    def _authenticated(self, entry: _Client, response: Response, now: float) -> bool:
+        """Send a challenged request again with credentials (RFC 3261 §8.1.3.5, §22.2).
+
+        The user's own request object is renewed, so that a CANCEL or a dialog made from it is
+        the new one's; the old transaction keeps a copy for its ACK.
+        """
+        if response.status not in (401, 407) or entry.cancelled:
+            return False
+        transaction = entry.transaction
+        request = transaction.request
+        sent = replace(request, headers=request.headers.copy())
+        if not self.auth.answer(request, response, entry.hop, entry.attempts):
+            return False
+        number = request.cseq + 1
+        if request.dialog is not None:
+            number = max(number, request.dialog.local_seq + 1)
+            request.dialog.local_seq = number
+        request.headers.set("cseq", [f"{number} {request.method}"])
+        request.headers.set("via", [self.via(entry.hop)])
+        transaction.request = sent
+        try:
+            self._start(request, entry.hop, entry.user, entry.attempts, now)
+        except SipCapacityError:
+            return False
+        return True
 
     # -- server side -------------------------------------------------------------------------
 

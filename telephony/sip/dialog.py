@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ringtrue.telephony.sip.auth_client import credentials_of
 from ringtrue.telephony.sip.errors import SipParseError
 from ringtrue.telephony.sip.headers import Headers, NameAddr
 from ringtrue.telephony.sip.message import Request, Response
@@ -46,6 +47,9 @@ class Dialog:
     flow: Hop
     """Where the dialog's last request or response came from; a stream is used while open."""
 
+    credentials: tuple[tuple[str, str], ...] = ()
+    """Of our last INVITE: its ACK repeats them (§22.1)."""
+
     @classmethod
     def from_request(cls, request: Request, local_tag: str, flow: Hop) -> Dialog:
         """The UAS's dialog (§12.1.1). Raises :class:`SipParseError` on an unusable Contact."""
@@ -72,6 +76,7 @@ class Dialog:
             local_seq=request.cseq,
             remote_seq=None,
             flow=flow,
+            credentials=credentials_of(request),
         )
 
     def matches(self, request: Request) -> bool:
@@ -104,7 +109,9 @@ class Dialog:
         headers.add("to", str(self.remote))
         headers.add("call-id", self.call_id)
         headers.add("cseq", f"{cseq} {method}")
-        return Request(method=method, uri=uri, headers=headers)
+        for name, value in self.credentials if method == "ACK" else ():
+            headers.add(name, value)
+        return Request(method=method, uri=uri, headers=headers, dialog=self)
 
     def next_hop(self) -> Hop:
         """Where our requests go: the first route, else the remote target (§8.1.2)."""

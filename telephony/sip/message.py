@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ringtrue.telephony.sip.errors import Fragment, SipParseError
 from ringtrue.telephony.sip.headers import (
@@ -124,12 +124,22 @@ class Message:
         return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 
 
+class Numbered(Protocol):
+    """What a request inside a dialog takes its CSeq from, should it have to be sent again."""
+
+    local_seq: int
+    credentials: tuple[tuple[str, str], ...]
+    """Of the last INVITE, for its ACK (§22.1)."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Request(Message):
     """A request."""
 
     method: str
     uri: Uri
+    dialog: Numbered | None = field(default=None, repr=False, compare=False)
+    """Where its number comes from; None outside a dialog and on what was received."""
 
     def start_line(self) -> str:
         """Request-Line."""

@@ -19,10 +19,10 @@ def request(
 @pytest.mark.parametrize(
     ("given", "status"),
     [
-        (request("UPDATE", ("require", "x"), uri="tel:1"), 405),
+        (request("REFER", ("require", "x"), uri="tel:1"), 405),
         (request("invite"), 501),
         (request("OPTIONS", ("require", "x"), uri="sips:a@b"), 416),
-        (request("BYE", ("require", "timer")), 420),
+        (request("BYE", ("require", "outbound")), 420),
         (request("INVITE", ("require", "x"), ("content-type", "a/b"), body=b"x"), 420),
         (request("INVITE", ("accept", "")), 406),
         (request("INVITE", ("accept", "text/plain;q=1, image/*")), 406),

@@ -1,4 +1,7 @@
-"""An established call, whoever placed it: ACKs, re-INVITEs, BYE (RFC 3261 §13.3, §14, §15)."""
+"""An established call, whoever placed it: ACKs, changes, refreshes, BYE.
+
+RFC 3261 §13.3, §14 and §15, with UPDATE (RFC 3311) and session timers (RFC 4028).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from ringtrue.telephony.sip.context import ALLOW, SDP, Context, Discard
+from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Context, Discard
 from ringtrue.telephony.sip.dialog import Dialog, remote_target
 from ringtrue.telephony.sip.errors import SipCapacityError, SipParseError, SipStateError
 from ringtrue.telephony.sip.events import (
     Confirmed,
     EndCause,
     Ended,
+    RefreshDue,
     ReInvite,
     ReInviteAnswered,
     ReInviteRejected,
 )
-from ringtrue.telephony.sip.message import Request, Response
+from ringtrue.telephony.sip.message import Message, Request, Response
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
+from ringtrue.telephony.sip.session_timer import (
+    Lines,
+    SessionTimer,
+    agreed,
+    answered,
+    least_of,
+    request_lines,
+)
 from ringtrue.telephony.sip.transport import Hop
 
 MAX_RETRY_AFTER: Final = 10
@@ -39,13 +51,34 @@ class _Unacknowledged:
     """The 2xx carried the offer: the answer comes with the ACK."""
 
 
+@dataclass(slots=True)
+class _Change:
+    """A re-INVITE or UPDATE of ours that has no final response yet."""
+
+    method: str
+    offer: bytes
+    after_glare: bool = False
+    least: int | None = None
+    """Session interval that a 422 asked for."""
+
+
 class Call:
     """The INVITE usage of one confirmed dialog."""
 
     def __init__(
-        self, context: Context, handle: str, dialog: Dialog, user: str | None, *, caller: bool
+        self,
+        context: Context,
+        handle: str,
+        dialog: Dialog,
+        user: str | None,
+        *,
+        caller: bool,
+        timer: SessionTimer | None = None,
     ) -> None:
-        """``user`` is the user part of our Contact; ``caller`` whether the Call-ID is ours."""
+        """``user`` is the user part of our Contact; ``caller`` whether the Call-ID is ours.
+
+        ``timer`` is the session's, where one was agreed.
+        """
         self._context = context
         self._handle = handle
         self.dialog = dialog
@@ -54,8 +87,10 @@ class Call:
         self._over = False
         self._unacknowledged: dict[int, _Unacknowledged] = {}
         self._incoming: tuple[ServerTransaction, Request] | None = None
-        self._outgoing: tuple[bytes, bool] | None = None
+        self._outgoing: _Change | None = None
         self._retry: tuple[float, bytes] | None = None
+        self._timer = timer
+        self._updates = False
         self._acks: dict[int, tuple[bytes, Hop]] = {}
         self._bye_wanted = False
         self._bye_sent = False
@@ -75,7 +110,9 @@ class Call:
             extra=(
                 ("contact", self._context.contact(self.dialog.flow, self._user)),
                 ("allow", ALLOW),
+                ("supported", EXTENSIONS),
                 ("accept", SDP),
+                *self._answer_timer(request, now),
             ),
             body=body,
         )
@@ -108,15 +145,15 @@ class Call:
         return self.dialog.matches(request)
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """INVITE or BYE inside the dialog."""
+        """INVITE, UPDATE or BYE inside the dialog; a PRACK has nothing left to acknowledge."""
         if not self.dialog.in_order(request):
             self._respond(transaction, request, 500, now)
         elif request.method == "BYE":
             self._receive_bye(transaction, request, now)
-        elif self._bye_sent or self._bye_wanted:
+        elif self._bye_sent or self._bye_wanted or request.method == "PRACK":
             self._respond(transaction, request, 481, now)
         else:
-            self._receive_invite(transaction, request, now)
+            self._receive_change(transaction, request, now)
 
     def _receive_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         self._respond(transaction, request, 200, now)
@@ -125,7 +162,11 @@ class Call:
             self._incoming = None
         self._finish(self._cause if self._bye_sent else EndCause.REMOTE_BYE)
 
-    def _receive_invite(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+    def _receive_change(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """A re-INVITE (§14.2) or UPDATE (RFC 3311 §5.2)."""
+        if request.method == "UPDATE" and not request.body:
+            self._take_refresh(transaction, request, now)
+            return
         if self._incoming is not None:
             wait = str(self._context.random.randint(0, MAX_RETRY_AFTER))
             self._respond(transaction, request, 500, now, (("retry-after", wait),))
@@ -139,20 +180,35 @@ class Call:
             self._respond(transaction, request, error.status, now)
             return
         self._incoming = (transaction, request)
-        self._respond(transaction, request, 100, now)
+        if request.method == "INVITE":
+            self._respond(transaction, request, 100, now)
         self._context.emit(ReInvite(self._handle, request.body or None))
 
+    def _take_refresh(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        """An UPDATE without an offer: the session goes on, perhaps at another Contact."""
+        with suppress(SipParseError):
+            self.dialog.target = remote_target(request)
+        self._respond(transaction, request, 200, now, self._update_lines(request, now))
+
+    def _update_lines(self, request: Request, now: float) -> Lines:
+        contact = ("contact", self._context.contact(self.dialog.flow, self._user))
+        return (contact, ("allow", ALLOW), *self._answer_timer(request, now))
+
     def accept(self, body: bytes, now: float) -> None:
-        """Accept the pending re-INVITE with ``body``. Raises :class:`SipStateError`."""
+        """Accept the pending re-INVITE or UPDATE with ``body``. Raises :class:`SipStateError`."""
         transaction, request = self._pending()
         self._incoming = None
         self.dialog.target = remote_target(request)
-        self.send_success(transaction, request, body, now)
+        if request.method == "INVITE":
+            self.send_success(transaction, request, body, now)
+            return
+        lines = self._update_lines(request, now)
+        self._respond(transaction, request, 200, now, lines, body=body)
 
     def reject(
         self, status: int, reason: str | None, extra: tuple[tuple[str, str], ...], now: float
     ) -> None:
-        """Refuse the pending re-INVITE; the session stays. Raises :class:`SipStateError`."""
+        """Refuse the pending change; the session stays. Raises :class:`SipStateError`."""
         transaction, request = self._pending()
         self._incoming = None
         self._respond(transaction, request, status, now, extra, reason)
@@ -165,7 +221,7 @@ class Call:
 
     def _pending(self) -> tuple[ServerTransaction, Request]:
         if self._incoming is None:
-            raise SipStateError("there is no re-INVITE to answer")
+            raise SipStateError("there is no change of the session to answer")
         return self._incoming
 
     # -- requests of ours --------------------------------------------------------------------
@@ -182,7 +238,7 @@ class Call:
                 del self._acks[next(iter(self._acks))]
         core.send(*self._acks[cseq])
 
-    def reinvite(self, offer: bytes, now: float, *, again: bool = False) -> None:
+    def reinvite(self, offer: bytes, now: float, *, after_glare: bool = False) -> None:
         """Offer a change of the session (§14.1).
 
         Raises :class:`SipStateError` while another exchange or a BYE is under way.
@@ -191,14 +247,59 @@ class Call:
             raise SipStateError("the call is over")
         if self._incoming or self._outgoing or self._retry or self._unacknowledged:
             raise SipStateError("another INVITE is under way on this call")
+        self._send_change(_Change("INVITE", offer, after_glare), now)
+
+    def _send_change(self, change: _Change, now: float) -> None:
         hop = self._context.hop_for(self.dialog)
-        request = self.dialog.request("INVITE")
-        request.headers.add("contact", self._context.contact(hop, self._user))
-        request.headers.add("allow", ALLOW)
-        request.headers.add("content-type", SDP)
-        request.body = offer
-        self._outgoing = (offer, again)
-        self._context.core.request(request, hop, self, now)
+        request = self.dialog.request(change.method)
+        headers = request.headers
+        headers.add("contact", self._context.contact(hop, self._user))
+        headers.add("allow", ALLOW)
+        headers.add("supported", EXTENSIONS)
+        if self._timer is not None:
+            if change.least is not None:
+                self._timer.seconds = max(self._timer.seconds, change.least)
+            refresher = "uac" if self._timer.ours else "uas"
+            least = change.least or self._context.core.policy.session_least
+            for name, value in request_lines(self._timer.seconds, least, refresher=refresher):
+                headers.add(name, value)
+        if change.offer:
+            headers.add("content-type", SDP)
+        request.body = change.offer
+        self._outgoing = change
+        try:
+            self._context.core.request(request, hop, self, now)
+        except SipCapacityError:
+            self._outgoing = None
+            raise
+
+    def _refresh(self, now: float) -> None:
+        """Keep the session alive, by UPDATE where the far end takes it (RFC 4028 §7.4)."""
+        timer = self._timer
+        if timer is None or not timer.ours:
+            return
+        timer.refresh_at = now + max(5.0, timer.seconds / 20)  # unless this attempt succeeds
+        if self._outgoing or self._incoming or self._retry or self._unacknowledged:
+            return
+        if not self._updates:
+            self._context.emit(RefreshDue(self._handle))
+            return
+        with suppress(SipCapacityError):
+            self._send_change(_Change("UPDATE", b""), now)
+
+    def note_peer(self, message: Message) -> None:
+        """Remember what the far end's INVITE, or its 2xx to ours, says it takes."""
+        allowed = message.tokens("allow")
+        if allowed:
+            self._updates = "UPDATE" in (method.upper() for method in allowed)
+
+    def _answer_timer(self, request: Request, now: float) -> Lines:
+        """What our 2xx says of the session's timer, which is set by it."""
+        self.note_peer(request)
+        said = answered(request, self._context.core.policy.session_seconds, now)
+        self._timer = None if said is None else said[1]
+        self._context.core.schedule.track(self)
+        return () if said is None else said[0]
 
     def bye(self, now: float) -> None:
         """End the call; waits for the ACK to our 2xx first (§15). Idempotent."""
@@ -213,7 +314,7 @@ class Call:
         if self._bye_sent or self._over:
             return
         self._bye_sent = True
-        self._retry = None
+        self._retry = self._timer = None
         self._unacknowledged.clear()
         if self._incoming is not None:
             self._respond(*self._incoming, 487, now)
@@ -225,57 +326,85 @@ class Call:
             self._finish(self._cause)
 
     def on_response(self, request: Request, response: Response, now: float) -> None:
-        """Answers to our BYE and re-INVITE."""
+        """Answers to our BYE, re-INVITE and UPDATE."""
         if response.provisional:
             return
         if request.method == "BYE":
             self._finish(self._cause)
         elif response.success:
-            self._reinvite_accepted(request, response)
-        elif not self._over:
-            self._reinvite_refused(response.status, response.reason, now)
+            self._change_accepted(request, response, now)
+        elif not self._over and not self._change_again(response, now):
+            self._change_refused(response.status, response.reason, now)
+
+    def _change_again(self, response: Response, now: float) -> bool:
+        """Try once more with the session interval that a 422 asks for (RFC 4028 §7.4)."""
+        change = self._outgoing
+        if change is None or change.least is not None or response.status != 422:
+            return False
+        if self._timer is None or self._bye_sent:
+            return False
+        change.least = least_of(response)
+        try:
+            self._send_change(change, now)
+        except SipCapacityError:
+            return False
+        return True
 
     def on_failure(self, request: Request, status: int, now: float) -> None:
-        """Our BYE or re-INVITE got no answer."""
+        """Our BYE, re-INVITE or UPDATE got no answer."""
         if request.method == "BYE":
             self._finish(self._cause)
         elif not self._over:
-            self._reinvite_refused(status, "no answer", now)
+            self._change_refused(status, "no answer", now)
 
-    def _reinvite_accepted(self, request: Request, response: Response) -> None:
+    def _change_accepted(self, request: Request, response: Response, now: float) -> None:
         if request.cseq in self._acks:
             self.acknowledge(request.cseq)
             return
         self._outgoing = None
         with suppress(SipParseError):
             self.dialog.target = remote_target(response)
-        self.acknowledge(request.cseq)
-        if not self._over:
+        if request.method == "INVITE":
+            self.acknowledge(request.cseq)
+        if self._over or self._bye_sent:
+            return
+        if self._timer is not None:
+            self._timer = agreed(response, now)
+            self._context.core.schedule.track(self)
+        if request.method == "INVITE":
             self._context.emit(ReInviteAnswered(self._handle, response.body or None))
 
-    def _reinvite_refused(self, status: int, reason: str, now: float) -> None:
+    def _change_refused(self, status: int, reason: str, now: float) -> None:
         pending, self._outgoing = self._outgoing, None
-        if status == 491 and pending is not None and not pending[1] and not self._bye_sent:
-            low, high = (2.1, 4.0) if self._caller else (0.0, 2.0)
-            self._retry = (now + self._context.random.uniform(low, high), pending[0])
-            self._context.core.schedule.track(self)
-            return
-        self._context.emit(ReInviteRejected(self._handle, status, reason))
+        if pending is None or pending.method == "INVITE":
+            glare = status == 491 and pending is not None and not pending.after_glare
+            if glare and pending is not None and not self._bye_sent:
+                self._retry = (now + self._backoff(), pending.offer)
+                self._context.core.schedule.track(self)
+                return
+            self._context.emit(ReInviteRejected(self._handle, status, reason))
         if status in (408, 481, 503):
             self._cause = EndCause.LOST
             self._send_bye(now)
 
+    def _backoff(self) -> float:
+        """Seconds until a change is tried again after a glare, in units of 10 ms (§14.1)."""
+        low, high = (210, 400) if self._caller else (0, 200)
+        return self._context.random.randint(low, high) / 100
+
     # -- time --------------------------------------------------------------------------------
 
     def next_timer(self) -> float | None:
-        """2xx retransmissions, their end, and the retry after a glare."""
+        """2xx retransmissions and their end, the retry after a glare, the session's timer."""
         times = [min(w.again, w.deadline) for w in self._unacknowledged.values()]
         if self._retry is not None:
             times.append(self._retry[0])
+        if self._timer is not None:
+            times.append(self._timer.due())
         return min(times, default=None)
 
     def handle_timer(self, now: float) -> None:
-        """Send 2xx again, give up on their ACK, retry after a glare."""
+        """Send 2xx again, give up on their ACK, retry after a glare, refresh or let end."""
         timers = self._context.core.policy.timers
         for waiting in list(self._unacknowledged.values()):
             if waiting.deadline <= now:
@@ -290,10 +419,15 @@ class Call:
         if self._retry is not None and self._retry[0] <= now:
             offer, self._retry = self._retry[1], None
             self._try_again(offer, now)
+        if self._timer is not None and self._timer.expires_at <= now:
+            self._cause = EndCause.LOST
+            self._send_bye(now)
+        elif self._timer is not None and self._timer.ours and self._timer.refresh_at <= now:
+            self._refresh(now)
 
     def _try_again(self, offer: bytes, now: float) -> None:
         try:
-            self.reinvite(offer, now, again=True)
+            self.reinvite(offer, now, after_glare=True)
         except (SipStateError, SipCapacityError) as error:
             self._outgoing = None
             self._context.emit(ReInviteRejected(self._handle, 491, str(error)))
@@ -305,7 +439,7 @@ class Call:
             return
         self._over = True
         self._unacknowledged.clear()
-        self._retry = None
+        self._retry = self._timer = None
         self._context.core.schedule.track(self)
         self._context.release(self._handle)
         self._context.emit(Ended(self._handle, cause))
@@ -318,8 +452,9 @@ class Call:
         now: float,
         extra: tuple[tuple[str, str], ...] = (),
         reason: str | None = None,
+        body: bytes = b"",
     ) -> None:
-        response = self._context.response(request, status, reason, extra=extra)
+        response = self._context.response(request, status, reason, extra=extra, body=body)
         self._context.core.respond(transaction, response, now)
 
 

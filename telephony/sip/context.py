@@ -12,7 +12,10 @@ from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.transport import Hop
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE"
+EXTENSIONS: Final = "100rel, timer"
+"""Option tags of what we support (RFC 3262, RFC 4028)."""
+
 SDP: Final = "application/sdp"
 
 
@@ -24,7 +27,7 @@ class Usage(Protocol):
         ...
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """Answer a request inside the dialog: INVITE or BYE."""
+        """Answer a request inside the dialog: INVITE, UPDATE, PRACK or BYE."""
         ...
 
     def receive_ack(self, request: Request, now: float) -> None:

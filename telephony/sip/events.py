@@ -70,10 +70,12 @@ class Confirmed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """A provisional response to our INVITE, 100 excepted. Its SDP is not used (no early media)."""
+    """A provisional response to our INVITE, 100 excepted."""
 
     status: int
     reason: str
+    answer: bytes | None = None
+    """Its SDP: what the far end plays before it answers. Listen, never talk to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ class Answered(Event):
 
     answer: bytes | None
     """The far end's SDP; None where it sent none, which ends the call."""
+
+    changed: bool = False
+    """The far end has changed the session since, by UPDATE: what that agreed on stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,16 @@ class Rejected(Event):
     retry_after: int | None
     """Seconds, from Retry-After."""
 
+    heard: bool = True
+    """A far end said so; False where nothing could be sent, or nobody answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReInvite(Event):
-    """The far end wants to change the session. Answer with ``accept`` or ``reject``."""
+    """The far end wants to change the session, by INVITE or UPDATE (RFC 3311).
+
+    Answer with ``accept`` or ``reject``.
+    """
 
     offer: bytes | None
     """Its SDP; None where our 200 has to offer."""
@@ -115,6 +126,14 @@ class ReInviteRejected(Event):
 
     status: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshDue(Event):
+    """The session has to be refreshed (RFC 4028 §10): call ``reinvite`` with the same session.
+
+    Only where the far end doesn't take UPDATE, which needs no session description.
+    """
 
 
 @dataclass(frozen=True, slots=True)

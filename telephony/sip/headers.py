@@ -35,7 +35,14 @@ COMPACT: Final = {
     "x": "session-expires",
     "y": "identity",
 }
-_SPELLING: Final = {"call-id": "Call-ID", "cseq": "CSeq", "www-authenticate": "WWW-Authenticate"}
+_SPELLING: Final = {
+    "call-id": "Call-ID",
+    "cseq": "CSeq",
+    "min-se": "Min-SE",
+    "rack": "RAck",
+    "rseq": "RSeq",
+    "www-authenticate": "WWW-Authenticate",
+}
 
 _TOKEN_CHARS = r"[A-Za-z0-9\-.!%*_+`'~]"
 TOKEN: Final = re.compile(rf"{_TOKEN_CHARS}+\Z")

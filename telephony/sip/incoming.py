@@ -10,6 +10,7 @@ from ringtrue.telephony.sip.dialog import Dialog
 from ringtrue.telephony.sip.errors import SipStateError
 from ringtrue.telephony.sip.events import CancelCause, Cancelled, IncomingInvite
 from ringtrue.telephony.sip.message import Request
+from ringtrue.telephony.sip.reliable import Provisionals, wants
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.transport import Hop
 from ringtrue.telephony.sip.uri import SipUri
@@ -41,6 +42,9 @@ class IncomingCall:
         self._refresh_at: float | None = None
         self._expires_at = now + min(_expires(request), context.core.policy.ring_limit)
         self._source = source
+        self._reliably = (
+            Provisionals(context, transaction, request) if wants(request, "require") else None
+        )
 
     def start(self, now: float) -> None:
         """Send 100 Trying and announce the call."""
@@ -85,13 +89,19 @@ class IncomingCall:
         return self._dialog.matches(request)
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """BYE ends it like CANCEL (§15.1.2); a second INVITE must wait (§14.2)."""
+        """BYE ends it like CANCEL (§15.1.2); a second INVITE or an offer must wait (§14.2)."""
         respond = self._context.core.respond
         if not self._dialog.in_order(request):
             respond(transaction, self._context.response(request, 500), now)
         elif request.method == "BYE":
             respond(transaction, self._context.response(request, 200), now)
             self.cancel(now)
+        elif request.method == "PRACK":
+            respond(transaction, self._context.response(request, self._acknowledge(request)), now)
+            self._context.core.schedule.track(self)
+        elif request.method == "UPDATE" and not request.body:
+            contact = (("contact", self._context.contact(self._dialog.flow, self._user)),)
+            respond(transaction, self._context.response(request, 200, extra=contact), now)
         else:
             wait = (("retry-after", str(self._context.random.randint(0, MAX_RETRY_AFTER))),)
             respond(transaction, self._context.response(request, 500, extra=wait), now)
@@ -105,9 +115,10 @@ class IncomingCall:
         """The 180's refresh, and the end of patience."""
         if not self._open:
             return None
-        if self._refresh_at is None:
-            return self._expires_at
-        return min(self._expires_at, self._refresh_at)
+        times = [self._expires_at, self._refresh_at]
+        if self._reliably is not None:
+            times.append(self._reliably.next_timer())
+        return min(time for time in times if time is not None)
 
     def handle_timer(self, now: float) -> None:
         """Send 180 again, or give up."""
@@ -115,8 +126,22 @@ class IncomingCall:
             return
         if self._expires_at <= now:
             self.cancel(now, CancelCause.EXPIRED)
+        elif self._reliably is not None and self._reliably.handle_timer(now):
+            self._unacknowledged(now)
         elif self._refresh_at is not None and self._refresh_at <= now:
             self._ring(now)
+
+    def _acknowledge(self, prack: Request) -> int:
+        """Status of a PRACK; we have answered no offer yet, so it may not bring another."""
+        if prack.body:
+            return 488
+        return 200 if self._reliably is not None and self._reliably.acknowledge(prack) else 481
+
+    def _unacknowledged(self, now: float) -> None:
+        """A reliable response was never acknowledged (RFC 3262 §3)."""
+        self._close()
+        self._respond(504, now)
+        self._context.emit(Cancelled(self._handle, CancelCause.EXPIRED))
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -130,8 +155,11 @@ class IncomingCall:
         self._context.core.schedule.track(self)
 
     def _ring(self, now: float) -> None:
-        contact = self._context.contact(self._dialog.flow, self._user)
-        self._respond(180, now, extra=(("contact", contact),))
+        extra = (("contact", self._context.contact(self._dialog.flow, self._user)),)
+        if self._reliably is None:
+            self._respond(180, now, extra=extra)
+        elif self._request.body:  # without an offer, the first reliable response had to make one
+            self._reliably.send(180, self._handle, extra, now)
         self._refresh_at = now + REFRESH
         self._context.core.schedule.track(self)
 

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 
-from ringtrue.telephony.sip.call import Call, drop_dialog
-from ringtrue.telephony.sip.context import Context, Discard
+from ringtrue.telephony.sip.call import MAX_RETRY_AFTER, Call, drop_dialog
+from ringtrue.telephony.sip.context import ALLOW, Context, Discard
 from ringtrue.telephony.sip.dialog import Dialog
-from ringtrue.telephony.sip.errors import SipCapacityError, SipParseError
-from ringtrue.telephony.sip.events import Answered, Progress, Rejected
+from ringtrue.telephony.sip.errors import SipCapacityError, SipParseError, SipStateError
+from ringtrue.telephony.sip.events import Answered, Progress, ReInvite, Rejected
 from ringtrue.telephony.sip.headers import Headers
 from ringtrue.telephony.sip.message import Request, Response
+from ringtrue.telephony.sip.reliable import rseq_of
 from ringtrue.telephony.sip.responses import REASONS
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
+from ringtrue.telephony.sip.session_timer import agreed, least_of, request_lines
 from ringtrue.telephony.sip.transport import Hop
+
+MAX_FORKS = 16
+"""Early dialogs of one INVITE that we keep; further forks are heard once they answer."""
+
+
+@dataclass(slots=True, eq=False)
+class _Fork:
+    """One early dialog."""
+
+    dialog: Dialog
+    rseq: int | None = None
+    """The last reliable provisional response that was acknowledged."""
+
+    answer: bytes | None = None
+    """From a reliable response: the answer to our offer, for good (RFC 3262 §5)."""
+
+    changed: bool = False
+    """An UPDATE has changed the session since."""
 
 
 class OutgoingCall:
@@ -23,14 +44,26 @@ class OutgoingCall:
     """
 
     def __init__(
-        self, context: Context, handle: str, request: Request, hop: Hop, user: str | None
+        self,
+        context: Context,
+        handle: str,
+        request: Request,
+        hop: Hop,
+        user: str | None,
+        *,
+        ring_limit: float | None = None,
     ) -> None:
-        """``request`` is complete but for its Via; ``handle`` is its From tag."""
+        """``request`` is complete but for Via and session timer; ``handle`` is its From tag.
+
+        ``ring_limit`` is how many seconds it may stay unanswered; None: the policy's.
+        """
         self._context = context
         self._handle = handle
         self._request = request
         self._hop = hop
         self._user = user
+        policy = context.core.policy
+        self._ring_limit = policy.ring_limit if ring_limit is None else ring_limit
         self._settled = False
         self._proceeding = False
         self._cancelled = False
@@ -38,13 +71,22 @@ class OutgoingCall:
         self._rang_out = False
         self._limit_at: float | None = None
         self._call: Call | None = None
+        self._forks: dict[str, _Fork] = {}
         self._dropped: dict[str, tuple[bytes, Hop] | None] = {}
+        self._change: tuple[ServerTransaction, Request, _Fork] | None = None
+        self._seconds = max(policy.session_seconds, policy.session_least)
+        self._least = policy.session_least
 
     def start(self, now: float) -> None:
         """Send the INVITE. Raises :class:`SipCapacityError`."""
-        self._limit_at = now + self._context.core.policy.ring_limit
-        self._context.core.request(self._request, self._hop, self, now)
+        self._limit_at = now + self._ring_limit
+        self._send(now)
         self._context.core.schedule.track(self)
+
+    def _send(self, now: float) -> None:
+        for name, value in request_lines(self._seconds, self._least):
+            self._request.headers.set(name, [value])
+        self._context.core.request(self._request, self._hop, self, now)
 
     def cancel(self, now: float) -> None:
         """Give up: CANCEL goes out once a provisional response came (§9.1). Idempotent.
@@ -78,24 +120,72 @@ class OutgoingCall:
 
     def on_response(self, request: Request, response: Response, now: float) -> None:
         """Every response to the INVITE; 2xx ones come again until acknowledged."""
+        self._request = request
         if response.provisional:
             self._provisional(response, now)
         elif response.success:
             self._success(response, now)
-        else:
+        elif response.status != 422 or not self._lengthen(response, now):
             self._settle(response.status, response.reason, response.retry_after)
 
     def on_failure(self, request: Request, status: int, now: float) -> None:
         """Nobody answered, or it could not be sent."""
-        self._settle(status, REASONS[status], None)
+        self._settle(status, REASONS[status], None, heard=False)
+
+    def _lengthen(self, response: Response, now: float) -> bool:
+        """Ask again for the session interval that a 422 demands (RFC 4028 §7.3)."""
+        least = least_of(response)
+        if self._settled or self._cancelled or least <= self._least:
+            return False
+        self._least, self._seconds = least, max(self._seconds, least)
+        self._proceeding = False
+        old = self._request
+        lines = Headers([line for line in old.headers if line[0] not in ("via", "cseq")])
+        lines.add("cseq", f"{old.cseq + 1} INVITE")
+        self._request = Request(method="INVITE", uri=old.uri, headers=lines, body=old.body)
+        try:
+            self._send(now)
+        except SipCapacityError:
+            return False
+        return True
 
     def _provisional(self, response: Response, now: float) -> None:
         self._proceeding = True
+        fork = self._fork(response) if response.status > 100 and response.to.tag else None
+        number = rseq_of(response)
+        if fork is not None and number is not None:
+            if fork.rseq is not None and number != fork.rseq + 1:
+                return  # came again, or before one that is still to come (RFC 3262 §4)
+            fork.rseq = number
+            self._acknowledge(fork, response, number, now)
+            if fork.answer is None:
+                fork.answer = response.body or None
         if self._cancelled:
             if not self._cancel_sent and not self._settled:
                 self._send_cancel(now)
         elif response.status > 100 and not self._settled:
-            self._context.emit(Progress(self._handle, response.status, response.reason))
+            sdp = response.body or None
+            if fork is not None and fork.answer is not None and response.body != fork.answer:
+                sdp = None  # what was agreed stays
+            self._context.emit(Progress(self._handle, response.status, response.reason, sdp))
+
+    def _fork(self, response: Response) -> _Fork | None:
+        """The early dialog of a provisional response; None where it makes none."""
+        tag = response.to.tag or ""
+        fork = self._forks.get(tag)
+        if fork is None and len(self._forks) < MAX_FORKS:
+            with suppress(SipParseError):
+                dialog = Dialog.from_response(self._request, response, self._hop)
+                fork = self._forks[tag] = _Fork(dialog)
+        return fork
+
+    def _acknowledge(self, fork: _Fork, response: Response, number: int, now: float) -> None:
+        prack = fork.dialog.request("PRACK")
+        prack.headers.add("rack", f"{number} {response.cseq} INVITE")
+        # Where the table is full the far end sends again, or gives up.
+        with suppress(SipCapacityError):
+            hop = self._context.hop_for(fork.dialog)
+            self._context.core.request(prack, hop, Discard(), now)
 
     def _success(self, response: Response, now: float) -> None:
         tag = response.to.tag or ""
@@ -106,8 +196,9 @@ class OutgoingCall:
         if dropped is not None:
             self._context.core.send(*dropped)
             return
+        fork = self._forks.get(tag)
         try:
-            dialog = Dialog.from_response(self._request, response, self._hop)
+            dialog = self._confirm(response, fork)
         except SipParseError as error:
             # Without a Contact there is no address for an ACK: the far end gives up by itself.
             self._settle(502, f"unusable answer: {error.reason}", None)
@@ -119,13 +210,31 @@ class OutgoingCall:
         self._settled = True
         self._limit_at = None
         self._context.core.schedule.track(self)
-        call = Call(self._context, self._handle, dialog, self._user, caller=True)
+        timer = agreed(response, now)
+        call = Call(self._context, self._handle, dialog, self._user, caller=True, timer=timer)
+        call.note_peer(response)
         self._call = call
         self._context.adopt(self._handle, call)
+        self._context.core.schedule.track(call)
         call.acknowledge(self._request.cseq)
-        self._context.emit(Answered(self._handle, response.body or None))
+        answer = response.body or None
+        if fork is not None and fork.answer is not None:
+            answer = fork.answer
+        changed = fork is not None and fork.changed
+        self._context.emit(Answered(self._handle, answer, changed))
+        self._refuse_change(now)
 
-    def _settle(self, status: int, reason: str, retry_after: int | None) -> None:
+    def _confirm(self, response: Response, fork: _Fork | None) -> Dialog:
+        """The confirmed dialog: its route set anew from the 2xx, its numbers as they stand."""
+        dialog = Dialog.from_response(self._request, response, self._hop)
+        if fork is not None:
+            dialog.local_seq = max(dialog.local_seq, fork.dialog.local_seq)
+            dialog.remote_seq = fork.dialog.remote_seq
+        return dialog
+
+    def _settle(
+        self, status: int, reason: str, retry_after: int | None, *, heard: bool = True
+    ) -> None:
         if self._settled:
             return
         self._settled = True
@@ -134,7 +243,7 @@ class OutgoingCall:
             status, reason = 408, REASONS[408]
         self._context.core.schedule.track(self)
         self._context.release(self._handle)
-        self._context.emit(Rejected(self._handle, status, reason, retry_after))
+        self._context.emit(Rejected(self._handle, status, reason, retry_after, heard))
 
     # -- what comes in meanwhile -------------------------------------------------------------
 
@@ -143,11 +252,69 @@ class OutgoingCall:
         return request.call_id == self._request.call_id and request.to.tag == self._handle
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """A BYE may overtake its 2xx: that fork is then ended as soon as it answers."""
+        """A BYE may overtake its 2xx: that fork is then ended as soon as it answers.
+
+        An UPDATE may change what a reliable response agreed on (RFC 3311 §5.2).
+        """
+        tag = request.from_.tag or ""
+        fork = self._forks.get(tag)
         if request.method == "BYE":
-            self._dropped.setdefault(request.from_.tag or "", None)
-        status = 200 if request.method == "BYE" else 491
-        response = self._context.response(request, status)
+            self._dropped.setdefault(tag, None)
+            self._respond(transaction, request, 200, now)
+        elif request.method != "UPDATE" or self._settled:
+            self._respond(transaction, request, 491, now)
+        elif fork is None or not fork.dialog.in_order(request):
+            self._respond(transaction, request, 500 if fork else 481, now)
+        elif not request.body:
+            self._respond(transaction, request, 200, now)
+        elif self._change is not None:
+            wait = str(self._context.random.randint(0, MAX_RETRY_AFTER))
+            self._respond(transaction, request, 500, now, (("retry-after", wait),))
+        elif fork.answer is None:
+            self._respond(transaction, request, 491, now)
+        else:
+            self._change = (transaction, request, fork)
+            self._context.emit(ReInvite(self._handle, request.body))
+
+    def accept(self, body: bytes, now: float) -> None:
+        """Accept the pending UPDATE with ``body``. Raises :class:`SipStateError`."""
+        transaction, request, fork = self._pending()
+        fork.changed = True
+        self._respond(transaction, request, 200, now, body=body)
+
+    def reject(
+        self, status: int, reason: str | None, extra: tuple[tuple[str, str], ...], now: float
+    ) -> None:
+        """Refuse the pending UPDATE; the session stays. Raises :class:`SipStateError`."""
+        transaction, request, _ = self._pending()
+        self._respond(transaction, request, status, now, extra, reason)
+
+    def _pending(self) -> tuple[ServerTransaction, Request, _Fork]:
+        change, self._change = self._change, None
+        if change is None:
+            raise SipStateError("there is no change of the session to answer")
+        return change
+
+    def _refuse_change(self, now: float) -> None:
+        """The call was answered before its owner had answered an UPDATE."""
+        if self._change is not None:
+            self.reject(500, None, (("retry-after", "0"),), now)
+
+    def _respond(
+        self,
+        transaction: ServerTransaction,
+        request: Request,
+        status: int,
+        now: float,
+        extra: tuple[tuple[str, str], ...] = (),
+        reason: str | None = None,
+        body: bytes = b"",
+    ) -> None:
+        lines = extra
+        if request.method == "UPDATE" and 200 <= status < 300:
+            contact = ("contact", self._context.contact(self._hop, self._user))
+            lines = (contact, ("allow", ALLOW), *extra)
+        response = self._context.response(request, status, reason, extra=lines, body=body)
         self._context.core.respond(transaction, response, now)
 
     def receive_ack(self, request: Request, now: float) -> None:
@@ -165,7 +332,7 @@ class OutgoingCall:
             return
         self._limit_at = None
         if self._cancelled:
-            self._settle(408, REASONS[408], None)
+            self._settle(408, REASONS[408], None, heard=False)
         else:
             self._rang_out = True
             self.cancel(now)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ringtrue.telephony.sip.call import Call
-from ringtrue.telephony.sip.context import ALLOW, SDP, Usage
+from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Usage
 from ringtrue.telephony.sip.core import OVERLOAD_RETRY, Core, Policy
 from ringtrue.telephony.sip.dialog import Dialog
 from ringtrue.telephony.sip.errors import (
@@ -34,7 +34,7 @@ from ringtrue.telephony.sip.responses import make_fragment_response, make_respon
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.streams import Streams
 from ringtrue.telephony.sip.transport import Hop, TransportOutput, request_hop, response_hop
-from ringtrue.telephony.sip.uas import examine
+from ringtrue.telephony.sip.uas import Refusal, examine
 from ringtrue.telephony.sip.uri import SipUri
 
 _OVERLOADED: Final = (("retry-after", str(OVERLOAD_RETRY)),)
@@ -44,7 +44,7 @@ _RESERVED: Final = frozenset(
 
 
 class UserAgent:
-    """UAS and UAC for INVITE, ACK, CANCEL, BYE and OPTIONS over UDP and TCP."""
+    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE and OPTIONS."""
 
     def __init__(
         self,
@@ -119,11 +119,13 @@ class UserAgent:
         from_uri: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         via: Hop | None = None,
+        ring_limit: float | None = None,
     ) -> str:
         """Place a call; returns its handle. Outcome: ``Answered`` or ``Rejected``.
 
         ``from_uri`` is a URI or name-addr (default: the Contact); ``via`` sends it to another
-        hop than ``target`` names. Raises :class:`SipParseError` on a bad ``target``,
+        hop than ``target`` names; ``ring_limit`` is how many seconds it may stay unanswered
+        (default: the policy's). Raises :class:`SipParseError` on a bad ``target``,
         ``from_uri`` or header and :class:`SipCapacityError` where a table is full.
         """
         uri = parse_target(target)
@@ -139,6 +141,7 @@ class UserAgent:
         lines.add("cseq", "1 INVITE")
         lines.add("contact", self.contact(hop, user))
         lines.add("allow", ALLOW)
+        lines.add("supported", EXTENSIONS)
         lines.add("accept", SDP)
         lines.add("user-agent", self.policy.product)
         lines.add("content-type", SDP)
@@ -147,7 +150,7 @@ class UserAgent:
                 raise SipParseError(f"header {name[:40]!r} can't be set on a call")
             lines.add(name, value)
         request = Request(method="INVITE", uri=uri.bare(), headers=lines, body=offer)
-        call = OutgoingCall(self, handle, request, hop, user)
+        call = OutgoingCall(self, handle, request, hop, user, ring_limit=ring_limit)
         self._calls[handle] = call
         try:
             call.start(now)
@@ -164,7 +167,7 @@ class UserAgent:
         usage.ring(now)
 
     def accept(self, call: str, body: bytes, now: float) -> None:
-        """Answer an INVITE or re-INVITE with 200 and SDP ``body``.
+        """Answer an INVITE, re-INVITE or UPDATE with 200 and SDP ``body``.
 
         Raises :class:`SipStateError` where neither waits.
         """
@@ -180,7 +183,7 @@ class UserAgent:
         retry_after: int | None = None,
         warning: str | None = None,
     ) -> None:
-        """Refuse an INVITE or re-INVITE with a final ``status`` from 300 to 699.
+        """Refuse an INVITE, re-INVITE or UPDATE with a final ``status`` from 300 to 699.
 
         ``retry_after`` is in seconds; ``warning`` is printable text for a 399 Warning. Raises
         :class:`SipStateError` where neither waits, ValueError on another status.
@@ -214,9 +217,9 @@ class UserAgent:
         if isinstance(usage, OutgoingCall):
             usage.cancel(now)
 
-    def _answerable(self, call: str) -> IncomingCall | Call:
+    def _answerable(self, call: str) -> IncomingCall | OutgoingCall | Call:
         usage = self._calls.get(call)
-        if not isinstance(usage, IncomingCall | Call):
+        if not isinstance(usage, IncomingCall | OutgoingCall | Call):
             raise SipStateError(f"call {call} is not waiting for an answer")
         return usage
 
@@ -261,13 +264,13 @@ class UserAgent:
         if transaction is None:
             self._stateless(request, source, 503, _OVERLOADED)
             return
-        refusal = None if request.method == "CANCEL" else examine(request)
+        refusal = None if request.method == "CANCEL" else self._examine(request)
         if refusal is not None:
             self._final(transaction, request, refusal.status, now, refusal.extra)
         elif request.method == "CANCEL":
             self._cancel(transaction, request, invite, now)
         elif request.method == "OPTIONS":
-            extra = (("allow", ALLOW), ("accept", SDP), ("supported", ""))
+            extra = (("allow", ALLOW), ("accept", SDP), ("supported", EXTENSIONS))
             self._final(transaction, request, 200, now, extra)
         elif usage is not None:
             usage.receive(transaction, request, now)
@@ -275,6 +278,9 @@ class UserAgent:
             self._invite(transaction, request, source, now)
         else:
             self._final(transaction, request, 481, now)
+
+    def _examine(self, request: Request) -> Refusal | None:
+        return examine(request, least=self.policy.session_least)
 
     def _find(self, request: Request) -> Usage | None:
         """The call a request with a To tag belongs to; the tag is our handle."""

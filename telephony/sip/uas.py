@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ringtrue.telephony.sip.context import ALLOW, SDP
+from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP
 from ringtrue.telephony.sip.message import Request
+from ringtrue.telephony.sip.session_timer import FLOOR, too_short
 from ringtrue.telephony.sip.uri import SipUri
 
-SUPPORTED: Final[frozenset[str]] = frozenset()
+SUPPORTED: Final[frozenset[str]] = frozenset(EXTENSIONS.split(", "))
 """Option tags we understand in Require (§8.2.2.3)."""
 
 _ALLOWED: Final = frozenset(ALLOW.split(", "))
 _KNOWN: Final = frozenset(
-    ("INFO", "MESSAGE", "NOTIFY", "PRACK", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE", "UPDATE")
+    ("INFO", "MESSAGE", "NOTIFY", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE")
 )
 _TAKES_SDP: Final = frozenset(("*/*", "application/*", SDP))
 
@@ -27,8 +28,10 @@ class Refusal:
     extra: tuple[tuple[str, str], ...] = ()
 
 
-def examine(request: Request) -> Refusal | None:
+def examine(request: Request, *, least: int = FLOOR) -> Refusal | None:
     """Why the request can't be served, in the order of §8.2; None where it can.
+
+    ``least`` is the shortest session interval we take, in seconds (RFC 4028 §9).
 
     A body of another type than SDP that is marked ``handling=optional`` (§20.11) is dropped.
     """
@@ -39,7 +42,13 @@ def examine(request: Request) -> Refusal | None:
     unknown = [tag for tag in request.tokens("require") if tag.lower() not in SUPPORTED]
     if unknown:
         return Refusal(420, (("unsupported", ", ".join(unknown)),))
-    return _examine_content(request) if request.method == "INVITE" else None
+    if request.method not in ("INVITE", "UPDATE", "PRACK"):
+        return None
+    refusal = _examine_content(request)
+    if refusal is None and request.method != "PRACK":
+        short = too_short(request, least)
+        refusal = None if short is None else Refusal(422, short)
+    return refusal
 
 
 def _examine_content(request: Request) -> Refusal | None:

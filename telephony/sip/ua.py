@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ringtrue.telephony.sip.auth_server import AuthServer
 from ringtrue.telephony.sip.call import Call
 from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Usage
 from ringtrue.telephony.sip.core import OVERLOAD_RETRY, Core, Policy
@@ -62,6 +63,9 @@ class UserAgent:
         self.policy = policy or Policy()
         self.core = Core(self.policy, local, token)
         self.random = rng or random.SystemRandom()
+        self.auth: AuthServer | None = None
+        """Who may call; None lets everybody."""
+
         self._local = local
         self._calls: dict[str, Usage] = {}
         self._streams = Streams(self.core, self._message, self._refuse)
@@ -255,9 +259,9 @@ class UserAgent:
             if usage is not None:
                 usage.receive_ack(request, now)
             return
-        early = self._unheard(request, usage)
+        early = self._unheard(request, usage, source, now)
         if early is not None:
-            self._stateless(request, source, early)
+            self._stateless(request, source, early.status, early.extra)
             return
         invite = self.core.find_invite(request) if request.method == "CANCEL" else None
         transaction = self.core.open_server(request, source)
@@ -287,13 +291,22 @@ class UserAgent:
         usage = self._calls.get(request.to.tag or "")
         return usage if usage is not None and usage.matches(request) else None
 
-    def _unheard(self, request: Request, usage: Usage | None) -> int | None:
-        """481 for a dialog we don't have, 482 for a request that came twice."""
+    def _unheard(
+        self, request: Request, usage: Usage | None, source: Hop, now: float
+    ) -> Refusal | None:
+        """481 for a dialog we don't have, 482 for what came twice, 401 for who is not known.
+
+        Nothing is kept of any of them (§8.2.7): a flood of them costs no memory.
+        """
         if request.method == "CANCEL":
             return None
         if request.to.tag is not None:
-            return 481 if usage is None else None
-        return 482 if self.core.merged(request) else None
+            return Refusal(481) if usage is None else None
+        if self.core.merged(request):
+            return Refusal(482)
+        if request.method == "INVITE" and self.auth is not None:
+            return self.auth.refusal(request, source.host, now)
+        return None
 
     def _invite(
         self, transaction: ServerTransaction, request: Request, source: Hop, now: float

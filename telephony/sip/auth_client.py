@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from ringtrue.telephony.sip.digest import (
     Challenge,
     Credentials,
@@ -22,12 +24,17 @@ from ringtrue.telephony.sip.digest import (
 from ringtrue.telephony.sip.errors import SipParseError
 from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.transport import Hop
+from ringtrue.telephony.sip.uri import SipUri
+
+log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS: Final = 5
 """Times one request may be sent again with credentials: two proxies, a server, stale nonces."""
 
 MAX_SPACES: Final = 64
 """Protection spaces remembered; the one used longest ago is forgotten first."""
+
+MAX_LEARNED: Final = 8
 
 _HEADERS: Final = {
     401: ("www-authenticate", "authorization"),
@@ -43,6 +50,19 @@ class Credential:
     password: str = field(repr=False)
     realms: frozenset[str]
     """Realms it is meant for; no other challenge is answered."""
+
+    identity: str = ""
+    """User part of From in what it is for; preferred where several accounts share a host."""
+
+    learns: bool = False
+    """Whether the realm that challenges our REGISTER is one of them too."""
+
+
+@dataclass(slots=True)
+class _Grant:
+    credential: Credential
+    hosts: frozenset[str]
+    learned: set[str]
 
 
 @dataclass(slots=True)
@@ -72,7 +92,7 @@ class AuthClient:
     def __init__(self, cnonce: Callable[[], str] | None = None) -> None:
         """``cnonce`` is for tests; the default can't be guessed."""
         self._cnonce = cnonce or (lambda: secrets.token_hex(16))
-        self._grants: dict[str, tuple[Credential, frozenset[str]]] = {}
+        self._grants: dict[str, _Grant] = {}
         self._spaces: OrderedDict[_Key, _Space] = OrderedDict()
 
     def grant(self, owner: str, credential: Credential, hosts: Iterable[str]) -> None:
@@ -80,7 +100,9 @@ class AuthClient:
 
         ``owner`` names the grant; a new one replaces the old.
         """
-        self._grants[owner] = (credential, frozenset(hosts))
+        old = self._grants.get(owner)
+        learned = old.learned if old is not None else set()
+        self._grants[owner] = _Grant(credential, frozenset(hosts), learned)
 
     def revoke(self, owner: str) -> None:
         """Forget a grant; nothing happens where there is none."""
@@ -88,14 +110,14 @@ class AuthClient:
 
     def knows(self, host: str) -> bool:
         """Whether ``host`` is one of an account's own."""
-        return any(host in hosts for _, hosts in self._grants.values())
+        return any(host in grant.hosts for grant in self._grants.values())
 
     def prepare(self, request: Request, hop: Hop) -> None:
         """Add credentials for the challenges that ``hop`` has made before (§22.2, §22.3)."""
         if request.method in ("ACK", "CANCEL"):
             return
         for (header, user, realm), space in list(self._spaces.items()):
-            credential = self._credential(hop, realm)
+            credential = self._credential(request, hop, realm)
             if credential is not None and credential.user == user:
                 self._write(request, header, credential, space)
 
@@ -111,8 +133,11 @@ class AuthClient:
         chosen = strongest(response.headers.get_all(asked))
         answered = False
         for realm, challenge in chosen.items():
-            credential = self._credential(hop, realm)
+            if request.method == "REGISTER":
+                self._learn(request, hop, realm)
+            credential = self._credential(request, hop, realm)
             if credential is None:
+                log.warning("sip.challenge_not_ours", realm=realm[:80], method=request.method)
                 continue
             if (header, realm) in attempts.answered and not challenge.stale:
                 self._spaces.pop((header, credential.user, realm), None)
@@ -125,11 +150,24 @@ class AuthClient:
         attempts.sent += answered
         return answered
 
-    def _credential(self, hop: Hop, realm: str) -> Credential | None:
-        for credential, hosts in self._grants.values():
-            if hop.host in hosts and realm in credential.realms:
-                return credential
+    def _candidates(self, request: Request, hop: Hop) -> list[_Grant]:
+        """The grants for ``hop``, those for the request's own sender first."""
+        uri = request.from_.uri if "from" in request.headers else None
+        sender = (uri.user or "") if isinstance(uri, SipUri) else ""
+        found = [grant for grant in self._grants.values() if hop.host in grant.hosts]
+        return sorted(found, key=lambda grant: grant.credential.identity != sender)
+
+    def _credential(self, request: Request, hop: Hop, realm: str) -> Credential | None:
+        for grant in self._candidates(request, hop):
+            if realm in grant.credential.realms or realm in grant.learned:
+                return grant.credential
         return None
+
+    def _learn(self, request: Request, hop: Hop, realm: str) -> None:
+        """A registrar answers REGISTER itself: the realm it names is the account's."""
+        for grant in self._candidates(request, hop)[:1]:
+            if grant.credential.learns and len(grant.learned) < MAX_LEARNED:
+                grant.learned.add(realm)
 
     def _remember(self, key: _Key, space: _Space) -> None:
         self._spaces[key] = space

@@ -35,6 +35,13 @@ class StreamFramer:
         """Take what the stream brought."""
         self._buffer += data
 
+    def take_pong(self) -> bool:
+        """Drop the single CRLF that answers a ping of ours; False where that isn't what came."""
+        if self._need is None and self._buffer.startswith(PONG) and self._buffer != PING:
+            del self._buffer[: len(PONG)]
+            return True
+        return False
+
     def next(self) -> bytes | None:
         """The next whole message, :data:`PING`, or None until more bytes come.
 

@@ -55,6 +55,7 @@ class Streams:
         self._on_message = on_message
         self._on_error = on_error
         self._streams: dict[Hop, _Stream] = {}
+        self._pinged: dict[Hop, Callable[[bool], None]] = {}
 
     def __len__(self) -> int:
         """Streams held."""
@@ -64,6 +65,10 @@ class Streams:
         """Whether the stream has been heard and is open."""
         stream = self._streams.get(hop)
         return stream is not None and not stream.broken
+
+    def expect_pong(self, hop: Hop, heard: Callable[[bool], None]) -> None:
+        """A ping was sent: call ``heard`` with whether it is the pong when anything comes."""
+        self._pinged[hop] = heard
 
     def receive(self, data: bytes, source: Hop, now: float) -> None:
         """Take the stream's next bytes."""
@@ -76,6 +81,12 @@ class Streams:
         if stream.broken:
             return
         stream.framer.feed(data)
+        heard = self._pinged.get(source)
+        if heard is not None:
+            pong = stream.framer.take_pong()
+            if pong:
+                del self._pinged[source]
+            heard(pong)
         try:
             while (message := stream.framer.next()) is not None:
                 stream.whole()
@@ -91,6 +102,7 @@ class Streams:
 
     def forget(self, hop: Hop) -> None:
         """The stream is closed."""
+        self._pinged.pop(hop, None)
         stream = self._streams.pop(hop, None)
         if stream is not None:
             stream.broken = True

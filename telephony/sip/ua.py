@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ringtrue.telephony.sip.accounts import Accounts
 from ringtrue.telephony.sip.auth_server import AuthServer
 from ringtrue.telephony.sip.call import Call
 from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Usage
@@ -69,6 +70,9 @@ class UserAgent:
         self._local = local
         self._calls: dict[str, Usage] = {}
         self._streams = Streams(self.core, self._message, self._refuse)
+        self.accounts = Accounts(self)
+        """Where we are registered."""
+
         self._events: list[Event] = []
         self._secret = secrets.token_bytes(16)
 
@@ -85,10 +89,12 @@ class UserAgent:
         """The stream to ``hop`` is closed; what waits on it fails."""
         self._streams.forget(hop)
         self.core.transport_failed(hop, now)
+        self.accounts.flow_failed(hop, now)
 
     def transport_failed(self, hop: Hop, now: float) -> None:
         """Something for ``hop`` could not be sent (refused, unresolvable, no route)."""
         self.core.transport_failed(hop, now)
+        self.accounts.flow_failed(hop, now)
 
     def outputs(self) -> list[TransportOutput]:
         """Take what is to be sent, in order."""
@@ -374,6 +380,10 @@ class UserAgent:
         """The same tag for the same request, so that retransmissions agree (§8.2.7)."""
         data = seed.encode("utf-8", "surrogateescape")
         return hmac.new(self._secret, data, hashlib.sha256).hexdigest()[:16]
+
+    def expect_pong(self, hop: Hop, heard: Callable[[bool], None]) -> None:
+        """Call ``heard`` when anything comes from ``hop``, with whether it is the pong."""
+        self._streams.expect_pong(hop, heard)
 
     # -- what calls ask of us ----------------------------------------------------------------
 

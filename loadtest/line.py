@@ -20,6 +20,7 @@ from ringtrue.streaming.clock import TICK, MediaClock, Ticked
 from ringtrue.streaming.gate import Gate, GatePolicy
 from ringtrue.streaming.playout import Playout
 from ringtrue.streaming.ports import MediaLeg, frame_samples
+from ringtrue.streaming.provenance import Lane
 from ringtrue.streaming.tones import dtmf_frames
 
 MAX_PENDING: Final = 32
@@ -136,7 +137,8 @@ class CallerLine:
             raise ValueError(f"no room to say {prompt.name!r}")
         done = self._queue(prompt)
         self._playout.begin(prompt.name)
-        self._playout.write(prompt.pcm, asyncio.get_running_loop().time())
+        sealer = self._gate.provenance.utterance()
+        self._playout.write(sealer.seal(prompt.pcm, asyncio.get_running_loop().time()))
         self._playout.finish()
         return done
 
@@ -144,7 +146,8 @@ class CallerLine:
         """Queue DTMF digits, as :meth:`say` does speech. Raises ``ValueError`` for others."""
         dtmf_frames(digits, self.rate)
         done = self._queue(None)
-        self._playout.write_digits(digits, asyncio.get_running_loop().time())
+        sealer = self._gate.provenance.utterance(Lane.TONES)
+        self._playout.write_digits(digits, asyncio.get_running_loop().time(), sealer)
         return done
 
     def until(self, predicate: Callable[[], bool]) -> asyncio.Future[bool]:

@@ -1,8 +1,8 @@
 """The outbound gate: the only maker of :class:`SealedFrame`, the only thing a wire accepts.
 
 Every 20 ms of every call passes here: speech, silence, tones and digits alike. A frame that
-cannot be checked, marked and recorded is replaced by silence and counted; the clock never
-waits for it. Nothing here does I/O or reads a clock: ``now`` comes from the caller.
+cannot be checked, marked and recorded is replaced by marked comfort noise and counted; the clock
+never waits for it. Nothing here does I/O or reads a clock: ``now`` comes from the caller.
 """
 
 from __future__ import annotations
@@ -11,157 +11,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Final, NoReturn, Protocol, final
+from typing import Final, Protocol
 
-from ringtrue.streaming.errors import GateError
+from ringtrue.streaming.drafts import Draft, Piece, Ticket
 from ringtrue.streaming.ports import Licence, frame_bytes
-
-_SEAL: Final = object()
-
-
-class FrameKind(StrEnum):
-    """What a frame carries."""
-
-    SPEECH = "speech"
-    SILENCE = "silence"
-    TONE = "tone"
-    DIGIT = "digit"
-
-
-class Refusal(StrEnum):
-    """Why a draft was not sent. Each is counted; silence went out instead."""
-
-    SESSION = "session"
-    """Synthesized for another call."""
-
-    STALE_TURN = "stale_turn"
-    """Its utterance was cut or closed, or another one has begun."""
-
-    SEQUENCE = "sequence"
-    """Not newer than a frame already sent: a replay or a reorder."""
-
-    EXPIRED = "expired"
-    """Queued longer than the policy allows."""
-
-    CALL_DOWN = "call_down"
-    """The call is not up."""
-
-    FAR_END = "far_end"
-    """Nothing heard from the far end for too long."""
-
-    FORMAT = "format"
-    """Not one whole frame of PCM at the leg's rate, or not what its kind says: silence that
-    sounds, a digit without its step."""
-
-    CONSENT = "consent"
-    """In a cloned voice whose licence doesn't hold at this moment."""
-
-    WATERMARK = "watermark"
-    """The watermark stage failed or changed the frame's length."""
-
-
-@dataclass(frozen=True, slots=True)
-class DigitEvent:
-    """A 20 ms step of an outgoing DTMF digit (RFC 4733 §2.5)."""
-
-    digit: str
-    """One of ``0-9*#A-D``."""
-
-    elapsed: int
-    """Samples since the digit began, this frame included."""
-
-    first: bool
-    last: bool
-
-
-@final
-class SealedFrame:
-    """20 ms of PCM that was checked, marked and recorded. Only :class:`Gate` makes one.
-
-    Immutable; can't be subclassed, copied or pickled.
-    """
-
-    __slots__ = ("_seal", "call_id", "digit", "kind", "pcm", "rate", "seq", "talkspurt")
-
-    pcm: bytes
-    rate: int
-    call_id: str
-    seq: int
-    kind: FrameKind
-    talkspurt: bool
-    digit: DigitEvent | None
-    _seal: object
-
-    def __init__(self, *_: object, **__: object) -> None:
-        """Refuse: frames come from :meth:`Gate.admit`."""
-        raise GateError("SealedFrame is made by the gate alone; use Gate.admit")
-
-    def __init_subclass__(cls, **_: object) -> NoReturn:
-        raise TypeError("SealedFrame can't be subclassed")
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"SealedFrame is immutable: {name}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"SealedFrame is immutable: {name}")
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError("SealedFrame can't be pickled or copied")
-
-
-def _seal(
-    pcm: bytes,
-    rate: int,
-    call_id: str,
-    seq: int,
-    kind: FrameKind,
-    talkspurt: bool,
-    digit: DigitEvent | None,
-) -> SealedFrame:
-    frame = object.__new__(SealedFrame)
-    put = object.__setattr__
-    put(frame, "pcm", pcm)
-    put(frame, "rate", rate)
-    put(frame, "call_id", call_id)
-    put(frame, "seq", seq)
-    put(frame, "kind", kind)
-    put(frame, "talkspurt", talkspurt)
-    put(frame, "digit", digit)
-    put(frame, "_seal", _SEAL)
-    return frame
-
-
-class SealGuard:
-    """The wire's side of the gate: lets in genuine frames of one call, each once, in order.
-
-    Every :class:`~ringtrue.streaming.ports.MediaLeg` owns one and calls it first in ``send``.
-    The first frame binds the guard to its call.
-    """
-
-    __slots__ = ("_call_id", "_last_seq")
-
-    def __init__(self) -> None:
-        """Start unbound."""
-        self._call_id: str | None = None
-        self._last_seq = -1
-
-    def check(self, frame: object) -> SealedFrame:
-        """Return ``frame`` if it may be sent.
-
-        Raises ``TypeError`` if it isn't a sealed frame, :class:`GateError` if it belongs to
-        another call or was already sent.
-        """
-        if type(frame) is not SealedFrame or getattr(frame, "_seal", None) is not _SEAL:
-            raise TypeError(f"a wire takes SealedFrame only, not {type(frame).__name__}")
-        if self._call_id is None:
-            self._call_id = frame.call_id
-        elif frame.call_id != self._call_id:
-            raise GateError("sealed frame belongs to another call")
-        if frame.seq <= self._last_seq:
-            raise GateError("sealed frame was sent before")
-        self._last_seq = frame.seq
-        return frame
+from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Provenance
+from ringtrue.streaming.refusals import OnRefusal, Refusal, RefusalLog
+from ringtrue.streaming.sealed import SealedFrame, SealGuard, seal_frame
 
 
 class Watermarker(Protocol):
@@ -187,33 +43,16 @@ class Unmarked:
         return pcm
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """The right to speak one utterance in one call; drafts of any other are refused."""
+class VoiceWatch(Protocol):
+    """Listens to a cloned voice as it goes out, and says when it is no longer itself."""
 
-    session: str
-    utterance: int
+    def vouches(self, licence: Licence) -> bool:
+        """Whether ``licence``'s voice may be taken for the person's; cheap, asked every frame."""
+        ...
 
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A frame as playout offers it, not yet allowed on a wire."""
-
-    pcm: bytes
-    kind: FrameKind
-    ticket: Ticket | None
-    """None only for silence, which belongs to no utterance."""
-
-    seq: int
-    """Playout's running number within the ticket; strictly increasing."""
-
-    queued_at: float
-    """When its audio was written to playout."""
-
-    digit: DigitEvent | None = None
-
-    licence: Licence | None = None
-    """What a cloned voice speaks by; None for everything else."""
+    def heard(self, pcm: bytes, licence: Licence) -> None:
+        """20 ms of the voice were sent; never waits."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +66,7 @@ class GatePolicy:
     """The same, before anything at all was heard (a phone may send nothing until spoken to)."""
 
     max_age: float = 120.0
-    """How long audio may wait in playout."""
+    """How long audio may wait between being made and being sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +100,7 @@ class GateStats:
     sealed: int = 0
     speech: int = 0
     refused: Counter[Refusal] = field(default_factory=Counter)
+    """Frames by why they were not sent, those offered to the leg past the gate included."""
 
 
 class Gate:
@@ -275,13 +115,19 @@ class Gate:
         last_heard: Callable[[], float | None],
         policy: GatePolicy | None = None,
         watermarker: Watermarker | None = None,
+        watch: VoiceWatch | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
+        on_refusal: OnRefusal | None = None,
     ) -> None:
         """Open the gate of ``call_id`` for PCM at ``rate`` Hz.
 
         ``last_heard`` gives the loop time of the last proof of life from the far end.
-        ``on_digest`` receives one digest per utterance when it closes.
+        ``watch`` listens to the call's cloned voice. ``on_digest`` receives one digest per
+        utterance when it closes, ``on_refusal`` what is to be recorded of refusals.
         """
+        self.provenance = Provenance(call_id, rate)
+        """Gives what makes sound for this call its seal."""
+
         self._call_id = call_id
         self._rate = rate
         self._bytes = frame_bytes(rate)
@@ -290,19 +136,22 @@ class Gate:
         self._last_heard = last_heard
         self._policy = policy or GatePolicy()
         self._watermarker: Watermarker = watermarker or Unmarked()
+        self._watch = watch
         self._on_digest = on_digest
         self._up = True
         self._seq = 0
         self._utterances = 0
         self._ticket: Ticket | None = None
-        self._draft_seq = -1
+        self._chunk: Chunk | None = None
+        self._taken = 0
         self._was_speech = False
         self._hash = hashlib.sha256()
         self._hashed_samples = 0
         self._hashed_first = 0
         self._spoke: tuple[str, str] | None = None
         self._chain = hashlib.sha256(call_id.encode()).digest()
-        self.stats = GateStats()
+        self._refusals = RefusalLog(on_refusal)
+        self.stats = GateStats(refused=self._refusals.counts)
 
     @property
     def call_id(self) -> str:
@@ -323,9 +172,14 @@ class Gate:
         """Begin an utterance; whatever was open before may no longer speak."""
         self.end_utterance()
         self._utterances += 1
-        self._draft_seq = -1
         self._ticket = Ticket(self._call_id, self._utterances)
         return self._ticket
+
+    def cut(self) -> None:
+        """The turn is over before its end: nothing made for it passes any more."""
+        self.provenance.cut()
+        self._chunk = None
+        self.end_utterance()
 
     def end_utterance(self) -> None:
         """Close the open utterance, finished or cut, and hand its digest to the log."""
@@ -359,55 +213,90 @@ class Gate:
         """The call is over: end the utterance and refuse everything but silence from now on."""
         self.end_utterance()
         self._up = False
+        self._refusals.close()
 
     def admit(self, draft: Draft, now: float) -> SealedFrame:
-        """Check, mark, record and seal one draft; on any failure seal silence instead."""
+        """Check, mark, record and seal one draft; on any failure seal comfort noise instead."""
+        self._refusals.tick(now)
         refusal = self._check(draft, now)
-        pcm, kind, digit = draft.pcm, draft.kind, draft.digit
-        if refusal is None:
-            try:
-                pcm = self._watermarker.mark(draft.pcm, kind)
-            except Exception:  # fail closed whatever the marker raises
-                refusal = Refusal.WATERMARK
-            else:
-                if type(pcm) is not bytes or len(pcm) != self._bytes:
-                    refusal = Refusal.WATERMARK
+        kind, digit, licence = FrameKind.SILENCE, None, None
+        host = self._silence
+        if refusal is None and draft.pieces:
+            kind, digit, licence = draft.kind, draft.digit, draft.licence
+            host = draft.pcm(self._bytes)
+        pcm = self._marked(host, kind)
+        if pcm is None:
+            refusal = refusal or Refusal.WATERMARK
+            pcm, kind, digit, licence = self._silence, FrameKind.SILENCE, None, None
         if refusal is not None:
-            self.stats.refused[refusal] += 1
-            pcm, kind, digit = self._silence, FrameKind.SILENCE, None
-        elif draft.licence is not None:
-            self._spoke = draft.licence.voice, draft.licence.consent
+            self._refusals.note(refusal, now)
+        elif licence is not None:
+            self._spoke = licence.voice, licence.consent
+            if self._watch is not None:
+                self._watch.heard(pcm, licence)
         return self._record(pcm, kind, digit)
 
+    def _marked(self, pcm: bytes, kind: FrameKind) -> bytes | None:
+        try:
+            marked = self._watermarker.mark(pcm, kind)
+        except Exception:  # fail closed whatever the marker raises
+            return None
+        return marked if type(marked) is bytes and len(marked) == self._bytes else None
+
     def _check(self, draft: Draft, now: float) -> Refusal | None:
+        if not draft.pieces:
+            return None if draft.ticket is None else Refusal.FORMAT
         if not self._up:
             return Refusal.CALL_DOWN
-        if len(draft.pcm) != self._bytes:
-            return Refusal.FORMAT
-        if draft.ticket is None:
-            is_silence = draft.kind is FrameKind.SILENCE and draft.pcm == self._silence
-            return None if is_silence and draft.digit is None else Refusal.STALE_TURN
-        if draft.kind is FrameKind.SILENCE and draft.pcm != self._silence:
-            return Refusal.FORMAT
-        if (draft.kind is FrameKind.DIGIT) is (draft.digit is None):
-            return Refusal.FORMAT
-        if draft.ticket.session != self._call_id:
-            return Refusal.SESSION
-        if draft.ticket != self._ticket:
-            return Refusal.STALE_TURN
-        if draft.seq <= self._draft_seq:
-            return Refusal.SEQUENCE
-        self._draft_seq = draft.seq
-        if now - draft.queued_at > self._policy.max_age:
+        try:
+            refusal = self._check_origin(draft)
+        except Exception:  # fail closed whatever a forged draft raises
+            refusal = Refusal.UNSEALED
+        return refusal or self._check_moment(draft.pieces[0].chunk, now)
+
+    def _check_moment(self, chunk: Chunk, now: float) -> Refusal | None:
+        """Whether it may be heard now."""
+        if now - chunk.made_at > self._policy.max_age:
             return Refusal.EXPIRED
-        if draft.licence is not None and not licence_holds(draft.licence, now):
-            return Refusal.CONSENT
+        if chunk.licence is not None:
+            if self._watch is not None and not self._watch.vouches(chunk.licence):
+                return Refusal.LIKENESS
+            if not licence_holds(chunk.licence, now):
+                return Refusal.CONSENT
         heard = self._last_heard()
         if heard is None:
             if now - self._opened_at > self._policy.far_end_grace:
                 return Refusal.FAR_END
         elif now - heard > self._policy.far_end_timeout:
             return Refusal.FAR_END
+        return None
+
+    def _check_origin(self, draft: Draft) -> Refusal | None:
+        """Whether every sample was made for this call and turn, and none was sent before."""
+        size, first = 0, draft.pieces[0].chunk
+        for chunk, start, stop in draft.pieces:
+            if chunk is not self._chunk:
+                refusal = self.provenance.refusal(chunk)
+                if refusal is not None:
+                    return refusal
+                self._chunk, self._taken = chunk, 0
+            if start < self._taken:
+                return Refusal.SEQUENCE
+            if not start < stop <= len(chunk.pcm) or (stop - start) % 2:
+                return Refusal.FORMAT
+            self._taken = stop
+            size += stop - start
+            if chunk.kind is not first.kind or chunk.licence is not first.licence:
+                return Refusal.FORMAT
+        if draft.ticket is None or draft.ticket != self._ticket:
+            other = draft.ticket is not None and draft.ticket.session != self._call_id
+            return Refusal.SESSION if other else Refusal.STALE_TURN
+        if size > self._bytes or first.rate != self._rate:
+            return Refusal.FORMAT
+        if first.kind is FrameKind.SILENCE or (first.kind is FrameKind.DIGIT) is (
+            first.digit is None
+        ):
+            return Refusal.FORMAT
         return None
 
     def _record(self, pcm: bytes, kind: FrameKind, digit: DigitEvent | None) -> SealedFrame:
@@ -422,7 +311,9 @@ class Gate:
         self.stats.sealed += 1
         if kind is FrameKind.SPEECH:
             self.stats.speech += 1
-        return _seal(pcm, self._rate, self._call_id, seq, kind, talkspurt, digit)
+        return seal_frame(
+            pcm, self._rate, self._call_id, seq, kind, talkspurt, digit, self._refusals
+        )
 
 
 def licence_holds(licence: Licence, now: float) -> bool:
@@ -431,3 +322,24 @@ def licence_holds(licence: Licence, now: float) -> bool:
         return licence.holds(now) is True
     except Exception:  # fail closed whatever a licence raises
         return False
+
+
+__all__ = [
+    "Chunk",
+    "DigitEvent",
+    "Draft",
+    "FrameKind",
+    "Gate",
+    "GatePolicy",
+    "GateStats",
+    "Piece",
+    "Refusal",
+    "SealGuard",
+    "SealedFrame",
+    "Ticket",
+    "Unmarked",
+    "UtteranceDigest",
+    "VoiceWatch",
+    "Watermarker",
+    "licence_holds",
+]

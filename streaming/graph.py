@@ -45,12 +45,14 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from ringtrue.streaming.errors import GraphError
-from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, Watermarker
+from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, VoiceWatch, Watermarker
 from ringtrue.streaming.listen import Listener
 from ringtrue.streaming.ports import MediaLeg
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.session import CallSession
 from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
+from ringtrue.streaming.refusals import OnRefusal
+from ringtrue.streaming.sealing import SealingTap, SealsSpeech
 from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
 
 log = structlog.get_logger(__name__)
@@ -142,10 +144,12 @@ class CallGraph:
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
+        watch: VoiceWatch | None = None,
         on_caption: Callable[[str, bool], None] | None = None,
         on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
         """Build the graph; nothing runs before :meth:`start`.
+        on_refusal: OnRefusal | None = None,
 
         ``on_caption`` is told what the caller says as it is recognized: text, and whether final.
         ``on_end`` is told that the graph ended by itself, neither :meth:`finish` nor
@@ -173,9 +177,11 @@ class CallGraph:
             watermarker=watermarker,
         )
         judge = self._listener.judge if models.smart_turn is not None else None
+            on_refusal=on_refusal,
         self.context = services.context
         self._user = LLMUserAggregator(
             self.context,
+            watch=watch,
             params=LLMUserAggregatorParams(
                 user_turn_strategies=UserTurnStrategies(
                     start=[
@@ -195,6 +201,11 @@ class CallGraph:
         # that follows them can commit it.
         assistant = LLMAssistantAggregator(self.context, enable_direct_mode=True)
         self._worker = PipelineWorker(
+        tts, provenance = [services.tts], self.session.gate.provenance
+        if isinstance(services.tts, SealsSpeech):
+            services.tts.seal_with(provenance)
+        else:
+            tts.append(SealingTap(provenance))
             Pipeline(
                 [
                     self._listener,
@@ -204,7 +215,7 @@ class CallGraph:
                     self._user,
                     services.llm,
                     *services.before_tts,
-                    services.tts,
+                    *tts,
                     self.session.output,
                     assistant,
                 ]

@@ -2,8 +2,8 @@
 
 It keeps Pipecat's output contract (bot-speaking frames, interruption, words released as they are
 heard) and none of its pacing: the media clock takes frames from playout, and this processor only
-feeds it. Whatever kind of frame carries audio, it ends in the same buffer and so in the gate;
-transport messages and second destinations end here.
+feeds it. Whatever kind of frame carries audio, it ends in the same buffer and so in the gate,
+which refuses what nobody vouches for; transport messages and second destinations end here.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from ringtrue.streaming.dsp import StreamResampler
 from ringtrue.streaming.playout import Cut, Playout, Step
-from ringtrue.streaming.ports import Licence
+from ringtrue.streaming.provenance import Sealer, unsealed
 from ringtrue.streaming.record import Stage
-from ringtrue.streaming.voice_frames import LicensedAudioFrame, TakeBackFrame
+from ringtrue.streaming.voice_frames import SealedAudioFrame, TakeBackFrame
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +66,7 @@ class PlayoutOutput(FrameProcessor):
         on_taken_back: Callable[[Cut[Frame]], None],
         heard_position: Callable[[], int | None],
         probe: Callable[[Stage], None],
+        tones: Callable[[], Sealer],
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
         on_silence: Callable[[bool], None] | None = None,
         on_message: Callable[[Any], None] | None = None,
@@ -75,7 +75,8 @@ class PlayoutOutput(FrameProcessor):
 
         ``on_cut`` runs at once on barge-in (close the utterance at the gate, clear the far end's
         buffer), ``on_taken_back`` where a cloned voice may not go on; ``heard_position`` is the
-        leg's; ``on_heard`` sees every frame as it is released;
+        leg's; ``tones`` gives the seal of digits dialled; ``on_heard`` sees every frame as it is
+        released;
         ``on_silence`` is told when the agent stopped speaking, and whether it was interrupted;
         ``on_message`` takes transport messages where the leg has a side channel, else they are
         dropped and counted.
@@ -86,6 +87,7 @@ class PlayoutOutput(FrameProcessor):
         self._on_taken_back = on_taken_back
         self._heard_position = heard_position
         self._probe = probe
+        self._tones = tones
         self._on_heard = on_heard
         self._on_silence = on_silence
         self._on_message = on_message
@@ -94,8 +96,6 @@ class PlayoutOutput(FrameProcessor):
         self._moved = asyncio.Event()
         self._order = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._resampler: StreamResampler | None = None
-        self._licence: Licence | None = None
         self._clock_at_start = 0
         self._in_tts = False
         self._speaking = False
@@ -157,7 +157,6 @@ class PlayoutOutput(FrameProcessor):
         if frame.transport_destination is not None:
             self.refused["destination"] += 1
             return
-        pcm = self._at_leg_rate(frame)
         own = not isinstance(frame, TTSAudioRawFrame) and not self._in_tts
         if own:
             self._playout.begin("audio")
@@ -165,26 +164,19 @@ class PlayoutOutput(FrameProcessor):
             if not self._in_tts:
                 self._begin("speech")
             self._probe(Stage.FIRST_AUDIO)
-        self._licence = frame.licence if isinstance(frame, LicensedAudioFrame) else None
-        now = self.get_event_loop().time()
-        while not self._playout.write(pcm, now, self._licence):
+        if isinstance(frame, SealedAudioFrame):
+            chunk = frame.chunk
+        else:
+            pcm = frame.audio[: len(frame.audio) // 2 * 2]
+            chunk = unsealed(pcm, frame.sample_rate, self.get_event_loop().time())
+        while not self._playout.write(chunk):
             self._moved.clear()
             await self._moved.wait()
-            now = self.get_event_loop().time()
         if own:
             self._playout.finish()
 
-    def _at_leg_rate(self, frame: OutputAudioRawFrame) -> bytes:
-        if frame.sample_rate == self._playout.rate and frame.num_channels == 1:
-            return frame.audio[: len(frame.audio) // 2 * 2]
-        key = (frame.sample_rate, frame.num_channels)
-        if self._resampler is None or self._resampler.source != key:
-            self._resampler = StreamResampler(key[0], self._playout.rate, channels=key[1])
-        return self._resampler.push(frame.audio)
-
     def _begin(self, label: str) -> None:
         self._in_tts = True
-        self._resampler = None
         self._playout.begin(label)
         self._clock_at_start = self.get_clock().get_time()
 
@@ -194,10 +186,6 @@ class PlayoutOutput(FrameProcessor):
             self._begin(frame.context_id or "speech")
             at = 0
         elif isinstance(frame, TTSStoppedFrame):
-            if self._resampler is not None and self._in_tts:
-                tail, now = self._resampler.flush(), self.get_event_loop().time()
-                self._playout.write(tail, now, self._licence)
-                self._resampler = None
             self._in_tts = False
         elif frame.pts:
             at = (frame.pts - self._clock_at_start) * self._playout.rate // 1_000_000_000
@@ -209,7 +197,7 @@ class PlayoutOutput(FrameProcessor):
 
     def _dial(self, digits: str) -> None:
         try:
-            self._playout.write_digits(digits, self.get_event_loop().time())
+            self._playout.write_digits(digits, self.get_event_loop().time(), self._tones())
         except ValueError:
             self.refused["digit"] += 1
 
@@ -222,7 +210,6 @@ class PlayoutOutput(FrameProcessor):
     async def _interrupt(self) -> None:
         cut = self._playout.cut(self._heard_position())
         self._in_tts = False
-        self._resampler = None
         self._on_cut(cut)
         self._released.extend(cut.heard)
         self._released.extend(frame for frame in cut.unheard if _must_arrive(frame))
@@ -236,7 +223,6 @@ class PlayoutOutput(FrameProcessor):
         """Give back what a cloned voice has said and nobody heard yet."""
         cut = self._playout.take_back(self._heard_position())
         self._in_tts = False
-        self._resampler = None
         self._on_taken_back(cut)
         self._released.extend(cut.heard)
         if self._speaking and not self._playout.pending_seconds:

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from ringtrue.streaming.gate import DigitEvent, Draft, FrameKind, Ticket, licence_holds
-from ringtrue.streaming.ports import Licence, frame_bytes, frame_samples
+from ringtrue.streaming.drafts import Draft, Piece, Ticket
+from ringtrue.streaming.gate import licence_holds
+from ringtrue.streaming.ports import frame_bytes, frame_samples
+from ringtrue.streaming.provenance import Chunk, FrameKind, Sealer
 from ringtrue.streaming.tones import dtmf_frames
 
 MarkT = TypeVar("MarkT")
@@ -26,18 +28,9 @@ MAX_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
-class _Chunk:
-    pcm: bytes
-    queued_at: float
-    kind: FrameKind
-    digit: DigitEvent | None = None
-    licence: Licence | None = None
-
-
-@dataclass(slots=True)
 class _Utterance(Generic[MarkT]):
     label: str
-    chunks: deque[_Chunk] = field(default_factory=deque)
+    chunks: deque[Chunk] = field(default_factory=deque)
     offset: int = 0
     """Bytes of the first chunk already taken."""
 
@@ -55,7 +48,6 @@ class _Utterance(Generic[MarkT]):
 
     finished: bool = False
     ticket: Ticket | None = None
-    drafts: int = 0
     marks: deque[tuple[int, MarkT]] = field(default_factory=deque)
     base: int = 0
     """Samples written of it before digits divided it."""
@@ -108,7 +100,6 @@ class Playout(Generic[MarkT]):
         self.rate = rate
         self._frame_samples = frame_samples(rate)
         self._frame_bytes = frame_bytes(rate)
-        self._silence = bytes(self._frame_bytes)
         self._max_bytes = int(max_seconds * rate) * 2
         self._queue: deque[_Utterance[MarkT]] = deque()
         self._pending = 0
@@ -150,26 +141,23 @@ class Playout(Generic[MarkT]):
             self._queue[-1].finished = True
         self._queue.append(_Utterance(label))
 
-    def write(self, pcm: bytes, now: float, licence: Licence | None = None) -> bool:
-        """Append PCM to the newest utterance. False, and nothing taken, when full.
+    def write(self, chunk: Chunk) -> bool:
+        """Append a chunk to the newest utterance. False, and nothing taken, when full.
 
-        PCM of a cloned voice comes with its ``licence``, and waits while that doesn't hold.
-        Raises ``ValueError`` for half a sample or when no utterance is open.
+        A cloned voice's waits while its licence doesn't hold. Whether it may be heard at all is
+        the gate's to say. Raises ``ValueError`` for half a sample or when no utterance is open.
         """
-        if len(pcm) % 2:
-            raise ValueError(f"PCM must be whole 16-bit samples, got {len(pcm)} bytes")
+        if len(chunk.pcm) % 2:
+            raise ValueError(f"PCM must be whole 16-bit samples, got {len(chunk.pcm)} bytes")
         utterance = self._open()
         if not self.has_room():
             return False
-        if pcm:
-            utterance.chunks.append(_Chunk(pcm, now, FrameKind.SPEECH, licence=licence))
-            utterance.licensed = utterance.licensed or licence is not None
-            utterance.pending += len(pcm)
-            utterance.written += len(pcm) // 2
-            self._pending += len(pcm)
+        if chunk.pcm:
+            self._append(utterance, chunk)
+            utterance.licensed = utterance.licensed or chunk.licence is not None
         return True
 
-    def write_digits(self, digits: str, now: float) -> None:
+    def write_digits(self, digits: str, now: float, sealer: Sealer) -> None:
         """Queue DTMF ``digits`` (``0-9*#A-D``) as an utterance of its own.
 
         An utterance still being written goes on behind them. Raises ``ValueError`` naming a digit
@@ -181,10 +169,7 @@ class Playout(Generic[MarkT]):
         utterance = self._queue[-1]
         for pcm, event in frames:
             kind = FrameKind.DIGIT if event is not None else FrameKind.TONE
-            utterance.chunks.append(_Chunk(pcm, now, kind, event))
-            utterance.pending += len(pcm)
-            utterance.written += len(pcm) // 2
-            self._pending += len(pcm)
+            self._append(utterance, sealer.seal(pcm, now, kind=kind, digit=event))
         utterance.finished = True
         if divided is not None:
             self.begin(divided.label)
@@ -268,11 +253,11 @@ class Playout(Generic[MarkT]):
         late = self._ended_late()
         utterance = None if late is not None else self._current()
         if utterance is None or not self._ready(utterance):
-            return self._pause(utterance, now, heard_position, late)
+            return self._pause(utterance, heard_position, late)
         licence = utterance.chunks[0].licence
         if licence is not None and not licence_holds(licence, now):
             self.withheld += 1
-            return self._pause(utterance, now, heard_position, late)
+            return self._pause(utterance, heard_position, late)
         self.withheld = 0
         self.underruns += utterance.starved
         utterance.starved = 0
@@ -280,7 +265,7 @@ class Playout(Generic[MarkT]):
         if utterance.ticket is None:
             utterance.ticket = open_ticket()
             began = utterance.label
-        pcm, queued_at, kind, digit = self._draw(utterance)
+        pieces = self._draw(utterance)
         start = self._position
         self._position += self._frame_samples
         ended = None
@@ -291,9 +276,14 @@ class Playout(Generic[MarkT]):
             ended = utterance.label
             self._sent.extend((self._position, mark) for _, mark in utterance.marks)
             self._queue.popleft()
-        draft = Draft(pcm, kind, utterance.ticket, utterance.drafts, queued_at, digit, licence)
-        utterance.drafts += 1
+        draft = Draft(utterance.ticket, pieces)
         return Step(draft, self._release(heard_position), began, ended)
+
+    def _append(self, utterance: _Utterance[MarkT], chunk: Chunk) -> None:
+        utterance.chunks.append(chunk)
+        utterance.pending += len(chunk.pcm)
+        utterance.written += len(chunk.pcm) // 2
+        self._pending += len(chunk.pcm)
 
     def _open(self) -> _Utterance[MarkT]:
         if not self._queue or self._queue[-1].finished:
@@ -328,7 +318,6 @@ class Playout(Generic[MarkT]):
     def _pause(
         self,
         utterance: _Utterance[MarkT] | None,
-        now: float,
         heard_position: int | None,
         ended: str | None,
     ) -> Step[MarkT]:
@@ -336,33 +325,29 @@ class Playout(Generic[MarkT]):
         underrun = utterance is not None and utterance.ticket is not None
         if utterance is not None and underrun:
             utterance.starved += 1
-        draft = Draft(self._silence, FrameKind.SILENCE, None, 0, now)
-        return Step(draft, self._release(heard_position), ended=ended, underrun=underrun)
+        return Step(Draft(), self._release(heard_position), ended=ended, underrun=underrun)
 
-    def _draw(
-        self, utterance: _Utterance[MarkT]
-    ) -> tuple[bytes, float, FrameKind, DigitEvent | None]:
+    def _draw(self, utterance: _Utterance[MarkT]) -> tuple[Piece, ...]:
         first = utterance.chunks[0]
-        queued_at, kind, digit = first.queued_at, first.kind, first.digit
         need = self._frame_bytes
-        parts: list[bytes] = []
+        pieces: list[Piece] = []
         while need and utterance.chunks:
             chunk = utterance.chunks[0]
             if chunk.licence is not first.licence:
                 break  # a frame is under one licence or none
-            piece = chunk.pcm[utterance.offset : utterance.offset + need]
-            parts.append(piece)
-            need -= len(piece)
-            utterance.offset += len(piece)
-            if utterance.offset == len(chunk.pcm):
+            start = utterance.offset
+            stop = min(len(chunk.pcm), start + need)
+            pieces.append(Piece(chunk, start, stop))
+            need -= stop - start
+            utterance.offset = stop
+            if stop == len(chunk.pcm):
                 utterance.chunks.popleft()
                 utterance.offset = 0
         got = self._frame_bytes - need
         utterance.pending -= got
         utterance.taken += got // 2
         self._pending -= got
-        pcm = b"".join(parts) if need == 0 else b"".join(parts) + bytes(need)
-        return pcm, queued_at, kind, digit
+        return tuple(pieces)
 
     def _release(self, heard_position: int | None) -> list[MarkT]:
         heard = self._position if heard_position is None else heard_position

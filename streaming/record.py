@@ -125,7 +125,7 @@ class CallRecord:
     """Caller's audio waiting between socket and graph: largest seen."""
 
     standing_delay_out_ms: float = 0.0
-    """Agent's audio: from being ready at playout to its first packet, largest seen."""
+    """Agent's audio: from being made to its first packet, largest seen."""
 
     digests: list[str] = field(default_factory=list)
     """Chained SHA-256 of each utterance as sent."""

@@ -14,11 +14,20 @@ from typing import Any, Final
 
 from pipecat.frames.frames import Frame, TextFrame
 
-from ringtrue.streaming.gate import FrameKind, Gate, GatePolicy, UtteranceDigest, Watermarker
+from ringtrue.streaming.gate import (
+    FrameKind,
+    Gate,
+    GatePolicy,
+    UtteranceDigest,
+    VoiceWatch,
+    Watermarker,
+)
 from ringtrue.streaming.output import PlayoutOutput
 from ringtrue.streaming.playout import Cut, Playout
 from ringtrue.streaming.ports import FRAME_MS, MediaLeg
+from ringtrue.streaming.provenance import Lane
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
+from ringtrue.streaming.refusals import OnRefusal
 
 BLOCK_FRAMES: Final = 3
 """Frames handed to the graph at once: 60 ms."""
@@ -41,14 +50,17 @@ class CallSession:
         on_silence: Callable[[bool], None] | None = None,
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
+        on_refusal: OnRefusal | None = None,
         on_message: Callable[[Any], None] | None = None,
         policy: GatePolicy | None = None,
         watermarker: Watermarker | None = None,
+        watch: VoiceWatch | None = None,
     ) -> None:
         """Join ``leg`` to a graph.
 
         ``hear`` takes blocks of caller PCM, ``on_digit`` each DTMF digit, ``on_heard`` frames as
-        the caller hears them, ``on_silence`` that the agent stopped (True: interrupted).
+        the caller hears them, ``on_silence`` that the agent stopped (True: interrupted),
+        ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice.
         """
         self._leg = leg
         self.record = record
@@ -64,7 +76,9 @@ class CallSession:
             last_heard=leg.last_heard,
             policy=policy,
             watermarker=watermarker,
+            watch=watch,
             on_digest=self._digested,
+            on_refusal=on_refusal,
         )
         record.watermark = self.gate.watermark
         self.output = PlayoutOutput(
@@ -73,6 +87,7 @@ class CallSession:
             on_taken_back=self._taken_back,
             heard_position=leg.heard_position,
             probe=self.probe,
+            tones=lambda: self.gate.provenance.utterance(Lane.TONES),
             on_heard=on_heard,
             on_silence=on_silence,
             on_message=on_message,
@@ -108,7 +123,7 @@ class CallSession:
         audible = frame.kind is not FrameKind.SILENCE
         if step.began is not None:
             self._spoken = 0
-            waited = (now - step.draft.queued_at) * 1000
+            waited = (now - (step.draft.made_at or now)) * 1000
             self.record.standing_delay_out_ms = max(self.record.standing_delay_out_ms, waited)
         if audible:
             if not self._spoken:
@@ -162,7 +177,7 @@ class CallSession:
         self._wake.set()
 
     def _cut(self, cut: Cut[Frame]) -> None:
-        self.gate.end_utterance()
+        self.gate.cut()
         self._leg.clear()
         if cut.label is None:
             return

@@ -48,8 +48,9 @@ from pipecat.utils.text.base_text_aggregator import TextType
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.handover import Utterance, carry_on
 from ringtrue.streaming.ports import Licence, LicensedVoice, SpeechChunk, SynthesisEngine
+from ringtrue.streaming.provenance import Provenance, Sealer
 from ringtrue.streaming.ssml import markup_of, parse, set_markup
-from ringtrue.streaming.voice_frames import LicensedAudioFrame, SpokenWordFrame, TakeBackFrame
+from ringtrue.streaming.voice_frames import SpokenWordFrame, TakeBackFrame, sealed_audio
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +107,8 @@ class SpeechSynthesizer(FrameProcessor):
         self._max_ahead = max_ahead
         self._cloned = cloned
         self._on_fallback = on_fallback
+        self._provenance: Provenance | None = None
+        self._sealer: Sealer | None = None
         self._handing_over = False
         self._broken: Utterance | None = None
         self._draining = False
@@ -126,6 +129,10 @@ class SpeechSynthesizer(FrameProcessor):
     def can_generate_metrics(self) -> bool:
         """True: time to first byte, from the first phrase to the first audio, is reported."""
         return True
+
+    def seal_with(self, provenance: Provenance) -> None:
+        """Seal what is spoken, for the gate of one call; what is not sealed, none lets out."""
+        self._provenance = provenance
 
     @property
     def voice(self) -> str:
@@ -192,6 +199,8 @@ class SpeechSynthesizer(FrameProcessor):
         self._handed_over()  # the cut that ends this speech takes all of it back
         if pump is not None:
             await self.cancel_task(pump)
+        if self._provenance is not None:
+            self._provenance.supersede()
         self._queue = deque(item for item in self._queue if _outlives_interruption(item))
         self._waiting_phrases = 0
         self._horizon = 0.0
@@ -351,6 +360,8 @@ class SpeechSynthesizer(FrameProcessor):
         self._speaking = utterance
         assert utterance.stream is not None
         chunks = utterance.stream.frames()
+        if self._provenance is not None and self._provenance.rate == self._rate:
+            self._sealer = self._provenance.utterance()
         try:
             await self._announce(utterance)
             started = TTSStartedFrame(
@@ -440,11 +451,11 @@ class SpeechSynthesizer(FrameProcessor):
         if not pcm:
             return
         context = utterance.context_id
-        frame: TTSAudioRawFrame
-        if licence is None:
+        if self._sealer is None:
             frame = TTSAudioRawFrame(pcm, self._rate, 1, context_id=context)
         else:
-            frame = LicensedAudioFrame(pcm, self._rate, 1, context_id=context, licence=licence)
+            now = self.get_event_loop().time()
+            frame = sealed_audio(self._sealer.seal(pcm, now, licence=licence), context)
         await self.push_frame(frame)
         await self.process_ttfa_metrics(frame)
 

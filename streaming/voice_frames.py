@@ -14,15 +14,25 @@ from pipecat.frames.frames import (
     TTSTextFrame,
 )
 
-from ringtrue.streaming.ports import Licence
+from ringtrue.streaming.provenance import Chunk
 
 
 @dataclass(kw_only=True)
-class LicensedAudioFrame(TTSAudioRawFrame):
-    """Speech in a cloned voice."""
+class SealedAudioFrame(TTSAudioRawFrame):
+    """Speech whose maker vouches for it; playout takes the samples from the chunk."""
 
-    licence: Licence
-    """What it may be heard by, asked again when it is its turn."""
+    chunk: Chunk = field(repr=False)
+
+
+def sealed_audio(chunk: Chunk, context_id: str | None = None) -> SealedAudioFrame:
+    """``chunk`` as a frame of its own."""
+    return SealedAudioFrame(
+        audio=chunk.pcm,
+        sample_rate=chunk.rate,
+        num_channels=1,
+        context_id=context_id,
+        chunk=chunk,
+    )
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ringtrue.loadtest.netem import Impairments, Netem, drifted
-from ringtrue.streaming.gate import Draft, FrameKind, Gate, SealedFrame, Ticket
+from ringtrue.streaming.gate import DigitEvent, Draft, FrameKind, Gate, SealedFrame, Ticket
 from ringtrue.streaming.ports import Inbound, frame_samples
 from ringtrue.telephony.codecs import G722, PCMA, PCMU, Codec
 from ringtrue.telephony.rtp.packet import RtpPacket
@@ -148,20 +148,15 @@ class Speaker:
 
     def __init__(self, rate: int = 8000, call_id: str = "call") -> None:
         self._gate = Gate(call_id, rate, opened_at=0.0, last_heard=lambda: float("inf"))
-        self._gate_rate = rate
         self._ticket: Ticket = self._gate.open_utterance()
-        self._seq = 0
+        self._sealer = self._gate.provenance.utterance()
 
-    def frame(self, pcm: bytes | None = None, now: float = 0.0, **draft: object) -> SealedFrame:
-        """Seal one frame of ``pcm`` (silence by default)."""
-        size = 2 * frame_samples(self._gate_rate)
-        kind = FrameKind.SPEECH if pcm is not None else FrameKind.SILENCE
-        fields: dict[str, object] = {
-            "pcm": pcm or bytes(size),
-            "kind": kind,
-            "ticket": self._ticket,
-            "seq": self._seq,
-            "queued_at": now,
-        }
-        self._seq += 1
-        return self._gate.admit(Draft(**(fields | draft)), now)  # type: ignore[arg-type]
+    def frame(
+        self, pcm: bytes | None = None, now: float = 0.0, digit: DigitEvent | None = None
+    ) -> SealedFrame:
+        """Seal one frame of ``pcm`` (silence by default), or a step of a digit."""
+        if pcm is None:
+            return self._gate.admit(Draft(), now)
+        kind = FrameKind.SPEECH if digit is None else FrameKind.DIGIT
+        chunk = self._sealer.seal(pcm, now, kind=kind, digit=digit)
+        return self._gate.admit(Draft.whole(self._ticket, chunk), now)

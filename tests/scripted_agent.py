@@ -49,7 +49,7 @@ class AgentCall:
 
     def speak(self, pcm: bytes, now: float) -> None:
         self.playout.begin("speech")
-        self.playout.write(pcm, now)
+        self.playout.write(self.gate.provenance.utterance().seal(pcm, now))
         self.playout.finish()
 
     def tick_in(self, now: float) -> None:
@@ -58,7 +58,7 @@ class AgentCall:
         self.ear.feed(inbound.pcm)
         if self.ear.speaking and self.playout.speaking:
             self.playout.cut()
-            self.gate.end_utterance()
+            self.gate.cut()
             self.cut.append(now)
         if len(self.ear.spans) > self._heard:
             self._heard = len(self.ear.spans)

@@ -19,7 +19,6 @@ from pipecat.frames.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     OutputDTMFFrame,
-    TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSTextFrame,
 )
@@ -355,11 +354,3 @@ async def test_turn_taking_hears_when_the_agent_speaks() -> None:
         await r.respond(2)
         await r.quiet()
         assert r.silences == [False] * 3
-
-
-def test_the_cloned_audio_frame_needs_its_licence() -> None:
-    from ringtrue.streaming.voice_frames import LicensedAudioFrame
-
-    with pytest.raises(TypeError):
-        LicensedAudioFrame(b"", 8000, 1)  # type: ignore[call-arg]
-    assert issubclass(LicensedAudioFrame, TTSAudioRawFrame)

@@ -40,6 +40,8 @@ from ringtrue.streaming.clock import TICK, MediaClock
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.streaming.graph import CallGraph, GraphPolicy, Services, SharedModels
 from ringtrue.streaming.record import CallRecord
+from ringtrue.streaming.refusals import Refusal, RefusalReport
+from ringtrue.streaming.voice_frames import sealed_audio
 
 pytestmark = pytest.mark.virtual_time
 ROOT = Path(__file__).parent.parent
@@ -239,11 +241,9 @@ def everything_marked(leg: ScriptedLeg) -> bool:
     [
         OutputDTMFFrame(buttons=[KeypadEntry.FIVE]),
         OutputDTMFUrgentFrame(buttons=[KeypadEntry.FIVE]),
-        audio(1600, cls=OutputAudioRawFrame),
-        audio(1600, cls=SpeechOutputAudioRawFrame),
         audio(1600),
     ],
-    ids=["dtmf", "dtmf-urgent", "raw", "speech-stream", "tts-without-start"],
+    ids=["dtmf", "dtmf-urgent", "tts-without-start"],
 )
 async def test_every_kind_of_audio_passes_the_gate(frame: Frame) -> None:
     async with rig() as r:
@@ -252,6 +252,39 @@ async def test_every_kind_of_audio_passes_the_gate(frame: Frame) -> None:
         assert any(f.kind is not FrameKind.SILENCE for f in r.leg.sent)
         assert everything_marked(r.leg)
         assert len(r.leg.sent) == r.graph.session.gate.stats.sealed
+
+
+@pytest.mark.parametrize("kind", [OutputAudioRawFrame, SpeechOutputAudioRawFrame])
+async def test_audio_that_no_synthesizer_made_is_refused_and_told_once(kind: type[Any]) -> None:
+    told: list[RefusalReport] = []
+    async with rig(on_refusal=told.append) as r:
+        await r.push(audio(1600, cls=kind))
+        await asyncio.sleep(TICK * 20)
+        assert all(f.kind is FrameKind.SILENCE for f in r.leg.sent)
+        assert r.graph.session.gate.stats.refused == {Refusal.UNSEALED: 10}
+        assert len(r.leg.sent) == r.graph.session.gate.stats.sealed
+        r.graph.session.close(asyncio.get_running_loop().time(), "test")
+    assert [(each.reason, each.frames) for each in told] == [("unsealed", 1), ("unsealed", 9)]
+
+
+async def test_speech_that_comes_late_from_before_an_interruption_is_refused() -> None:
+    async with rig() as r:
+        await r.speak("one")
+        await asyncio.sleep(TICK * 3)
+        provenance = r.graph.session.gate.provenance
+        late = provenance.utterance()  # of a synthesizer that has not noticed yet
+        await r.push(InterruptionFrame())
+        await asyncio.sleep(TICK * 3)
+        sent = len(r.leg.sent)
+        pcm = np.full(800, 1000, np.int16).tobytes()
+        frame = sealed_audio(late.seal(pcm, asyncio.get_running_loop().time()))
+        await r.graph.session.output.queue_frame(frame)
+        await asyncio.sleep(TICK * 10)
+        assert all(f.kind is FrameKind.SILENCE for f in r.leg.sent[sent:])
+        assert r.graph.session.gate.stats.refused == {Refusal.STALE_TURN: 5}
+        await r.speak("two")
+        await asyncio.sleep(TICK * 8)
+        assert text(r.heard) == ["two"]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +325,7 @@ async def test_a_digit_dialled_in_mid_speech_cuts_nothing_off() -> None:
 
 async def test_what_a_clip_at_another_rate_left_over_is_not_spoken_later() -> None:
     async with rig() as r:
-        await r.push(audio(2400, 24000, cls=OutputAudioRawFrame))
+        await r.push(audio(2400, 24000))
         await asyncio.sleep(TICK * 10)
         await r.push(TTSStartedFrame(context_id="u"), audio(800), TTSStoppedFrame(context_id="u"))
         await asyncio.sleep(TICK * 10)

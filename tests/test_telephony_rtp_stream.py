@@ -109,7 +109,7 @@ def dial(call, speaker: Speaker, digit: str, count: int = 5) -> list[RtpPacket]:
     for n in range(count):
         step = DigitEvent(digit, (n + 1) * 160, first=n == 0, last=n == count - 1)
         tone = SPEECH[:160].tobytes()
-        frame = speaker.frame(tone, n * 0.02, kind=FrameKind.DIGIT, digit=step)
+        frame = speaker.frame(tone, n * 0.02, digit=step)
         sent += [RtpPacket.parse(data) for data in call.send(frame, n * 0.02)]
     return sent
 
@@ -142,8 +142,7 @@ def test_one_stream_hears_the_digits_of_another_through_loss() -> None:
         script += [None] * 8
     for step in script + [None] * 30:
         now += 0.02
-        kind = FrameKind.SILENCE if step is None else FrameKind.DIGIT
-        frame = speaker.frame(bytes(320), now, kind=kind, digit=step)
+        frame = speaker.frame(bytes(320) if step else None, now, digit=step)
         for data in speaking.send(frame, now):
             if rng.random() > 0.3:
                 hearing.receive(data, FAR, now)

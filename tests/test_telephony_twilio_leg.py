@@ -8,7 +8,7 @@ import pytest
 
 from peers.twilio_frames import started
 from ringtrue.streaming.errors import GateError
-from ringtrue.streaming.gate import Draft, FrameKind, Gate, SealedFrame
+from ringtrue.streaming.gate import Draft, Gate, SealedFrame
 from ringtrue.streaming.ports import MediaLeg
 from ringtrue.telephony.codecs.g711 import UlawCodec
 from ringtrue.telephony.twilio.leg import MAX_BACKLOG, MAX_DIGITS, MAX_OUTSTANDING, TwilioLeg
@@ -23,17 +23,15 @@ class Speaker:
     def __init__(self, rate: int = 8000, call_id: str = "call") -> None:
         self.gate = Gate(call_id, rate, opened_at=0.0, last_heard=lambda: 0.0)
         self.rate = rate
-        self.seq = 0
         self.ticket = self.gate.open_utterance()
+        self.sealer = self.gate.provenance.utterance()
 
     def speech(self) -> SealedFrame:
-        self.seq += 1
         pcm = LOUD * (self.rate // 8000)
-        return self.gate.admit(Draft(pcm, FrameKind.SPEECH, self.ticket, self.seq, 0.0), 0.0)
+        return self.gate.admit(Draft.whole(self.ticket, self.sealer.seal(pcm, 0.0)), 0.0)
 
     def silence(self) -> SealedFrame:
-        pcm = bytes(self.rate // 25)
-        return self.gate.admit(Draft(pcm, FrameKind.SILENCE, None, 0, 0.0), 0.0)
+        return self.gate.admit(Draft(), 0.0)
 
 
 async def sent(leg: TwilioLeg) -> list[dict[str, Any]]:

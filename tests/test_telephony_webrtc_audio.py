@@ -112,6 +112,7 @@ def test_the_timestamp_may_wrap(wrap_after: int) -> None:
         (index * 0.02, packet) for index, packet in enumerate(stream(150, first_timestamp=first))
     ]
     inbound, heard = play(arrivals, 150)
+        self.sealer = self.gate.provenance.utterance()
     assert inbound.receiver.frames_concealed <= 3
     assert inbound.receiver.buffer.resets == 0
     assert amplitude(b"".join(heard[wrap_after - 5 : wrap_after + 40]), 440, 16000) > 7000
@@ -150,13 +151,12 @@ def test_the_tap_hands_everything_on_and_completes_nothing() -> None:
 class Speaker:
     def __init__(self, rate: int = 16000, call_id: str = "call") -> None:
         self.gate = Gate(call_id, rate, opened_at=0.0, last_heard=lambda: 0.0)
-        self.rate, self.seq = rate, 0
+        self.rate = rate
         self.ticket = self.gate.open_utterance()
 
     def speech(self) -> SealedFrame:
-        self.seq += 1
         pcm = b"\x00\x20" * (self.rate // 50)
-        return self.gate.admit(Draft(pcm, FrameKind.SPEECH, self.ticket, self.seq, 0.0), 0.0)
+        return self.gate.admit(Draft.whole(self.ticket, self.sealer.seal(pcm, 0.0)), 0.0)
 
 
 async def test_the_track_yields_what_was_sealed_in_order() -> None:

@@ -15,9 +15,10 @@ def test_what_leaves_the_gate_tells_its_session():
     marker = Marker(MarkKeys.of(KEY), 8000, NOW)
     gate = Gate("call", 8000, opened_at=0.0, last_heard=lambda: 0.0, watermarker=marker)
     ticket = gate.open_utterance()
+    sealer = gate.provenance.utterance()
     frames = speech(8000).reshape(-1, 160)
     sent = [
-        gate.admit(Draft(frame.tobytes(), FrameKind.SPEECH, ticket, n, 0.0), 0.02 * n).pcm
+        gate.admit(Draft.whole(ticket, sealer.seal(frame.tobytes(), 0.0)), 0.02 * n).pcm
         for n, frame in enumerate(frames)
     ]
     heard = np.frombuffer(b"".join(sent), "<i2")

@@ -15,7 +15,6 @@ from typing import Final, cast
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.gate import (
     Draft,
-    FrameKind,
     Gate,
     Refusal,
     UtteranceDigest,
@@ -105,7 +104,7 @@ class _Outlet:
             on_digest=on_digest,
         )
         self._ticket = self._gate.open_utterance()
-        self._seq = 0
+        self._sealer = self._gate.provenance.utterance()
         self._kept = b""
         self.licence: Licence | None = None
         """Of what is kept."""
@@ -128,11 +127,8 @@ class _Outlet:
         self._gate.close()
 
     def _frame(self, pcm: bytes, now: float) -> bytes:
-        draft = Draft(
-            pcm, FrameKind.SPEECH, self._ticket, self._seq, queued_at=now, licence=self.licence
-        )
-        self._seq += 1
-        frame = self._gate.admit(draft, now)
+        chunk = self._sealer.seal(pcm, now, licence=self.licence)
+        frame = self._gate.admit(Draft.whole(self._ticket, chunk), now)
         for refusal in self._gate.stats.refused:
             if refusal is Refusal.CONSENT:
                 raise ConsentLostError(Reason.NO_CONSENT)

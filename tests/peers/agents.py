@@ -7,7 +7,7 @@ import math
 import struct
 
 from ringtrue.streaming.clock import MediaClock
-from ringtrue.streaming.gate import Draft, FrameKind, Gate, Ticket
+from ringtrue.streaming.gate import Draft, Gate, Ticket
 from ringtrue.streaming.ports import Call, EndReason, Inbound, frame_samples
 
 
@@ -22,7 +22,6 @@ class GatedAgent:
         self.concealed = 0
         self.end: EndReason | None = None
         self.errors: list[BaseException] = []
-        self._sequence = 0
         self._ticket: Ticket | None = None
 
     def speak(self, inbound: Inbound) -> bytes | None:
@@ -55,13 +54,12 @@ class GatedAgent:
             if self._ticket is not None:
                 self.gate.end_utterance()
                 self._ticket = None
-            silence = bytes(2 * frame_samples(self.leg.rate))
-            draft = Draft(silence, FrameKind.SILENCE, None, 0, now)
+            draft = Draft()
         else:
             if self._ticket is None:
-                self._ticket, self._sequence = self.gate.open_utterance(), 0
-            self._sequence += 1
-            draft = Draft(pcm, FrameKind.SPEECH, self._ticket, self._sequence, now)
+                self._ticket = self.gate.open_utterance()
+                self._sealer = self.gate.provenance.utterance()
+            draft = Draft.whole(self._ticket, self._sealer.seal(pcm, now))
         self.leg.send(self.gate.admit(draft, now), now)
 
 

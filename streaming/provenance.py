@@ -1,0 +1,228 @@
+"""Where audio comes from: sealed by what made it, for one call and one turn of it.
+
+Whatever makes sound for a call (its synthesizer, its tone generator) holds a :class:`Sealer` and
+gives every piece of PCM a tag, keyed BLAKE2b (RFC 7693 §2.9) over the samples, their place in the
+utterance, when they were made and whose voice they are in. The key is random, of the call alone
+and in no other hands. The gate checks the tag of each :class:`Chunk` once, before the first of
+its samples goes out, and then takes the samples from the chunk itself, each once and in order. So
+audio of another call, of a turn that was cut, from a forgotten queue, or offered twice is refused
+whatever brought it there, and a cloned voice can't lose its licence on the way.
+
+This guards against faults and against code that is given audio but not the sealer. It is no
+defence against whoever can read this process's memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import struct
+from enum import IntEnum, StrEnum
+from typing import Final, NamedTuple
+
+from ringtrue.streaming.ports import Licence
+from ringtrue.streaming.refusals import Refusal
+
+TAG_BYTES: Final = 16
+KEY_BYTES: Final = 32
+
+_HEADER: Final = struct.Struct(">BBIQQdH")
+"""Lane, kind, rate, utterance, number in it, moment, bytes of the voice's id."""
+
+_DIGIT: Final = struct.Struct(">cI??")
+
+
+class FrameKind(StrEnum):
+    """What a frame carries."""
+
+    SPEECH = "speech"
+    SILENCE = "silence"
+    TONE = "tone"
+    DIGIT = "digit"
+
+
+_KINDS: Final = {kind: number for number, kind in enumerate(FrameKind)}
+
+
+class DigitEvent(NamedTuple):
+    """A 20 ms step of an outgoing DTMF digit (RFC 4733 §2.5)."""
+
+    digit: str
+    """One of ``0-9*#A-D``."""
+
+    elapsed: int
+    """Samples since the digit began, this frame included."""
+
+    first: bool
+    last: bool
+
+
+class Lane(IntEnum):
+    """What makes sound for a call by itself; each lane has an order of its own."""
+
+    SPEECH = 0
+    TONES = 1
+
+
+class Chunk(NamedTuple):
+    """A piece of PCM and the proof of where it was made. Changing anything breaks the tag."""
+
+    session: str
+    """Id of the call it was made for."""
+
+    lane: Lane
+    utterance: int
+    """Number of the utterance in its lane; strictly increasing in the order they are spoken."""
+
+    seq: int
+    """Number of the chunk in its utterance, from 0."""
+
+    made_at: float
+    """Loop time in seconds."""
+
+    rate: int
+    """Hz."""
+
+    kind: FrameKind
+    pcm: bytes
+    """16-bit little-endian mono, any whole number of samples."""
+
+    digit: DigitEvent | None = None
+    licence: Licence | None = None
+    """What a cloned voice speaks by; None for everything else."""
+
+    tag: bytes = b""
+    """Empty: nobody vouches for it."""
+
+
+class Sealer:
+    """Vouches for the audio of one utterance; made by :meth:`Provenance.utterance`."""
+
+    __slots__ = ("_lane", "_number", "_provenance", "_seq")
+
+    def __init__(self, provenance: Provenance, lane: Lane, number: int) -> None:
+        """Use :meth:`Provenance.utterance`."""
+        self._provenance = provenance
+        self._lane = lane
+        self._number = number
+        self._seq = 0
+
+    def seal(
+        self,
+        pcm: bytes,
+        now: float,
+        *,
+        kind: FrameKind = FrameKind.SPEECH,
+        digit: DigitEvent | None = None,
+        licence: Licence | None = None,
+    ) -> Chunk:
+        """``pcm``, the utterance's next, made at ``now`` at the call's rate.
+
+        Raises ``ValueError`` for half a sample.
+        """
+        if len(pcm) % 2:
+            raise ValueError(f"PCM must be whole 16-bit samples, got {len(pcm)} bytes")
+        pcm = bytes(pcm)  # what can be changed later can't be vouched for
+        chunk = Chunk(
+            self._provenance.session,
+            self._lane,
+            self._number,
+            self._seq,
+            now,
+            self._provenance.rate,
+            kind,
+            pcm,
+            digit,
+            licence,
+        )
+        self._seq += 1
+        return chunk._replace(tag=self._provenance._tag(chunk))
+
+
+class Provenance:
+    """One call's key: makes sealers, and knows what they sealed. Serves one thread."""
+
+    def __init__(self, session: str, rate: int) -> None:
+        """For the call ``session`` with PCM at ``rate`` Hz."""
+        self.session = session
+        self.rate = rate
+        self.__keyed = hashlib.blake2b(
+            key=secrets.token_bytes(KEY_BYTES), digest_size=TAG_BYTES, person=b"ringtrue chunk"
+        )
+        self._issued = dict.fromkeys(Lane, 0)
+        self._superseded = 0
+        self._floor = dict.fromkeys(Lane, 0)
+        """Utterances up to this number were cut."""
+
+        self._last = dict.fromkeys(Lane, (0, -1))
+        """Utterance and number of the newest chunk that passed."""
+
+    def utterance(self, lane: Lane = Lane.SPEECH) -> Sealer:
+        """Begin an utterance. Take it when it begins to sound, not when it is asked for."""
+        self._issued[lane] += 1
+        return Sealer(self, lane, self._issued[lane])
+
+    def supersede(self) -> None:
+        """The maker of speech was interrupted: what it sealed so far is of an earlier turn.
+
+        It takes effect with :meth:`cut`, when the interruption has reached the gate too.
+        """
+        self._superseded = self._issued[Lane.SPEECH]
+
+    def cut(self) -> None:
+        """Playout was emptied: nothing of the turn before passes any more."""
+        self._floor[Lane.SPEECH] = max(
+            self._floor[Lane.SPEECH], self._superseded, self._last[Lane.SPEECH][0]
+        )
+        self._floor[Lane.TONES] = self._issued[Lane.TONES]
+
+    def refusal(self, chunk: Chunk) -> Refusal | None:
+        """Why ``chunk`` may not begin to be heard; None where it may, and then only once.
+
+        Takes the same time wherever a tag is wrong.
+        """
+        if type(chunk) is not Chunk or type(chunk.pcm) is not bytes or not chunk.tag:
+            return Refusal.UNSEALED
+        if chunk.session != self.session:
+            return Refusal.SESSION
+        try:
+            genuine = hmac.compare_digest(self._tag(chunk), chunk.tag)
+        except Exception:  # fail closed whatever a forged field raises
+            genuine = False
+        if not genuine:
+            return Refusal.UNSEALED
+        last = self._last[chunk.lane]
+        if chunk.utterance <= self._floor[chunk.lane] or chunk.utterance < last[0]:
+            return Refusal.STALE_TURN
+        if (chunk.utterance, chunk.seq) <= last:
+            return Refusal.SEQUENCE
+        self._last[chunk.lane] = (chunk.utterance, chunk.seq)
+        return None
+
+    def _tag(self, chunk: Chunk) -> bytes:
+        licence = chunk.licence
+        voice = b"" if licence is None else licence.voice.encode()
+        state = self.__keyed.copy()
+        state.update(
+            _HEADER.pack(
+                chunk.lane,
+                _KINDS[chunk.kind] | (0x80 if licence is not None else 0),
+                chunk.rate,
+                chunk.utterance,
+                chunk.seq,
+                chunk.made_at,
+                len(voice),
+            )
+            + voice
+        )
+        if chunk.digit is not None:
+            digit = chunk.digit
+            state.update(_DIGIT.pack(digit.digit.encode(), digit.elapsed, digit.first, digit.last))
+        state.update(chunk.pcm)
+        return state.digest()
+
+
+def unsealed(pcm: bytes, rate: int, now: float) -> Chunk:
+    """PCM that nobody vouches for, as something may offer it: no gate lets it out."""
+    return Chunk("", Lane.SPEECH, 0, 0, now, rate, FrameKind.SPEECH, pcm)

@@ -7,7 +7,6 @@ import io
 import json
 import wave
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,76 +16,26 @@ import pytest
 from enrolment_desk import ENGINE, NAME, NOISY, PURPOSE, ScriptedDesk, admitted, hum_library
 from fastapi import FastAPI
 from httpx import ASGITransport
+from voices_office import ALL, Office, open_office, problem
 
-from peers.http import serving
 from ringtrue.agent import voices_api
 from ringtrue.agent.voices_api import MAX_JSON, VoicesApi
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.voices.consent.records import is_consent, read_signed
 from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
 from ringtrue.voices.keys.signing import TrustedKeys
-from ringtrue.voices.library import VoiceLibrary, utc_now
+from ringtrue.voices.library import utc_now
 from ringtrue.voices.store.errors import StoreUnavailableError
 
-ALL = ("voices:read", "voices:write", "voices:speak")
 EVERY = (*ALL, "watermark:detect")
 NEW = {"name": NAME, "purpose": PURPOSE, "engine": ENGINE}
 SOUND = {"statement": b"RIFF statement", "speech": b"RIFF speech"}
 
 
-@dataclass
-class Office:
-    api: VoicesApi
-    library: VoiceLibrary
-    desk: ScriptedDesk
-    app: FastAPI
-    clients: list[httpx.AsyncClient]
-
-    async def token(self, tenant: str = "acme", *scopes: str) -> str:
-        keys = self.library.store.api_keys
-        made = await keys.create(tenant, label="test", scopes=scopes or ALL, now=utc_now())
-        return made.token
-
-    def client(self, token: str | None, address: str = "192.0.2.7") -> httpx.AsyncClient:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        made = httpx.AsyncClient(
-            transport=ASGITransport(app=self.app, client=(address, 1)),
-            base_url="http://test",
-            headers=headers,
-        )
-        self.clients.append(made)
-        return made
-
-    async def as_tenant(self, tenant: str = "acme", *scopes: str) -> httpx.AsyncClient:
-        return self.client(await self.token(tenant, *scopes))
-
-
 @pytest.fixture
 async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    async with hum_library(tmp_path) as library:
-        desk = ScriptedDesk(library)
-        api = VoicesApi(lambda: library, lambda _: desk, title="Test line")
-        app = FastAPI()
-        app.mount("/v1", api.app)
-        held = Office(api, library, desk, app, [])
-        try:
-            yield held
-        finally:
-            for client in held.clients:
-                await client.aclose()
-            await api.close()
-
-
-def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
-    """The problem a response tells."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    body: dict[str, Any] = response.json()
-    assert body["type"] == f"urn:ringtrue:problem:{kind}"
-    assert body["status"] == status
-    assert body["title"]
-    assert body["detail"]
-    return body
+    async with open_office(tmp_path) as held:
+        yield held
 
 
 async def begun(client: httpx.AsyncClient, **changes: object) -> dict[str, Any]:
@@ -270,69 +219,6 @@ async def test_every_operation_wants_a_key_with_its_scope(office: Office) -> Non
             assert (await admin.request(method, url, **arguments)).status_code not in (401, 403)
 
 
-async def test_no_consent_no_sound(office: Office) -> None:
-    keys = office.library.store.api_keys
-    made = await keys.create("acme", label="x", scopes=ALL, now=utc_now(), agent="reception")
-    client, another = office.client(made.token), await office.as_tenant()
-    voice = await admitted(office.library, utc_now(), agents=("reception",))
-    url = f"/v1/voices/{voice.id}/speech"
-    speech = {"text": "Hello.", "purpose": PURPOSE}
-    assert (await client.post(url, json=speech)).status_code == 200
-    for asking, changes, reason in [
-        (client, {"purpose": "advertising"}, "purpose"),
-        (another, {}, "agent"),
-    ]:
-        refused = problem(await asking.post(url, json=speech | changes), 403, "no-consent")
-        assert refused["reason"] == reason
-    withdrawn = await client.post(f"/v1/voices/{voice.id}/withdraw")
-    assert withdrawn.status_code == 200
-    assert withdrawn.json()["consent"] is None
-    refused = problem(await client.post(url, json=speech), 403, "no-consent")
-    assert refused["reason"] == "withdrawn"
-    shown = (await client.get(f"/v1/voices/{voice.id}")).json()
-    assert (shown["state"], shown["consents"][0]["status"]) == ("withdrawn", "withdrawn")
-    assert office.api.speaking == 0
-
-
-async def test_a_request_can_not_say_whom_it_speaks_as(office: Office) -> None:
-    voice = await admitted(office.library, utc_now(), agents=("reception",))
-    client = await office.as_tenant()
-    speech = {"text": "Hello.", "purpose": PURPOSE, "agent": "reception"}
-    answer = await client.post(f"/v1/voices/{voice.id}/speech", json=speech)
-    told = problem(answer, 422, "invalid-request")
-    assert told["errors"][0]["field"] == "agent"
-
-
-async def test_speech_breaks_off_with_its_consent_and_ends_with_its_listener(
-    office: Office,
-) -> None:
-    voice = await admitted(office.library, utc_now())
-    token = await office.token()
-    headers = {"Authorization": f"Bearer {token}"}
-    url = f"/v1/voices/{voice.id}/speech"
-    body = {"text": "And so on and on.", "purpose": PURPOSE}
-    async with (
-        serving(office.app) as base,
-        httpx.AsyncClient(base_url=base, headers=headers, timeout=10) as client,
-    ):
-        async with client.stream("POST", url, json=body) as leaving:
-            await anext(leaving.aiter_bytes())
-            assert office.api.speaking == 1
-        async with asyncio.timeout(5):
-            while office.api.speaking:
-                await asyncio.sleep(0.02)
-        async with client.stream("POST", url, json=body) as cut_off:
-            chunks = cut_off.aiter_bytes()
-            await anext(chunks)
-            assert (await client.post(f"/v1/voices/{voice.id}/withdraw")).status_code == 200
-            with pytest.raises(httpx.RemoteProtocolError):
-                async for _ in chunks:
-                    pass
-        async with asyncio.timeout(5):
-            while office.api.speaking:
-                await asyncio.sleep(0.02)
-
-
 async def test_a_voice_is_renewed_exported_and_erased(office: Office) -> None:
     client = await office.as_tenant()
     voice = await admitted(office.library, utc_now())
@@ -474,21 +360,6 @@ async def test_cancelling_leaves_no_voice(office: Office) -> None:
     again = await begun(client)
     await upload(client, again)
     assert (await settled(client, again["enrolment"]))["state"] == "enrolled"
-
-
-async def test_nothing_to_say_and_pcm_at_8_khz(office: Office) -> None:
-    client = await office.as_tenant()
-    await admitted(office.library, utc_now())
-    url = f"/v1/voices/{NAME}/speech"
-    told = problem(await client.post(url, json={"text": " ... ", "purpose": PURPOSE}), 422,
-                   "invalid-request")  # fmt: skip
-    assert told["errors"][0]["field"] == "text"
-    raw = await client.post(
-        url, json={"text": "Hello.", "purpose": PURPOSE, "rate": 8000, "format": "pcm"}
-    )
-    assert raw.headers["content-type"] == "audio/pcm;rate=8000"
-    assert len(raw.content) == 2 * 800
-    assert office.api.speaking == 0
 
 
 async def test_pages_of_voices(office: Office) -> None:

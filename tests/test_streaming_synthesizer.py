@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from pipecat.frames.frames import (
@@ -29,6 +28,7 @@ from pipecat.frames.frames import (
 from pipecat.metrics.metrics import TTFBMetricsData
 
 from fakes.graphs import Graph, running
+from fakes.scripted_stream import ScriptedStream
 from ringtrue.streaming.errors import SynthesisError, UnknownVoiceError
 from ringtrue.streaming.phrases import PhraseChunker
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream, WordMark
@@ -39,46 +39,10 @@ WORD = 1000
 CHUNK = 800
 
 
-class ScriptedStream:
+class CountedStream(ScriptedStream):
     """Says each word as 1000 samples of its own value, in chunks of 800."""
 
-    def __init__(self, engine: ScriptedEngine) -> None:
-        self._engine = engine
-        self._phrases: deque[str] = deque()
-        self._changed = asyncio.Event()
-        self.finished = self.was_cut = False
-        self.fed: list[str] = []
-
-    def feed(self, phrase: str) -> None:
-        self.fed.append(phrase)
-        self._phrases.append(phrase)
-        self._changed.set()
-
-    def finish(self) -> None:
-        self.finished = True
-        self._changed.set()
-
-    def cut(self) -> None:
-        self.was_cut = True
-        self._changed.set()
-
-    async def frames(self) -> AsyncIterator[SpeechChunk]:
-        said = 0
-        while not self.was_cut:
-            if self._phrases:
-                for chunk in self._say(self._phrases.popleft(), said):
-                    said += len(chunk.pcm) // 2
-                    await asyncio.sleep(self._engine.work)
-                    if self.was_cut:
-                        return
-                    yield chunk
-            elif self.finished:
-                return
-            else:
-                self._changed.clear()
-                await self._changed.wait()
-
-    def _say(self, phrase: str, said: int) -> Iterator[SpeechChunk]:
+    def say(self, phrase: str, said: int) -> Iterator[SpeechChunk]:
         if "broken" in phrase:
             raise SynthesisError("the engine broke")
         words = phrase.split()
@@ -101,7 +65,7 @@ class ScriptedEngine:
 
     def __init__(self, work: float = 0.001) -> None:
         self.work = work
-        self.streams: list[ScriptedStream] = []
+        self.streams: list[CountedStream] = []
         self.rates: list[int] = []
 
     async def warm(self) -> None:
@@ -111,7 +75,7 @@ class ScriptedEngine:
         if voice not in self.voices:
             raise UnknownVoiceError(voice, self.voices)
         self.rates.append(rate)
-        self.streams.append(ScriptedStream(self))
+        self.streams.append(CountedStream(self.work))
         return self.streams[-1]
 
     async def close(self) -> None:

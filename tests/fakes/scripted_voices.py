@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 import numpy as np
 
+from fakes.scripted_stream import ScriptedStream
 from ringtrue.streaming.errors import SynthesisError, UnknownVoiceError
 from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import Licence, SpeechChunk, SynthesisStream, WordMark
@@ -35,46 +34,14 @@ class ScriptedLicence:
         return self.good
 
 
-class NumberedStream:
+class NumberedStream(ScriptedStream):
     """Says ``w7`` as 1600 samples of 7 more than the voice's own number."""
 
     def __init__(self, base: int, licence: Licence | None, work: float) -> None:
-        self._base, self._licence, self._work = base, licence, work
-        self._phrases: deque[str] = deque()
-        self._changed = asyncio.Event()
-        self.finished = self.was_cut = False
-        self.fed: list[str] = []
+        super().__init__(work)
+        self._base, self._licence = base, licence
 
-    def feed(self, phrase: str) -> None:
-        self.fed.append(phrase)
-        self._phrases.append(phrase)
-        self._changed.set()
-
-    def finish(self) -> None:
-        self.finished = True
-        self._changed.set()
-
-    def cut(self) -> None:
-        self.was_cut = True
-        self._changed.set()
-
-    async def frames(self) -> AsyncIterator[SpeechChunk]:
-        said = 0
-        while not self.was_cut:
-            if self._phrases:
-                for chunk in self._say(self._phrases.popleft(), said):
-                    said += len(chunk.pcm) // 2
-                    await asyncio.sleep(self._work)
-                    if self.was_cut:
-                        return
-                    yield chunk
-            elif self.finished:
-                return
-            else:
-                self._changed.clear()
-                await self._changed.wait()
-
-    def _say(self, phrase: str, said: int) -> Iterator[SpeechChunk]:
+    def say(self, phrase: str, said: int) -> Iterator[SpeechChunk]:
         if "broken" in phrase and self._base == CLONED:
             raise SynthesisError("the engine broke")
         words = re.sub(r"<[^>]*>", "", phrase).split()

@@ -49,10 +49,10 @@ from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, VoiceWatch, Wat
 from ringtrue.streaming.listen import Listener
 from ringtrue.streaming.ports import MediaLeg
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
-from ringtrue.streaming.session import CallSession
-from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
 from ringtrue.streaming.refusals import OnRefusal
 from ringtrue.streaming.sealing import SealingTap, SealsSpeech
+from ringtrue.streaming.session import CallSession
+from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
 from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
 
 log = structlog.get_logger(__name__)
@@ -139,17 +139,17 @@ class CallGraph:
         *,
         policy: GraphPolicy | None = None,
         watermarker: Watermarker | None = None,
+        watch: VoiceWatch | None = None,
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
         on_silence: Callable[[bool], None] | None = None,
         on_turn: Callable[[TurnRecord], None] | None = None,
         on_digest: Callable[[UtteranceDigest], None] | None = None,
+        on_refusal: OnRefusal | None = None,
         on_message: Callable[[Any], None] | None = None,
-        watch: VoiceWatch | None = None,
         on_caption: Callable[[str, bool], None] | None = None,
         on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
         """Build the graph; nothing runs before :meth:`start`.
-        on_refusal: OnRefusal | None = None,
 
         ``on_caption`` is told what the caller says as it is recognized: text, and whether final.
         ``on_end`` is told that the graph ended by itself, neither :meth:`finish` nor
@@ -172,16 +172,16 @@ class CallGraph:
             on_silence=on_silence,
             on_turn=on_turn,
             on_digest=on_digest,
+            on_refusal=on_refusal,
             on_message=on_message,
             policy=policy.gate,
             watermarker=watermarker,
+            watch=watch,
         )
         judge = self._listener.judge if models.smart_turn is not None else None
-            on_refusal=on_refusal,
         self.context = services.context
         self._user = LLMUserAggregator(
             self.context,
-            watch=watch,
             params=LLMUserAggregatorParams(
                 user_turn_strategies=UserTurnStrategies(
                     start=[
@@ -196,16 +196,16 @@ class CallGraph:
                 ),
             ),
         )
-        self._dtmf = DTMFAggregator(timeout=DTMF_SECONDS)
-        # In direct mode the words released by playout reach the context before an interruption
-        # that follows them can commit it.
-        assistant = LLMAssistantAggregator(self.context, enable_direct_mode=True)
-        self._worker = PipelineWorker(
         tts, provenance = [services.tts], self.session.gate.provenance
         if isinstance(services.tts, SealsSpeech):
             services.tts.seal_with(provenance)
         else:
             tts.append(SealingTap(provenance))
+        self._dtmf = DTMFAggregator(timeout=DTMF_SECONDS)
+        # In direct mode the words released by playout reach the context before an interruption
+        # that follows them can commit it.
+        assistant = LLMAssistantAggregator(self.context, enable_direct_mode=True)
+        self._worker = PipelineWorker(
             Pipeline(
                 [
                     self._listener,

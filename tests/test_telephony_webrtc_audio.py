@@ -112,7 +112,6 @@ def test_the_timestamp_may_wrap(wrap_after: int) -> None:
         (index * 0.02, packet) for index, packet in enumerate(stream(150, first_timestamp=first))
     ]
     inbound, heard = play(arrivals, 150)
-        self.sealer = self.gate.provenance.utterance()
     assert inbound.receiver.frames_concealed <= 3
     assert inbound.receiver.buffer.resets == 0
     assert amplitude(b"".join(heard[wrap_after - 5 : wrap_after + 40]), 440, 16000) > 7000
@@ -153,6 +152,7 @@ class Speaker:
         self.gate = Gate(call_id, rate, opened_at=0.0, last_heard=lambda: 0.0)
         self.rate = rate
         self.ticket = self.gate.open_utterance()
+        self.sealer = self.gate.provenance.utterance()
 
     def speech(self) -> SealedFrame:
         pcm = b"\x00\x20" * (self.rate // 50)

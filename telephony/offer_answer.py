@@ -1,7 +1,8 @@
 """Offers and answers for one audio stream, as pure functions (RFC 3264).
 
-One audio stream over RTP/AVP is taken; every other stream of an offer is refused in place (port
-0). The answer keeps the offerer's order of formats, less those we don't have.
+One audio stream over RTP or SRTP is taken, an encrypted one where there is a choice; every other
+stream of an offer is refused in place (port 0). The answer keeps the offerer's order of formats,
+less those we don't have, unless configuration prefers ours.
 
 Error tree::
 
@@ -18,27 +19,31 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.telephony import sdes
+from ringtrue.telephony.audio_formats import (
+    Formats,
+    common_formats,
+    describe,
+    extended,
+    offered_formats,
+)
 from ringtrue.telephony.codecs import Codec
+from ringtrue.telephony.codecs.comfort_noise import CN
+from ringtrue.telephony.sdes import PLAIN, Crypto, Security, SrtpKeys, SrtpMode
 from ringtrue.telephony.sdp import (
     Attribute,
     Direction,
     Media,
     Origin,
-    RtpMap,
     SdpError,
     SessionDescription,
 )
 
-PROTOCOL: Final = "RTP/AVP"
-EVENT: Final = "telephone-event"
-EVENT_TYPE: Final = 101
-"""Payload type we offer telephone events as."""
+PROTOCOLS: Final = {"RTP/AVP": False, "RTP/AVPF": False, "RTP/SAVP": True, "RTP/SAVPF": True}
+"""Profile → whether it must be encrypted. Feedback (AVPF) is taken, and none is sent."""
 
 PTIME: Final = "20"
 """We send 20 ms in every packet and take any length."""
-
-_STATIC: Final = {0: RtpMap("PCMU", 8000), 8: RtpMap("PCMA", 8000), 9: RtpMap("G722", 8000)}
-"""Payload types that need no a=rtpmap (RFC 3551 §6)."""
 
 
 class NotAcceptableError(RingtrueError):
@@ -56,6 +61,19 @@ class Local:
     rtcp_port: int
     session_id: int
     """Of the o= line; constant while the call lasts."""
+
+    security: Security = PLAIN
+    comfort_noise: bool = False
+    """Pauses may be told by comfort noise (RFC 3389)."""
+
+    rtcp_mux: bool = False
+    """Reports on the media port are offered (RFC 5761); an answer always takes them."""
+
+    own_order: bool = False
+    """An answer puts the codecs in our order, not the offerer's."""
+
+    direction: Direction = Direction.SENDRECV
+    """What we are willing to do: ``sendonly`` while we have put the far end on hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +104,14 @@ class AudioPlan:
     direction: Direction
     """What we may do: ``sends``, ``receives``."""
 
+    formats: Formats
+    srtp: SrtpKeys | None = None
+    """None where the media is not encrypted."""
 
-@dataclass(frozen=True, slots=True)
-class _Formats:
-    """The formats of one m= section that we have, in its order."""
-
-    audio: tuple[tuple[int, Codec], ...]
-    event: int | None
+    @property
+    def noise_type(self) -> int | None:
+        """Payload type of comfort noise beside the codec we send; None where none was agreed."""
+        return self.formats.noise if self.codec.clock_rate == CN.clock_rate else None
 
 
 def make_offer(
@@ -104,23 +123,25 @@ def make_offer(
 ) -> SessionDescription:
     """Our offer; with the ``previous`` description we sent and its ``plan``, a later one.
 
-    A later offer keeps streams, payload types and their order (RFC 3264 §8).
+    A later offer keeps streams, payload types and their order (RFC 3264 §8), and encryption.
     """
+    security = local.security
     if previous is None or plan is None:
-        formats = [(codec.payload_type, codec) for codec in codecs]
-        media: tuple[Media, ...] = (_describe(local, formats, EVENT_TYPE, Direction.SENDRECV),)
-        return revised(_session(local, media), previous)
-    used = set(plan.receive) | plan.receive_events
-    free = (number for number in range(96, 128) if number not in used)
-    agreed = [(number, codec) for number, codec in plan.receive.items()]
-    for codec in codecs:
-        if all(codec is not other for _, other in agreed):
-            taken = codec.payload_type in used
-            agreed.append((next(free) if taken else codec.payload_type, codec))
-    event = min(plan.receive_events, default=None)
-    if event is None:
-        event = EVENT_TYPE if EVENT_TYPE not in used else next(free)
-    described = _describe(local, agreed, event, Direction.SENDRECV)
+        profile = "RTP/SAVP" if security.mode is SrtpMode.REQUIRE else "RTP/AVP"
+        cryptos = () if security.mode is SrtpMode.OFF else sdes.offered(security, None)
+        formats = offered_formats(codecs, noise=local.comfort_noise)
+        described = _describe(local, formats, local.direction, profile, cryptos, local.rtcp_mux)
+        return revised(_session(local, (described,)), previous)
+    formats = extended(plan.formats, codecs, noise=local.comfort_noise)
+    cryptos = () if plan.srtp is None else sdes.offered(security, plan.srtp)
+    described = _describe(
+        local,
+        formats,
+        local.direction,
+        previous.media[plan.index].protocol,
+        cryptos,
+        local.rtcp_mux or plan.rtcp_mux,
+    )
     media = tuple(
         described if index == plan.index else other for index, other in enumerate(previous.media)
     )
@@ -143,27 +164,63 @@ def answer_offer(
     if previous is not None and len(offer.media) < len(previous.media):
         raise NotAcceptableError("a later offer has fewer m= sections than the one before")
     reason = "no audio stream offered"
+    plain: list[tuple[int, Formats]] = []
     for index in _order(len(offer.media), plan):
         media = offer.media[index]
         if media.kind != "audio" or not media.port:
             continue
-        if media.protocol != PROTOCOL:
-            reason = f"only {PROTOCOL} is supported"
+        if media.protocol not in PROTOCOLS:
+            reason = f"only {' and '.join(_profiles(local.security.mode))} are supported"
             continue
-        formats = _common(media, codecs)
+        formats = common_formats(
+            media, codecs, noise=local.comfort_noise, own_order=local.own_order
+        )
         if not formats.audio:
             reason = f"no common codec; supported: {', '.join(c.name for c in codecs)}"
             continue
-        agreed = _plan(offer, index, formats, local)
-        answered = _describe(local, formats.audio, formats.event, agreed.direction)
-        if agreed.rtcp_mux:
-            answered = replace(answered, attributes=(*answered.attributes, Attribute("rtcp-mux")))
-        sections = tuple(
-            answered if number == index else _refused(other)
-            for number, other in enumerate(offer.media)
-        )
-        return revised(_session(local, sections), previous), agreed
+        secured = None
+        if local.security.mode is not SrtpMode.OFF:
+            current = plan.srtp if plan is not None else None
+            secured = sdes.answered(media, local.security, current)
+        if secured is not None:
+            return _answer(offer, index, formats, local, previous, *secured)
+        if PROTOCOLS[media.protocol] or local.security.mode is SrtpMode.REQUIRE:
+            reason = _insecure(local.security)
+            continue
+        plain.append((index, formats))
+    if plain:
+        return _answer(offer, *plain[0], local, previous)
     raise NotAcceptableError(reason)
+
+
+def _answer(
+    offer: SessionDescription,
+    index: int,
+    formats: Formats,
+    local: Local,
+    previous: SessionDescription | None,
+    crypto: Crypto | None = None,
+    keys: SrtpKeys | None = None,
+) -> tuple[SessionDescription, AudioPlan]:
+    """Take the section ``index`` and refuse every other one."""
+    agreed = replace(_plan(offer, index, formats, local), srtp=keys)
+    cryptos = () if crypto is None else (crypto,)
+    protocol = offer.media[index].protocol
+    answered = _describe(local, formats, agreed.direction, protocol, cryptos, agreed.rtcp_mux)
+    sections = tuple(
+        answered if number == index else _refused(other) for number, other in enumerate(offer.media)
+    )
+    return revised(_session(local, sections), previous), agreed
+
+
+def _profiles(mode: SrtpMode) -> list[str]:
+    return [name for name, secure in PROTOCOLS.items() if mode is not SrtpMode.OFF or not secure]
+
+
+def _insecure(security: Security) -> str:
+    if security.mode is SrtpMode.OFF:
+        return f"only {' and '.join(_profiles(security.mode))} are supported"
+    return f"SRTP keys are needed for one of {', '.join(s.name for s in security.suites)}"
 
 
 def read_answer(
@@ -182,20 +239,36 @@ def read_answer(
             continue
         if not media.port:
             raise NotAcceptableError("the far end refused the audio stream")
-        if media.kind != "audio" or media.protocol != PROTOCOL:
-            raise NotAcceptableError(f"answered {PROTOCOL} audio with something else")
-        formats = _common(media, codecs)
+        if media.kind != "audio" or media.protocol != ours.protocol:
+            raise NotAcceptableError(f"answered {ours.protocol} audio with something else")
+        formats = common_formats(media, codecs, noise=local.comfort_noise)
         if not formats.audio:
             raise NotAcceptableError("no common codec in the answer")
-        plan = _plan(answer, index, formats, local)
-        offered = _common(ours, codecs)
+        offered = common_formats(ours, codecs, noise=local.comfort_noise)
+        plan = _plan(answer, index, formats, local, offered_mux=ours.value("rtcp-mux") is not None)
         # it sends with the types we offered (RFC 3264 §6.1); some mean their own
-        receive = dict(plan.receive) | dict(offered.audio)
-        events = plan.receive_events
-        if offered.event is not None and formats.event is not None:
-            events |= {offered.event}
-        return replace(plan, receive=receive, receive_events=events)
+        events = plan.receive_events | {
+            number for clock, number in offered.events.items() if clock in formats.events
+        }
+        return replace(
+            plan,
+            receive={**offered.receive, **plan.receive},
+            receive_events=events,
+            srtp=_answered_keys(ours, media, local.security),
+        )
     raise NotAcceptableError("the offer had no audio stream")
+
+
+def _answered_keys(ours: Media, theirs: Media, security: Security) -> SrtpKeys | None:
+    """The keys agreed on; None where the far end left an offered encryption out and may."""
+    if ours.value("crypto") is None:
+        return None
+    keys = sdes.agreed(ours, theirs, security)
+    if keys is None and (PROTOCOLS[ours.protocol] or theirs.value("crypto") is not None):
+        raise NotAcceptableError("the answer's SRTP keys don't fit the offer")
+    if keys is None and security.mode is SrtpMode.REQUIRE:
+        raise NotAcceptableError("the answer has no SRTP keys")
+    return keys
 
 
 def revised(new: SessionDescription, previous: SessionDescription | None) -> SessionDescription:
@@ -218,32 +291,21 @@ def _order(count: int, plan: AudioPlan | None) -> list[int]:
     return numbers
 
 
-def _common(media: Media, codecs: Sequence[Codec]) -> _Formats:
-    maps = _STATIC | media.rtpmaps()
-    audio: list[tuple[int, Codec]] = []
-    events: dict[int, int] = {}
-    for number in dict.fromkeys(int(item) for item in media.formats):
-        described = maps.get(number)
-        if described is None or described.channels != 1:
-            continue
-        name = described.name.upper()
-        if name == EVENT.upper():
-            events.setdefault(described.clock_rate, number)
-        for codec in codecs:
-            if codec.name == name and codec.clock_rate == described.clock_rate:
-                audio.append((number, codec))
-    clock = audio[0][1].clock_rate if audio else 0
-    return _Formats(tuple(audio), events.get(clock))
-
-
-def _plan(remote: SessionDescription, index: int, formats: _Formats, local: Local) -> AudioPlan:
+def _plan(
+    remote: SessionDescription,
+    index: int,
+    formats: Formats,
+    local: Local,
+    *,
+    offered_mux: bool = True,
+) -> AudioPlan:
     media = remote.media[index]
     host = remote.media_host(media)
     if host is None:
         raise SdpError("no c= line for the audio stream")
     theirs = remote.direction(media)
     held = _is_hold(host)
-    mux = media.value("rtcp-mux") is not None
+    mux = offered_mux and media.value("rtcp-mux") is not None
     address = rtcp = None
     if not held:
         address = (_usable(host, local), media.port)
@@ -256,10 +318,14 @@ def _plan(remote: SessionDescription, index: int, formats: _Formats, local: Loca
         rtcp_mux=mux,
         codec=codec,
         payload_type=payload_type,
-        receive=dict(formats.audio),
-        event_type=formats.event,
-        receive_events=frozenset(() if formats.event is None else (formats.event,)),
-        direction=Direction.of(sends=theirs.receives and not held, receives=theirs.sends),
+        receive=formats.receive,
+        event_type=formats.events.get(codec.clock_rate),
+        receive_events=frozenset(formats.events.values()),
+        direction=Direction.of(
+            sends=theirs.receives and not held and local.direction.sends,
+            receives=theirs.sends and local.direction.receives,
+        ),
+        formats=formats,
     )
 
 
@@ -298,25 +364,21 @@ def _rtcp(media: Media, address: tuple[str, int], local: Local) -> tuple[str, in
 
 def _describe(
     local: Local,
-    formats: Sequence[tuple[int, Codec]],
-    event: int | None,
+    formats: Formats,
     direction: Direction,
+    protocol: str,
+    cryptos: Sequence[Crypto],
+    rtcp_mux: bool,
 ) -> Media:
-    attributes = [
-        Attribute("rtpmap", f"{number} {codec.name}/{codec.clock_rate}")
-        for number, codec in formats
-    ]
-    numbers = [str(number) for number, _ in formats]
-    if event is not None:
-        clock = formats[0][1].clock_rate
-        numbers.append(str(event))
-        attributes.append(Attribute("rtpmap", f"{event} {EVENT}/{clock}"))
-        attributes.append(Attribute("fmtp", f"{event} 0-15"))
+    numbers, attributes = describe(formats)
+    attributes.extend(crypto.attribute() for crypto in cryptos)
     attributes.append(Attribute("ptime", PTIME))
     if local.rtcp_port != local.port + 1:
         attributes.append(Attribute("rtcp", str(local.rtcp_port)))
+    if rtcp_mux:
+        attributes.append(Attribute("rtcp-mux"))
     attributes.append(Attribute(direction.value))
-    return Media("audio", local.port, PROTOCOL, tuple(numbers), attributes=tuple(attributes))
+    return Media("audio", local.port, protocol, numbers, attributes=tuple(attributes))
 
 
 def _refused(media: Media) -> Media:

@@ -10,7 +10,7 @@ import numpy as np
 from ringtrue.loadtest.netem import Impairments, Netem, drifted
 from ringtrue.streaming.gate import DigitEvent, Draft, FrameKind, Gate, SealedFrame, Ticket
 from ringtrue.streaming.ports import Inbound, frame_samples
-from ringtrue.telephony.codecs import G722, PCMA, PCMU, Codec
+from ringtrue.telephony.codecs import CODECS, PCMU, Codec
 from ringtrue.telephony.rtp.packet import RtpPacket
 from ringtrue.telephony.rtp.stream import RtpStream, StreamPlan
 
@@ -39,7 +39,7 @@ def plan(codec: Codec = PCMU, *, sending: bool = True, receiving: bool = True) -
     return StreamPlan(
         codec=codec,
         payload_type=codec.payload_type,
-        receive={c.payload_type: c for c in (PCMU, PCMA, G722)},
+        receive={c.payload_type: c for c in CODECS},
         event_type=EVENTS,
         receive_events=frozenset({EVENTS}),
         sending=sending,

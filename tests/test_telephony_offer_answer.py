@@ -141,7 +141,7 @@ def test_rtcp_attributes() -> None:
 @pytest.mark.parametrize(
     ("offer", "why"),
     [
-        (offered("18 3"), "no common codec; supported: G722, PCMU, PCMA"),
+        (offered("18 3"), "no common codec; supported: opus, G722, PCMU, PCMA"),
         (offered("101"), "no common codec"),
         (offered("0", port=0), "no audio stream offered"),
         (offered("0", host="IP4 239.1.2.3"), "not unicast"),
@@ -170,7 +170,7 @@ def test_a_stream_without_address_is_an_error() -> None:
 def test_our_offer_is_answered_by_ourselves() -> None:
     far = Local("192.0.2.9", 4000, 4001, 7)
     offer = make_offer(LOCAL, CODECS)
-    assert offer.media[0].formats == ("9", "0", "8", "101")
+    assert offer.media[0].formats == ("111", "9", "0", "8", "102", "101")
     answer, theirs = answer_offer(offer, far, (PCMA, PCMU))
     ours = read_answer(offer, answer, LOCAL, CODECS)
     assert ours.codec is theirs.codec is PCMU
@@ -227,7 +227,7 @@ def test_our_later_offer_keeps_streams_and_payload_types() -> None:
     offer = make_offer(LOCAL, CODECS, previous=sent, plan=plan)
     assert [m.port for m in offer.media] == [0, 30000]
     assert offer.media[1].formats[0] == "8"
-    assert set(offer.media[1].formats) == {"8", "9", "0", "101"}
+    assert set(offer.media[1].formats) == {"8", "9", "0", "111", "101", "102"}
     assert offer.origin.version == sent.origin.version + 1
 
 

@@ -154,7 +154,7 @@ async def test_a_codec_change_keeps_the_legs_rate(pool: PortPool) -> None:
     calling, called = await connected(pool, "G722", "PCMU")
     ends = End(calling, "a"), End(called, "bb")
     assert called.leg.codec == "G722"
-    offer = (await calling.offer()).replace(b"RTP/AVP 9 0 101", b"RTP/AVP 0 101")
+    offer = (await calling.offer()).replace(b"RTP/AVP 9 0 13 101", b"RTP/AVP 0 101")
     await calling.set_answer(await called.update(offer))
     assert called.leg.codec == calling.leg.codec == "PCMU"
     assert called.leg.rate == 16000
@@ -169,7 +169,7 @@ async def test_a_refused_offer_leaves_the_call_as_it_was(pool: PortPool) -> None
     calling, called = await connected(pool, "PCMU")
     ends = End(calling, "a"), End(called, "bb")
     for offer, status in [(b"rubbish", 400), (await calling.offer(), 488)]:
-        bad = offer.replace(b"RTP/AVP 0 101", b"RTP/AVP 18").replace(b"PCMU", b"G729")
+        bad = offer.replace(b"RTP/AVP 0 13 101", b"RTP/AVP 18").replace(b"PCMU", b"G729")
         with pytest.raises(MediaError) as refused:
             await called.update(bad)
         assert refused.value.status == status

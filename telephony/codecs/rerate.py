@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.telephony.codecs import Codec, Decoder, Encoder
+from ringtrue.telephony.codecs import Codec, ConcealingDecoder, Decoder, Encoder
 
 TAPS: Final = 31
 
@@ -93,6 +93,18 @@ class _Decoder:
         return self._converter.convert(self._inner.decode(payload))
 
 
+class _ConcealingDecoder(_Decoder):
+    def __init__(self, inner: ConcealingDecoder, converter: Halver) -> None:
+        super().__init__(inner, converter)
+        self._conceals = inner
+
+    def conceal(self, samples: int) -> bytes:
+        return self._converter.convert(self._conceals.conceal(2 * samples))
+
+    def recover(self, payload: bytes, samples: int) -> bytes:
+        return self._converter.convert(self._conceals.recover(payload, 2 * samples))
+
+
 def encoder_at(codec: Codec, rate: int) -> Encoder:
     """An encoder of ``codec`` that takes PCM at ``rate`` Hz.
 
@@ -107,7 +119,10 @@ def decoder_at(codec: Codec, rate: int) -> Decoder:
     """A decoder of ``codec`` that gives PCM at ``rate`` Hz; raises as :func:`encoder_at`."""
     if rate == codec.pcm_rate:
         return codec.decoder()
-    return _Decoder(codec.decoder(), _converter(codec.pcm_rate, rate))
+    decoder, converter = codec.decoder(), _converter(codec.pcm_rate, rate)
+    if isinstance(decoder, ConcealingDecoder) and isinstance(converter, Halver):
+        return _ConcealingDecoder(decoder, converter)
+    return _Decoder(decoder, converter)
 
 
 def _converter(source: int, target: int) -> Halver | Doubler:

@@ -95,6 +95,7 @@ class Step:
     kind: Kind
     units: int
     packet: Held | None = None
+    """What to play or, where something is lost right before it, what may tell of that."""
 
 
 class JitterBuffer:
@@ -113,18 +114,19 @@ class JitterBuffer:
             raise ValueError(
                 f"need 0 < minimum <= initial <= maximum, got {minimum}, {initial}, {maximum}"
             )
-        self._rate = clock_rate
-        self._tick = clock_rate // 50
         self._initial, self._minimum, self._maximum = initial, minimum, maximum
         self.late = 0
         self.duplicates = 0
         self.resets = 0
         self._noted: deque[int] = deque(maxlen=CAPACITY)
         self._played: deque[int] = deque(maxlen=2 * CAPACITY)
-        self.reset()
+        self.reset(clock_rate)
 
-    def reset(self) -> None:
-        """Forget everything but the counters: another source or another time line."""
+    def reset(self, clock_rate: int | None = None) -> None:
+        """Forget everything but the counters: another source, time line or RTP clock."""
+        if clock_rate is not None:
+            self._rate = clock_rate
+            self._tick = clock_rate // 50
         self._held: list[Held] = []
         self._transits: deque[float] = deque(maxlen=WINDOW)
         self._since_review = 0
@@ -258,13 +260,21 @@ class JitterBuffer:
             floor = self._initial if len(ranked) < YOUNG else self._minimum
             self._target = min(self._maximum, max(floor, spread))
 
-    def get(self, now: float, buffered: int) -> Step:
+    def take_all(self) -> list[Held]:
+        """What is held, in order: it is to be played before a :meth:`reset`."""
+        held, self._held = self._held, []
+        return held
+
+    def get(self, now: float, buffered: int, quantum: int = 1) -> Step:
         """The next piece of media for the tick at ``now``.
 
         ``buffered`` is what was taken before and not yet played, in timestamp units; a piece
-        other than a packet fills the tick at most.
+        other than a packet fills the tick at most, rounded up to ``quantum`` units. With a
+        ``quantum`` above one the decoder conceals by itself, and a loss ends with a piece as
+        long as the lost packet.
         """
         wanted = max(1, self._tick - buffered)
+        wanted += -wanted % quantum
         held = self._held
         if not self._playing:
             self._skip_stale(now)
@@ -294,8 +304,11 @@ class JitterBuffer:
             return Step(Kind.PACKET, packet.units, packet)
         units = min(gap, wanted)
         if not self._paused(held[0].sequence):
+            if quantum > 1:
+                rest = gap - held[0].units
+                units = gap if rest <= 0 else min(wanted, rest)
             self._next += units
-            return Step(Kind.LOST, units)
+            return Step(Kind.LOST, units, held[0] if units == gap else None)
         # nobody hears a pause being cut or drawn out
         surplus = int(self.excess * self._rate)
         if surplus > 0:

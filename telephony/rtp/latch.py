@@ -6,7 +6,8 @@ another one, which is learned once, under rules an off-path sender can't meet by
 - only inside a bounded window after the address was signalled, and only while nothing has come
   from the signalled address;
 - only from a trusted host: the one signalled, or the one the signalling itself came from
-  (``learn="any"`` drops this rule, for media relays on hosts signalling never names);
+  (``learn="any"`` drops this rule, for media relays on hosts signalling never names; so does
+  SRTP, under which only the far end can have made the packet);
 - only after several packets in a row of one SSRC, consecutive in sequence number and sane in
   timestamp, spread over the time they claim to cover;
 - not while a second source is trying the same.
@@ -112,10 +113,13 @@ class Latch:
         """Once latched: whether ``source`` could still displace the learned one."""
         return source == self._signalled and now <= self._until
 
-    def admit(self, source: Address, packet: RtpPacket, now: float) -> tuple[RtpPacket, ...]:
+    def admit(
+        self, source: Address, packet: RtpPacket, now: float, *, proven: bool = False
+    ) -> tuple[RtpPacket, ...]:
         """The packets to take now that ``packet`` came from ``source``; none if it is refused.
 
         More than one where a source was just learned: what it sent to prove itself is not lost.
+        ``proven``: it was authenticated, and is no replay.
         """
         if source == self._source:
             return (packet,)
@@ -127,7 +131,8 @@ class Latch:
         if self._policy.learn == "off" or now > self._until:
             self._candidates.clear()
             return ()
-        if self._policy.learn == "trusted" and source[0] not in self._trusted:
+        trusted = proven or source[0] in self._trusted
+        if self._policy.learn == "trusted" and not trusted:
             return ()
         return self._learn(source, packet, now)
 

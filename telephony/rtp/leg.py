@@ -165,7 +165,9 @@ class RtpLeg:
         if self._closed:
             return
         self._closed = True
-        self._put_report(self._stream.goodbye(self._loop.time()))
+        goodbye = self._stream.goodbye(self._loop.time())
+        if goodbye is not None:
+            self._put_report(goodbye)
         self._pool.release(self._pair)
 
     def _put_report(self, report: bytes) -> None:

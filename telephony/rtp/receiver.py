@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ringtrue.streaming.ports import Inbound, frame_bytes
-from ringtrue.telephony.codecs import Codec, Decoder
+from ringtrue.telephony.codecs import Codec, ConcealingDecoder, Decoder
+from ringtrue.telephony.codecs.comfort_noise import CN, ComfortNoise
 from ringtrue.telephony.codecs.rerate import decoder_at
 from ringtrue.telephony.rtp.dtmf import DtmfReceiver, TelephoneEvent
-from ringtrue.telephony.rtp.jitter import JitterBuffer, Kind, Put
+from ringtrue.telephony.rtp.jitter import Held, JitterBuffer, Kind, Put, Step
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket
 from ringtrue.telephony.rtp.plc import Concealer
 from ringtrue.telephony.rtp.reception import Reception
@@ -42,10 +43,12 @@ class RtpReceiver:
     """One caller's audio. ``now`` is the loop's time for packets, the tick's for pulls."""
 
     def __init__(self, rate: int, clock_rate: int) -> None:
-        """``rate`` is the leg's PCM rate in Hz, ``clock_rate`` the audio's RTP clock."""
+        """``rate`` is the leg's PCM rate in Hz, ``clock_rate`` the RTP clock it begins with.
+
+        A codec of another clock may follow (RFC 7160): its first packet begins a time line.
+        """
         self._rate = rate
         self._clock_rate = clock_rate
-        self._scale = rate // clock_rate
         self._frame = frame_bytes(rate)
         self._silence = bytes(self._frame)
         self._codecs: Mapping[int, Codec] = {}
@@ -57,6 +60,11 @@ class RtpReceiver:
         self._digits = ""
         self._codec: Codec | None = None
         self._decoder: Decoder | None = None
+        self._conceals: ConcealingDecoder | None = None
+        self._noise: ComfortNoise | None = None
+        self._pause: Callable[[int], bytes] | None = None
+        """Sounds until audio comes again, where the far end said that it pauses."""
+
         self._pending = b""
         self._rest = 0
         self._probation: list[RtpPacket] = []
@@ -76,6 +84,7 @@ class RtpReceiver:
         if receiving and not self._receiving:
             self.buffer.reset()
             self._pending = b""
+            self._pause = None
         self._receiving = receiving
 
     @property
@@ -112,20 +121,41 @@ class RtpReceiver:
         self, reception: Reception, packet: RtpPacket, codec: Codec | None, now: float
     ) -> None:
         self.received += 1
+        if codec is not None and codec.clock_rate != self._clock_rate:
+            if reception.behind(packet.sequence_number):
+                codec = None
+            else:
+                self._change_clock(reception, codec.clock_rate)
         if codec is not None:
             sequence = reception.packet(packet.sequence_number, packet.timestamp, now)
-            if self._receiving:
+            if not codec.duration(packet.payload):  # keeps a NAT's binding (RFC 6263 §4.1)
+                self.buffer.note(sequence)
+            elif self._receiving:
                 put = self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now)
                 if put is Put.DUPLICATE:
                     self._duplicates += 1
             return
         self.buffer.note(reception.packet(packet.sequence_number, None, now))
+        if packet.payload_type not in self._events:
+            self.buffer.late += 1  # of the clock that was left
+            return
         try:
             event = TelephoneEvent.parse(packet.payload)
         except RtpError:
             self.refused += 1
             return
         self._digits += self._dtmf.packet(event, packet.timestamp, now)
+
+    def _change_clock(self, reception: Reception, clock_rate: int) -> None:
+        """Play out what is held, and begin a time line in another clock."""
+        width = self._frame * MAX_PAYLOAD_MS // 20
+        for held in self.buffer.take_all():
+            if len(self._pending) < width:
+                self._pending += self._concealer.good(self._play(held))
+        self.buffer.reset(clock_rate)
+        self.buffer.resets += 1
+        self._clock_rate = clock_rate
+        reception.change_clock(clock_rate)
 
     def _other_source(self, packet: RtpPacket, now: float) -> bool:
         """A new SSRC replaces the old once it has sent alone for a while (RFC 3550 §8.2)."""
@@ -141,6 +171,7 @@ class RtpReceiver:
         self._dtmf = DtmfReceiver()
         self.buffer.reset()
         self.buffer.resets += 1
+        self._pause = None
         reception = self.reception = Reception(packet.ssrc, self._clock_rate)
         self._probation = []
         for held in waiting:
@@ -164,30 +195,61 @@ class RtpReceiver:
     def _fill(self, wanted: int, now: float) -> bool:
         """Have at least ``wanted`` bytes pending; True if some of them are concealment."""
         concealed = False
-        width = 2 * self._scale
         while len(self._pending) < wanted:
-            step = self.buffer.get(now, len(self._pending) // width)
-            if step.packet is not None:
-                pcm = self._decode(step.packet.codec, step.packet.payload)
-                self._pending += self._concealer.good(pcm)
-            elif step.kind is Kind.SILENCE or self._dtmf.active:
-                # a digit instead of audio, the far end's own pause, or nothing sent as yet
-                concealed |= self.buffer.silent_unasked and not self._dtmf.active
-                self._pending += self._concealer.good(bytes(step.units * width))
+            buffered = len(self._pending) // 2 * self._clock_rate // self._rate
+            quantum = self._codec.quantum if self._conceals and self._codec else 1
+            step = self.buffer.get(now, buffered, quantum)
+            if step.kind is Kind.PACKET and step.packet is not None:
+                pcm = self._concealer.good(self._play(step.packet))
+            elif self._dtmf.active:  # a digit instead of audio
+                pcm = self._concealer.good(bytes(2 * self._samples(step.units)))
+            elif self._pause is not None:
+                pcm = self._concealer.good(self._pause(self._samples(step.units)))
+            elif step.kind is Kind.SILENCE:  # the far end's own pause, or nothing sent as yet
+                concealed |= self.buffer.silent_unasked
+                pcm = self._concealer.good(bytes(2 * self._samples(step.units)))
             else:
                 concealed = True
-                self._pending += self._concealer.conceal(step.units * self._scale)
+                pcm = self._concealment(step)
+            self._pending += pcm
         return concealed
 
-    def _decode(self, codec: Codec, payload: bytes) -> bytes:
-        if codec is not self._codec or self._decoder is None:
-            self._codec, self._decoder = codec, decoder_at(codec, self._rate)
-        return self._decoder.decode(payload)
+    def _samples(self, units: int) -> int:
+        """Samples at the leg's rate in ``units`` of the RTP clock; never none."""
+        return max(1, units * self._rate // self._clock_rate)
+
+    def _play(self, packet: Held) -> bytes:
+        codec = packet.codec
+        if codec is CN:
+            if self._noise is None:
+                self._noise = ComfortNoise(self._rate)
+            self._noise.update(packet.payload)
+            self._pause = self._noise.generate
+            return self._noise.generate(self._samples(packet.units))
+        if self._codec is None or codec.decoder is not self._codec.decoder:
+            decoder = self._decoder = decoder_at(codec, self._rate)
+            self._conceals = decoder if isinstance(decoder, ConcealingDecoder) else None
+        self._codec = codec
+        assert self._decoder is not None
+        silent = self._conceals is not None and codec.silent(packet.payload)
+        self._pause = self._conceals.conceal if silent and self._conceals else None
+        return self._decoder.decode(packet.payload)
+
+    def _concealment(self, step: Step) -> bytes:
+        samples = self._samples(step.units)
+        if self._conceals is None:
+            return self._concealer.conceal(samples)
+        after = step.packet
+        if after is not None and self._codec and after.codec.decoder is self._codec.decoder:
+            pcm = self._conceals.recover(after.payload, samples)
+        else:
+            pcm = self._conceals.conceal(samples)
+        return self._concealer.good(pcm)
 
     def _steer(self, now: float) -> None:
         """Move playout towards where it should be by one join in the speech."""
         buffer = self.buffer
-        excess, spare = buffer.excess, buffer.spare * self._scale
+        excess, spare = buffer.excess, buffer.spare * self._rate // self._clock_rate
         longest = None
         if buffer.step + SHORTEN_ABOVE >= excess >= LENGTHEN_BELOW:
             if spare < SPARE * self._rate:

@@ -32,6 +32,19 @@ class Reception:
         self._last_sr = 0
         self._last_sr_at = 0.0
 
+    def behind(self, sequence_number: int) -> bool:
+        """Whether a packet of ``sequence_number`` is older than the newest counted."""
+        return (
+            self._first_sequence is not None
+            and -MAX_DROPOUT < sequence_delta(sequence_number, self._highest & 0xFFFF) < 0
+        )
+
+    def change_clock(self, clock_rate: int) -> None:
+        """Timestamps count in another clock from now on (RFC 7160)."""
+        self._jitter *= clock_rate / self._clock_rate
+        self._clock_rate = clock_rate
+        self._last_timestamp = None
+
     def packet(self, sequence_number: int, timestamp: int | None, now: float) -> int:
         """Count one packet that arrived at ``now``; returns its extended sequence number.
 

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,19 +18,44 @@ from ringtrue.telephony.offer_answer import (
     answer_offer,
     make_offer,
     read_answer,
+    revised,
 )
 from ringtrue.telephony.rtp.latch import LatchPolicy
 from ringtrue.telephony.rtp.leg import RtpLeg
 from ringtrue.telephony.rtp.ports import PortPair, PortPool, PortsExhaustedError
 from ringtrue.telephony.rtp.stream import StreamPlan
-from ringtrue.telephony.sdp import SdpError, SessionDescription, parse
+from ringtrue.telephony.sdes import PLAIN, Security
+from ringtrue.telephony.sdp import Direction, SdpError, SessionDescription, parse
 from ringtrue.telephony.sip.media import MediaError
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class MediaOptions:
+    """How media is agreed on and sent, beside its codecs."""
+
+    security: Security = PLAIN
+    comfort_noise: bool = True
+    """Far ends may tell their pauses by comfort noise (RFC 3389)."""
+
+    send_pauses: bool = False
+    """So do we where it was agreed on; else our silence is sent as audio."""
+
+    rtcp_mux: bool = False
+    """We offer reports on the media port (RFC 5761); asked for, they always are."""
+
+    own_order: bool = False
+    """Answers prefer our order of codecs to the caller's."""
+
+    latch: LatchPolicy = LatchPolicy()
+
+
+DEFAULT_OPTIONS = MediaOptions()
+
+
 class RtpSession:
-    """A :class:`~ringtrue.telephony.sip.media.MediaSession` over plain RTP."""
+    """A :class:`~ringtrue.telephony.sip.media.MediaSession` over RTP and SRTP."""
 
     def __init__(
         self,
@@ -38,7 +64,7 @@ class RtpSession:
         codecs: Sequence[str] = CODEC_NAMES,
         advertised_host: str | None = None,
         trusted_hosts: Sequence[str] = (),
-        latch: LatchPolicy | None = None,
+        options: MediaOptions = DEFAULT_OPTIONS,
     ) -> None:
         """Media on ports of ``pool``.
 
@@ -55,13 +81,15 @@ class RtpSession:
                 f"media bound to {self._host} needs an advertised_host that can be reached"
             )
         self._trusted = tuple(trusted_hosts)
-        self._latch = latch
+        self._options = options
         self._session_id = random.SystemRandom().getrandbits(62)
         self._pair: PortPair | None = None
         self._leg: RtpLeg | None = None
         self._sent: SessionDescription | None = None
         self._pending: SessionDescription | None = None
         self._plan: AudioPlan | None = None
+        self._described: SessionDescription | None = None
+        self._direction = self._wanted = Direction.SENDRECV
         self._closed = False
 
     @property
@@ -74,11 +102,15 @@ class RtpSession:
             raise RuntimeError("no media before the first offer/answer exchange is complete")
         return self._leg
 
-    async def offer(self) -> bytes:
-        """Our description, as an offer."""
+    async def offer(self, *, hold: bool | None = None) -> bytes:
+        """Our description, as an offer; ``hold`` puts the far end on hold or takes it off."""
+        self._wanted = self._direction
+        if hold is not None:
+            self._wanted = Direction.SENDONLY if hold else Direction.SENDRECV
         with _refusing():
-            local = self._local()
-            self._pending = make_offer(local, self._codecs, previous=self._sent, plan=self._plan)
+            local = self._local(self._wanted)
+            offer = make_offer(local, self._codecs, previous=self._sent, plan=self._plan)
+            self._pending = self._describe(offer)
             return self._pending.serialize()
 
     async def answer(self, offer: bytes) -> bytes:
@@ -95,6 +127,7 @@ class RtpSession:
             sent, plan = answer_offer(
                 parse(offer), local, self._codecs, previous=self._sent, plan=self._plan
             )
+            sent = self._describe(sent)
             self._agree(sent, plan)
             return sent.serialize()
 
@@ -104,9 +137,18 @@ class RtpSession:
         if offer is None:
             raise MediaError("an answer without an offer", status=400)
         with _refusing():
-            plan = read_answer(offer, parse(answer), self._local(), self._codecs)
-            self._pending = None
+            plan = read_answer(offer, parse(answer), self._local(self._wanted), self._codecs)
+            self._pending, self._direction = None, self._wanted
             self._agree(offer, plan)
+
+    async def preview(self, answer: bytes) -> None:
+        """Take a provisional response's answer: the leg hears, and is not to be spoken on yet."""
+        offer = self._pending
+        if offer is None:
+            raise MediaError("an answer without an offer", status=400)
+        with _refusing():
+            local = self._local(self._wanted)
+            self._agree(offer, read_answer(offer, parse(answer), local, self._codecs))
 
     def close(self) -> None:
         """Release sockets and ports; idempotent."""
@@ -116,20 +158,37 @@ class RtpSession:
         elif self._pair is not None:
             self._pool.release(self._pair)
 
-    def _local(self) -> Local:
+    def _describe(self, description: SessionDescription) -> SessionDescription:
+        """Number it after whatever we described last, agreed on or not (RFC 3264 §8)."""
+        self._described = revised(description, self._described)
+        return self._described
+
+    def _local(self, direction: Direction | None = None) -> Local:
         if self._closed:
             raise NotAcceptableError("the call's media is closed")
         if self._pair is None:
             self._pair = self._pool.acquire()
         port = self._pair.port
-        return Local(self._host, port, port + 1, self._session_id)
+        way = self._direction if direction is None else direction
+        options = self._options
+        return Local(
+            self._host,
+            port,
+            port + 1,
+            self._session_id,
+            security=options.security,
+            comfort_noise=options.comfort_noise,
+            rtcp_mux=options.rtcp_mux,
+            own_order=options.own_order,
+            direction=way,
+        )
 
     def _agree(self, sent: SessionDescription, plan: AudioPlan) -> None:
         assert self._pair is not None
-        stream = _stream_plan(plan)
+        stream = _stream_plan(plan, pauses=self._options.send_pauses)
         if self._leg is None:
             self._leg = RtpLeg(
-                self._pool, self._pair, stream, trusted=self._trusted, latch=self._latch
+                self._pool, self._pair, stream, trusted=self._trusted, latch=self._options.latch
             )
         else:
             self._leg.configure(stream)
@@ -140,10 +199,11 @@ class RtpSession:
             direction=plan.direction.value,
             events=plan.event_type is not None,
             rtcp_mux=plan.rtcp_mux,
+            srtp=plan.srtp.suite.name if plan.srtp is not None else None,
         )
 
 
-def _stream_plan(plan: AudioPlan) -> StreamPlan:
+def _stream_plan(plan: AudioPlan, *, pauses: bool) -> StreamPlan:
     return StreamPlan(
         codec=plan.codec,
         payload_type=plan.payload_type,
@@ -155,6 +215,8 @@ def _stream_plan(plan: AudioPlan) -> StreamPlan:
         remote=plan.remote,
         remote_rtcp=plan.remote_rtcp,
         rtcp_mux=plan.rtcp_mux,
+        noise_type=plan.noise_type if pauses else None,
+        srtp=plan.srtp,
     )
 
 
@@ -182,7 +244,7 @@ def session_factory(
     codecs: Sequence[str] = CODEC_NAMES,
     advertised_host: str | None = None,
     trusted_hosts: Sequence[str] = (),
-    latch: LatchPolicy | None = None,
+    options: MediaOptions = DEFAULT_OPTIONS,
 ) -> Callable[[], RtpSession]:
     """A :data:`~ringtrue.telephony.sip.media.MediaFactory`; arguments as :class:`RtpSession`."""
     return lambda: RtpSession(
@@ -190,5 +252,5 @@ def session_factory(
         codecs=codecs,
         advertised_host=advertised_host,
         trusted_hosts=trusted_hosts,
-        latch=latch,
+        options=options,
     )

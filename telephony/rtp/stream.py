@@ -29,6 +29,8 @@ from ringtrue.telephony.rtp.rtcp import (
     parse_compound,
 )
 from ringtrue.telephony.rtp.sender import RtpSender
+from ringtrue.telephony.rtp.srtp import SrtpContext
+from ringtrue.telephony.sdes import SrtpKeys
 
 REPORT_INTERVAL: Final = 5.0
 """Mean seconds between reports; each interval is 0.5–1.5 of it (RFC 3550 §6.2, §6.3.1)."""
@@ -48,6 +50,10 @@ class StreamPlan:
     remote: Address | None
     remote_rtcp: Address | None
     rtcp_mux: bool = False
+    noise_type: int | None = None
+    """Payload type comfort noise may be sent as; None where silence is sent as audio."""
+
+    srtp: SrtpKeys | None = None
 
 
 class RtpStream:
@@ -86,6 +92,9 @@ class RtpStream:
         self._rtt: float | None = None
         self._far_report: ReportBlock | None = None
         self._rtcp_mux = False
+        self._clock_rate = clock_rate
+        self._sent_before = 0
+        self._srtp: SrtpContext | None = None
         self._stats = LegStats()
 
     def configure(self, plan: StreamPlan, now: float, *, trusted: Iterable[str] = ()) -> None:
@@ -93,8 +102,25 @@ class RtpStream:
         if plan.remote is not None:
             self.latch.signal(plan.remote, plan.remote_rtcp or plan.remote, now, trusted=trusted)
         self._rtcp_mux = plan.rtcp_mux
+        if plan.srtp is None:
+            self._srtp = None
+        elif self._srtp is None:
+            self._srtp = SrtpContext(plan.srtp)
+        else:
+            self._srtp.rekey(plan.srtp, now)
         self.receiver.configure(plan.receive, plan.receive_events, receiving=plan.receiving)
-        self.sender.configure(plan.codec, plan.payload_type, plan.event_type, sending=plan.sending)
+        if plan.codec.clock_rate != self._clock_rate:  # one clock to a source (RFC 7160 §4)
+            self._clock_rate = plan.codec.clock_rate
+            self._sent_before += self.sender.packets
+            self._sr_count = 0
+            self.sender.change_source(self._random.getrandbits(32))
+        self.sender.configure(
+            plan.codec,
+            plan.payload_type,
+            plan.event_type,
+            sending=plan.sending,
+            noise_type=plan.noise_type,
+        )
 
     @property
     def last_heard(self) -> float | None:
@@ -115,8 +141,13 @@ class RtpStream:
         if not known and latch.source is not None and not latch.may_change(source, now):
             self._refused += 1
             return
+        secure = self._srtp
+        plain = data if secure is None else secure.unprotect(data, now)
+        if plain is None:
+            self._refused += 1
+            return
         try:
-            packet = RtpPacket.parse(data)
+            packet = RtpPacket.parse(plain)
         except RtpError:
             self._refused += 1
             return
@@ -124,7 +155,8 @@ class RtpStream:
             if self.receiver.packet(packet, now):
                 self._heard = now
             return
-        admitted = latch.admit(source, packet, now) if self.receiver.takes(packet) else ()
+        takes = self.receiver.takes(packet)
+        admitted = latch.admit(source, packet, now, proven=secure is not None) if takes else ()
         self._refused += 1 - len(admitted)  # what a candidate sent was counted as refused
         for held in admitted:
             if self.receiver.packet(held, now):
@@ -132,8 +164,9 @@ class RtpStream:
 
     def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram of the report port; never raises."""
+        plain = data if self._srtp is None else self._srtp.unprotect_rtcp(data, now)
         try:
-            packets = parse_compound(data)
+            packets = parse_compound(plain or b"")
         except RtpError:
             self._refused += 1
             return
@@ -165,18 +198,25 @@ class RtpStream:
 
     def send(self, frame: SealedFrame, now: float) -> list[bytes]:
         """Media datagrams for one tick, to :attr:`Latch.destination`; raises as the sender."""
-        return self.sender.send(frame, now)
+        packets = self.sender.send(frame, now)
+        if self._srtp is None:
+            return packets
+        return [secret for packet in packets if (secret := self._srtp.protect(packet)) is not None]
 
     def report(self, now: float) -> bytes | None:
         """The compound report due by now, to :attr:`Latch.rtcp_destination`; else None."""
         if now < self._report_at:
             return None
         self._report_at = now + self._interval()
-        return build_compound([*self._reports(now)])
+        return self._protected(build_compound([*self._reports(now)]))
 
-    def goodbye(self, now: float) -> bytes:
-        """The last report, with BYE (RFC 3550 §6.6)."""
-        return build_compound([*self._reports(now), Goodbye((self.sender.ssrc,))])
+    def goodbye(self, now: float) -> bytes | None:
+        """The last report, with BYE (RFC 3550 §6.6); None where it can't be protected."""
+        reports = [*self._reports(now), Goodbye((self.sender.ssrc,))]
+        return self._protected(build_compound(reports))
+
+    def _protected(self, report: bytes) -> bytes | None:
+        return report if self._srtp is None else self._srtp.protect_rtcp(report)
 
     def _reports(self, now: float) -> Iterable[Rtcp]:
         reception = self.receiver.reception
@@ -209,7 +249,7 @@ class RtpStream:
         stats, receiver, buffer = self._stats, self.receiver, self.receiver.buffer
         reception = receiver.reception
         stats.packets_received = receiver.received
-        stats.packets_sent = self.sender.packets
+        stats.packets_sent = self._sent_before + self.sender.packets
         stats.packets_lost = receiver.lost
         stats.packets_late = buffer.late
         stats.packets_duplicate = buffer.duplicates
@@ -221,6 +261,8 @@ class RtpStream:
         stats.extra["playout_delay_ms"] = 1000 * buffer.depth
         stats.extra["time_joins"] = receiver.joins
         stats.extra["timeline_resets"] = buffer.resets
+        if self._srtp is not None:
+            stats.extra["srtp_failures"] = self._srtp.failures
         if self._far_report is not None:
             stats.extra["far_lost"] = self._far_report.cumulative_lost
             stats.extra["far_fraction_lost"] = self._far_report.fraction_lost / 256

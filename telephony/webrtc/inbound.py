@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ringtrue.streaming.ports import Inbound
-from ringtrue.telephony.rtp.packet import RtpPacket, timestamp_delta
+from ringtrue.telephony.codecs.opus import OPUS, RATE, RTP_CLOCK
+from ringtrue.telephony.rtp.packet import RtpPacket
 from ringtrue.telephony.rtp.receiver import RtpReceiver
-from ringtrue.telephony.webrtc.opus import OPUS, RATE, RTP_PER_SAMPLE
 
 _PAYLOAD_TYPE: Final = OPUS.payload_type
 
@@ -34,10 +34,8 @@ class OpusInbound:
 
     def __init__(self) -> None:
         """Start receiving at once."""
-        self.receiver = RtpReceiver(RATE, RATE)
+        self.receiver = RtpReceiver(RATE, RTP_CLOCK)
         self.receiver.configure({_PAYLOAD_TYPE: OPUS}, frozenset(), receiving=True)
-        self._timestamp: int | None = None
-        self._samples = 0
 
     def packet(self, packet: AiortcPacket, now: float) -> None:
         """Take one decrypted packet."""
@@ -45,7 +43,7 @@ class OpusInbound:
             RtpPacket(
                 payload_type=_PAYLOAD_TYPE,
                 sequence_number=packet.sequence_number,
-                timestamp=self._scaled(packet.timestamp),
+                timestamp=packet.timestamp,
                 ssrc=packet.ssrc,
                 payload=packet.payload,
             ),
@@ -55,16 +53,6 @@ class OpusInbound:
     def pull(self, now: float) -> Inbound:
         """The next 20 ms at 16 kHz."""
         return self.receiver.pull(now)
-
-    def _scaled(self, timestamp: int) -> int:
-        """From RTP's 48 kHz to our 16 kHz, unbroken where 32 bits at 48 kHz wrap."""
-        if self._timestamp is None:
-            self._timestamp = timestamp
-        advance = timestamp_delta(timestamp, self._timestamp & 0xFFFF_FFFF)
-        unwrapped = self._timestamp + advance
-        if advance > 0:
-            self._timestamp = unwrapped
-        return unwrapped // RTP_PER_SAMPLE & 0xFFFF_FFFF
 
 
 class PacketTap:

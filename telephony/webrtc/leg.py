@@ -7,9 +7,9 @@ from typing import Final
 
 from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import Inbound, LegStats
+from ringtrue.telephony.codecs.opus import RATE
 from ringtrue.telephony.webrtc.guard import DatagramGuard
 from ringtrue.telephony.webrtc.inbound import OpusInbound
-from ringtrue.telephony.webrtc.opus import RATE
 from ringtrue.telephony.webrtc.track import SealedTrack
 
 MAX_DIGITS: Final = 64

@@ -13,7 +13,7 @@ from av import Packet
 from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import SealedFrame, SealGuard
 from ringtrue.streaming.ports import frame_samples
-from ringtrue.telephony.webrtc.opus import RATE, OpusEncoder
+from ringtrue.telephony.codecs.opus import RATE, OpusEncoder
 
 MAX_FRAMES: Final = 15
 """Frames that may wait for the sender: 300 ms, a whole catch-up of the clock and some more."""

@@ -21,6 +21,7 @@ from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.http import build_app
+from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.metrics_voices import LibraryCollector
 from ringtrue.agent.records import RecordStore
@@ -109,6 +110,7 @@ class Server:
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
+        self._media = media_options(settings)
         self._pool: PortPool | None = None
         self._sip: SipEndpoint | None = None
         self._web: _Web | None = None
@@ -212,6 +214,7 @@ class Server:
                 codecs=sip.codecs,
                 advertised_host=self._media_host(invite.remote[0]),
                 trusted_hosts=(invite.remote[0],),
+                options=self._media,
             )
             call = await invite.answer(factory)
         except (MediaError, SipError) as error:

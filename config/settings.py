@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ringtrue.config.audit_settings import AuditSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
+from ringtrue.config.media_settings import MediaSettings
 from ringtrue.config.section import Seconds, Section, split_list
 from ringtrue.config.service_settings import NamedService
 from ringtrue.config.voice_settings import VoicesSettings
@@ -30,7 +31,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the system choose."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Codec = Literal["PCMU", "PCMA", "G722"]
+Codec = Literal["opus", "G722", "PCMU", "PCMA"]
 
 
 def _unique(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,6 +67,7 @@ class SipSettings(Section):
     """What Contact and SDP name, where it differs from ``host``; an IP literal."""
 
     codecs: Annotated[tuple[Codec, ...], BeforeValidator(split_list), Field(min_length=1)] = (
+        "opus",
         "G722",
         "PCMU",
         "PCMA",
@@ -340,6 +342,7 @@ class Settings(BaseSettings):
 
     server: ServerSettings = ServerSettings()
     sip: SipSettings = SipSettings()
+    media: MediaSettings = MediaSettings()
     http: HttpSettings = HttpSettings()
     webrtc: WebRtcSettings = WebRtcSettings()
     twilio: TwilioSettings = TwilioSettings()

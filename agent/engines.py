@@ -184,6 +184,7 @@ class Engines:
             before_tts=language.before_tts,
             context=language.context,
             completes=language.llm.completes,
+            disclosure=language.disclosure,
         )
 
     def _recognizer(self, agent: Agent) -> Recognizer | None:

@@ -29,6 +29,14 @@ from ringtrue.config.agent_dialogue import (
     template_problems,
     unmarked_problems,
 )
+from ringtrue.config.agent_disclosure import (
+    LOCALES,
+    DisclosureFile,
+    DisclosureTexts,
+    Organisation,
+    disclosure_problems,
+    texts_of,
+)
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
 from ringtrue.config.layers import parse_yaml
@@ -111,9 +119,16 @@ class Agent(Part):
     purpose: Annotated[str, Field(min_length=1, max_length=160)] | None = None
     """What it uses a cloned voice for, in the words its speaker consented to."""
 
+    organisation: Organisation | None = None
+    """For whom it speaks, as callers are told; may hold placeholders. None: its title."""
+
     greeting: Annotated[Texts, Field(min_length=1)]
-    """The first words of a call: they say that the voice is automated. Like every text that is
-    spoken they may hold the markup of :mod:`ringtrue.config.speech_markup`."""
+    """What follows the disclosure in a call's first words, or holds it where :attr:`disclosure`
+    declares that. Like every text that is spoken they may hold the markup of
+    :mod:`ringtrue.config.speech_markup`."""
+
+    disclosure: DisclosureFile = DisclosureFile()
+    """How callers are told that they talk to an AI."""
 
     prompt: str = ""
     """System prompt of a language model, where one is configured."""
@@ -144,12 +159,14 @@ class Agent(Part):
         problems: list[tuple[str, str]] = []
         for key, texts in (
             ("greeting", self.greeting),
+            ("organisation", (self.organisation or "",)),
             ("stalls.filler", self.stalls.filler),
             ("stalls.apology", self.stalls.apology),
             ("stalls.give_up.say", self.stalls.give_up.say),
         ):
             problems += spoken_problems(key, texts, known)
         problems += template_problems("prompt", (self.prompt,), known)
+        problems += disclosure_problems(self.disclosure, self.language, self.greeting, known)
         problems += unmarked_problems("phrases", self.phrases)
         for name, value in self.variables.items():
             problems += spoken_problems(f"variables.{name}", (value,), None)
@@ -173,8 +190,23 @@ class Agent(Part):
 
     def vocabulary(self) -> tuple[str, ...]:
         """What callers may say, for the recognizer's domain language model: examples with their
-        slots filled in, answers to the agent's questions, yes and no, and :attr:`phrases`."""
-        return vocabulary_of(self.dialogue, self.phrases)
+        slots filled in, answers to the agent's questions, yes and no, :attr:`phrases`, and the
+        question whether they talk to a person."""
+        own = LOCALES.get(self.language.partition("-")[0])
+        asked = (*self.disclosure.questions, *(own.questions if own else ()))
+        return vocabulary_of(self.dialogue, (*self.phrases, *asked))
+
+    def openings(self) -> tuple[str, ...]:
+        """The first words of a call, disclosure and all, one for each greeting; placeholders stay
+        in them."""
+        texts = self.disclosed()
+        before = "" if texts.in_greeting else f"{texts.opening} {texts.recording}"
+        after = texts.recording if texts.in_greeting else ""
+        return tuple(" ".join(f"{before} {one} {after}".split()) for one in self.greeting)
+
+    def disclosed(self) -> DisclosureTexts:
+        """What it says about itself; the agent's own placeholders stay in the texts."""
+        return texts_of(self.disclosure, self.language, self.organisation or self.title)
 
 
 def load_agent(path: Path) -> Agent:

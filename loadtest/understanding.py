@@ -65,10 +65,12 @@ def topics_of(agent: Agent) -> dict[str, tuple[str, ...]]:
     """What the agent can say, by topic, with its variables filled in.
 
     Topics are an intent's name (its answers), ``NAME.confirm`` and ``NAME.declined``,
-    ``ask.SLOT``, and ``call.greeting``, ``call.follow_up``, ``call.fallback``, ``call.trouble``.
+    ``ask.SLOT``, and ``call.greeting``, ``call.disclosure``, ``call.follow_up``,
+    ``call.fallback``, ``call.trouble``.
     """
     texts: dict[str, list[str]] = defaultdict(list)
-    texts["call.greeting"] += agent.greeting
+    texts["call.greeting"] += agent.openings()
+    texts["call.disclosure"] += [agent.disclosed().again, agent.disclosed().answer]
     texts["call.trouble"] += [
         *agent.stalls.filler,
         *agent.stalls.apology,

@@ -47,6 +47,8 @@ from pipecat.workers.runner import WorkerRunner
 from ringtrue.streaming.errors import GraphError
 from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, VoiceWatch, Watermarker
 from ringtrue.streaming.listen import Listener
+from ringtrue.streaming.llm.disclosing import listening
+from ringtrue.streaming.llm.disclosure import Disclosure
 from ringtrue.streaming.ports import MediaLeg
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.refusals import OnRefusal
@@ -100,6 +102,9 @@ class Services:
     context: LLMContext = field(default_factory=LLMContext)
     completes: Callable[[str], bool] | None = None
     """Whether words alone are surely a whole answer, where the LLM hook can tell."""
+
+    disclosure: Disclosure | None = None
+    """What the caller is told of the agent; it hears what of it was heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +173,7 @@ class CallGraph:
             record,
             hear=self._listener.hear,
             on_digit=self._digit,
-            on_heard=on_heard,
+            on_heard=listening(services.disclosure, record, on_heard),
             on_silence=on_silence,
             on_turn=on_turn,
             on_digest=on_digest,

@@ -103,6 +103,18 @@ class CallRecord:
     watermark: str | None = None
     """Which mark everything that was sent carries."""
 
+    disclosure: str | None = None
+    """How much the caller heard of it that an AI speaks, and for whom: none, partly, fully."""
+
+    disclosure_attempts: int = 0
+    """Times that it was begun to be said."""
+
+    asked_whether_human: int = 0
+    """Times that the caller asked whether a person speaks, and was answered."""
+
+    claims_replaced: int = 0
+    """Sentences of the agent that claimed so, and were not spoken."""
+
     transfer_requested: str | None = None
     """The agent's own name of the place the caller was to be handed to."""
 
@@ -169,6 +181,10 @@ class CallRecord:
             "voice_revoked": self.voice_revoked,
             "voice_revoked_at_ms": since(self.voice_revoked_at),
             "watermark": self.watermark,
+            "disclosure": self.disclosure,
+            "disclosure_attempts": self.disclosure_attempts,
+            "asked_whether_human": self.asked_whether_human,
+            "claims_replaced": self.claims_replaced,
             "transfer_requested": self.transfer_requested,
             "turns": turns,
             "interruptions": self.interruptions,

@@ -81,6 +81,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         "fallback_voice": "rms",
         "purpose": PURPOSE,
         "greeting": "Hello, this is the automated voice of Example.",
+        "disclosure": {"in_greeting": True},
     }
     (agents / "ada.yaml").write_text(yaml.safe_dump(agent))
     config = tmp_path / "server.yaml"

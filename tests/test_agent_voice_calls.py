@@ -81,6 +81,7 @@ def make_house(
         "voice": NAME,
         "purpose": PURPOSE,
         "greeting": GREETING,
+        "disclosure": {"in_greeting": True},
     }
     (agents / "ada.yaml").write_text(yaml.safe_dump(agent))
     environ = {

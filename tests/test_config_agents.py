@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ringtrue.config.agent_dialogue import placeholders
+from ringtrue.config.agent_disclosure import LOCALES
 from ringtrue.config.agent_schema import (
     Agent,
     AgentError,
@@ -58,7 +59,7 @@ def test_shipped_agents_load() -> None:
         assert (shipped_agents() / f"{name}.yaml").is_file()
         assert agent.dialogue is not None
         assert agent.prompt
-        assert all("automated" in text for text in agent.greeting)
+        assert all("automated assistant of" in text for text in agent.openings())
 
 
 def test_shipped_texts_are_whole_sentences() -> None:
@@ -219,7 +220,7 @@ def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_an_agent_needs_no_dialogue() -> None:
     agent = Agent(name="bare", title="Bare", greeting=("Hello.",))
-    assert agent.vocabulary() == ()
+    assert agent.vocabulary() == LOCALES["en"].questions
 
 
 def test_stray_braces() -> None:

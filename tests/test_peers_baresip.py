@@ -34,7 +34,7 @@ async def rendered_greetings(rate: int) -> list[np.ndarray]:
     try:
         await engine.warm()
         renderings = []
-        for template in agent.greeting:
+        for template in agent.openings():
             greeting = template.format(**agent.variables)
             splitter = PhraseSplitter()
             stream = engine.open(agent.voice, rate)

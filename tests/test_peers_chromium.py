@@ -89,7 +89,7 @@ async def test_a_conversation_in_the_browser(server: RunningServer, microphone: 
         "agent",
     ]
     greeting, question, answer, interruption, _ = [text for _, text in lines]
-    assert greeting == agent.greeting[0].format(**agent.variables)
+    assert greeting == agent.openings()[0].format(**agent.variables)
     assert question == "what are your opening hours"
     assert answer
     assert any(text.startswith(answer) and text != answer for text in answers)

@@ -118,7 +118,7 @@ async def test_a_conversation(server: RunningServer, engine: FliteEngine, agent:
     """Greeting, question, answer, barge-in, keys, goodbye; all of it heard on the wire."""
     dialogue = agent.dialogue
     assert dialogue is not None
-    greeting = await rendered(engine, agent, agent.greeting[0])
+    greeting = await rendered(engine, agent, agent.openings()[0])
     hours = [await rendered(engine, agent, text) for text in dialogue.intents["hours"].answers]
     order = dialogue.slots["order_number"]
     which = await rendered(engine, agent, order.ask[0])
@@ -183,7 +183,7 @@ async def test_the_context_keeps_what_marks_confirmed(
 ) -> None:
     """Twilio's playout is a second behind when the caller interrupts."""
     behind = 1.0
-    greeting = await rendered(engine, agent, agent.greeting[0])
+    greeting = await rendered(engine, agent, agent.openings()[0])
     reply = await rendered(engine, agent, "We open at nine.")
     async with openai_server() as model:
         model.script(Say("We open"), Say(" at nine."))

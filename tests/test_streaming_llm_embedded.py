@@ -69,7 +69,7 @@ async def test_greeting_is_streamed_word_by_word() -> None:
         kinds = [type(frame) for frame in graph.exit.frames]
         assert kinds.index(LLMFullResponseStartFrame) < kinds.index(LLMTextFrame)
         assert len(graph.down(LLMTextFrame)) == len(text_of(graph).split())
-        assert text_of(graph).startswith("Hello, this is Meridian Supplies.")
+        assert text_of(graph).startswith("Ask about opening hours")
 
 
 async def test_action_comes_after_the_response() -> None:

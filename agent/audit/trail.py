@@ -47,6 +47,7 @@ class CallTrail:
         self._words: list[str] = []
         self._pending: UtteranceDigest | None = None
         self._utterances = 0
+        self._disclosure = record.disclosure
         self._chain = hashlib.sha256(record.call_id.encode()).hexdigest()
         self._put(
             Kind.CALL_STARTED,
@@ -90,6 +91,10 @@ class CallTrail:
             "chain": self._chain,
             "frames": record.frames_sealed,
         }
+        if record.disclosure is not None:
+            detail |= {"disclosure": record.disclosure, "disclosed": record.disclosure_attempts}
+            detail |= {"asked_whether_human": record.asked_whether_human}
+            detail |= {"claims_replaced": record.claims_replaced}
         detail |= {f"refused.{reason}": count for reason, count in record.refused.items()}
         self._put(Kind.CALL_ENDED, detail=detail)
 
@@ -102,6 +107,11 @@ class CallTrail:
         speaker = cloned or self._stock
         self._utterances += 1
         self._chain = digest.chain
+        detail: dict[str, str | int | bool] = {"utterance": digest.utterance}
+        if self._record.disclosure != self._disclosure:
+            # How much of the disclosure had been heard by the end of this utterance.
+            self._disclosure = self._record.disclosure
+            detail["disclosure"] = self._disclosure or ""
         self._put(
             Kind.UTTERANCE,
             voice=digest.voice or speaker.voice,
@@ -111,7 +121,7 @@ class CallTrail:
             watermark=digest.watermark,
             text=" ".join(words) or None,
             output=output_of(digest, self._record.rate),
-            detail={"utterance": digest.utterance},
+            detail=detail,
         )
 
     def _put(

@@ -110,7 +110,8 @@ class DialogueLLMService(LlmHook):
         """Answer a context; pass everything else."""
         await super().process_frame(frame, direction)
         if isinstance(frame, LLMContextFrame):
-            await self._answer(frame)
+            if not self.settled:
+                await self._answer(frame)
             return
         if isinstance(frame, UserStoppedSpeakingFrame) and self._provisional is not None:
             self._state, self._provisional = self._provisional, None

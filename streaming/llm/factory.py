@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameProcessor
 
 from ringtrue.config.agent_dialogue import PLACEHOLDER, Action, TransferAction
+from ringtrue.config.agent_disclosure import DisclosureTexts
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import (
     DeadlineSettings,
@@ -22,6 +23,8 @@ from ringtrue.streaming.llm.actions import CallAction, Hangup, Transfer
 from ringtrue.streaming.llm.compatible import build_openai, call_tools
 from ringtrue.streaming.llm.deadline import LlmWatchdog, StallReport, WatchdogPolicy
 from ringtrue.streaming.llm.dialogue import Dialogue
+from ringtrue.streaming.llm.disclosing import Disclosing
+from ringtrue.streaming.llm.disclosure import Disclosure
 from ringtrue.streaming.llm.embedded import DialogueLLMService, local_now
 from ringtrue.streaming.llm.hook import LlmHook
 from ringtrue.streaming.llm.slots import say_date, say_time
@@ -38,13 +41,16 @@ class LanguageStage:
 
     llm: LlmHook
     watchdog: LlmWatchdog
+    disclosing: Disclosing
     phrases: PhraseChunker
     context: LLMContext
+    disclosure: Disclosure
+    """What the caller was told of the agent."""
 
     @property
     def before_tts(self) -> tuple[FrameProcessor, ...]:
         """What follows the LLM, in order."""
-        return (self.watchdog, self.phrases)
+        return (self.watchdog, self.disclosing, self.phrases)
 
 
 def build_language(
@@ -64,7 +70,8 @@ def build_language(
 
     ``dialogue`` is the agent's, compiled before (else compiled here). ``variables`` are the
     call's own values of the agent's variables, ``seed`` chooses the first variants. Running an
-    empty context (``CallGraph.respond``) speaks the greeting, whatever the LLM.
+    empty context (``CallGraph.respond``) speaks the greeting, behind the disclosure, whatever the
+    LLM.
 
     Raises :class:`LanguageError` or :class:`~ringtrue.streaming.services.ServiceError`.
     """
@@ -83,10 +90,25 @@ def build_language(
             llm = build_llm(settings.service, settings.revealed(), prompt=prompt)
         llm.greeting = _filled(agent.greeting[seed % len(agent.greeting)], values)
         context = LLMContext(tools=call_tools(agent))
+    disclosure = llm.disclosure = Disclosure(disclosed(agent, values))
     watchdog = LlmWatchdog(
         llm, watchdog_policy(agent, deadlines, values), on_stall=on_stall, probe=probe
     )
-    return LanguageStage(llm, watchdog, PhraseChunker(phrase_policy, probe=probe), context)
+    phrases = PhraseChunker(phrase_policy, probe=probe)
+    return LanguageStage(llm, watchdog, Disclosing(disclosure), phrases, context, disclosure)
+
+
+def disclosed(agent: Agent, values: Mapping[str, str]) -> DisclosureTexts:
+    """What ``agent`` says about itself, placeholders filled from ``values``."""
+    texts = agent.disclosed()
+    return replace(
+        texts,
+        opening=_filled(texts.opening, values),
+        again=_filled(texts.again, values),
+        answer=_filled(texts.answer, values),
+        truth=_filled(texts.truth, values),
+        recording=_filled(texts.recording, values),
+    )
 
 
 def watchdog_policy(

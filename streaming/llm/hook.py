@@ -1,8 +1,10 @@
-"""What every LLM of a call has in common, whatever it is: it greets, and it can be stopped.
+"""What every LLM of a call has in common, whatever it is: it greets, it says what it is, and it
+can be stopped.
 
 :class:`LlmHook` is mixed into Pipecat LLM services. A context without any turn of the
 conversation means that the call has just been answered; the agent's greeting is then spoken
-without asking the model, so that the words that disclose an automated voice are always said.
+without asking the model. A caller who asks whether a person speaks is answered without asking it,
+too: question and answer are in its context from then on, like everything that was said.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from pipecat.frames.frames import (
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import LLMService
+
+from ringtrue.streaming.llm.disclosure import Asked, Disclosure
 
 
 def word_tokens(text: str) -> Iterator[str]:
@@ -41,6 +45,16 @@ def turns(context: LLMContext) -> list[tuple[str, str]]:
     return found
 
 
+def unanswered(context: LLMContext) -> list[str]:
+    """What the caller said since the agent last spoke; nothing where the agent spoke last."""
+    said: list[str] = []
+    for role, text in reversed(turns(context)):
+        if role != "user":
+            break
+        said.insert(0, text)
+    return said
+
+
 def _text(content: object) -> str:
     if isinstance(content, str):
         return content
@@ -56,17 +70,43 @@ class LlmHook(LLMService[Any]):
     greeting: str = ""
     """Spoken when the conversation is empty; none: the model is asked to begin."""
 
+    disclosure: Disclosure | None = None
+    """What the caller is told of the agent; None: nothing."""
+
+    settled = False
+    """Whether the context that came last was answered without the model."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what the service takes."""
         super().__init__(*args, **kwargs)
         self._stopping = asyncio.Lock()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Greet in place of the model's first response."""
-        if isinstance(frame, LLMContextFrame) and self.greeting and not turns(frame.context):
-            await self.speak(self.greeting)
-        else:
-            await super().process_frame(frame, direction)
+        """Greet in place of the model's first response, and answer whether a person speaks."""
+        if isinstance(frame, LLMContextFrame):
+            text = self._settles(frame.context)
+            self.settled = bool(text)
+            if text:
+                self._speculation_gate.begin_speculation(frame.speculation)
+                await self.speak(text)
+                return
+        await super().process_frame(frame, direction)
+
+    def _settles(self, context: LLMContext) -> str:
+        """What is said without asking the model, or ""."""
+        if not turns(context):
+            if self.disclosure is not None:
+                self.disclosure.greets()
+            return self.greeting
+        said = unanswered(context)
+        if self.disclosure is None or not said:
+            return ""
+        asked = self.disclosure.asked(said)
+        if asked is Asked.ALONE:
+            return self.disclosure.answer()
+        if asked is Asked.WITH_MORE:
+            self.disclosure.owe_answer()
+        return ""
 
     async def speak(self, text: str) -> None:
         """Push ``text`` as a response of its own, token by token."""

@@ -15,7 +15,8 @@ from ringtrue.streaming.ports import Call
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.session import session_factory
 from ringtrue.telephony.sip.endpoint import SipEndpoint
-from ringtrue.telephony.sip.handles import OutgoingCall, ServerInvite
+from ringtrue.telephony.sip.handles import ServerInvite
+from ringtrue.telephony.sip.placing import OutgoingCall
 
 CANCEL_SECONDS: Final = 3.0
 """How long giving up an unanswered call may take."""

@@ -20,9 +20,13 @@ class ScriptedMedia:
         self.log: list[tuple[str, bytes]] = []
         self.closed = False
 
-    async def offer(self) -> bytes:
-        self.log.append(("offer", OFFER))
+    async def offer(self, *, hold: bool | None = None) -> bytes:
+        kind = {None: "offer", True: "hold", False: "resume"}[hold]
+        self.log.append((kind, OFFER))
         return OFFER
+
+    async def preview(self, answer: bytes) -> None:
+        self._take("preview", answer)
 
     async def answer(self, offer: bytes) -> bytes:
         return self._take("answer", offer)

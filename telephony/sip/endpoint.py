@@ -14,9 +14,10 @@ from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.driver import Driver
 from ringtrue.telephony.sip.errors import SipError
 from ringtrue.telephony.sip.events import IncomingInvite
-from ringtrue.telephony.sip.handles import OutgoingCall, ServerInvite, SipCall
+from ringtrue.telephony.sip.handles import ServerInvite, SipCall
 from ringtrue.telephony.sip.media import MediaFactory
 from ringtrue.telephony.sip.message import parse_target
+from ringtrue.telephony.sip.placing import OnProgress, OutgoingCall
 from ringtrue.telephony.sip.sockets import resolve
 from ringtrue.telephony.sip.transport import Hop, request_hop
 
@@ -117,12 +118,15 @@ class SipEndpoint:
         from_uri: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         via: Hop | None = None,
+        ring_limit: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> OutgoingCall:
         """Place a call to ``sip:user@host[:port][;transport=tcp]``.
 
-        ``via`` sends it to another hop (an outbound proxy). Raises :class:`SipParseError` on a
-        bad URI or header, :class:`SipCapacityError`, :class:`SipError` on a name without
-        address, and whatever ``media_factory`` raises.
+        ``via`` sends it to another hop (an outbound proxy). ``ring_limit`` is how many seconds it
+        may stay unanswered; ``on_progress`` hears of provisional responses. Raises
+        :class:`SipParseError` on a bad URI or header, :class:`SipCapacityError`,
+        :class:`SipError` on a name without address, and whatever ``media_factory`` raises.
         """
         target = parse_target(target_uri)
         wanted = via or request_hop(target, "udp" if self._udp else "tcp")
@@ -137,13 +141,24 @@ class SipEndpoint:
                 raise SipError("the endpoint is closing")
             hop = Hop(wanted.transport, host, wanted.port)
             handle = driver.ua.invite(
-                target_uri, offer, driver.now(), from_uri=from_uri, headers=headers, via=hop
+                target_uri,
+                offer,
+                driver.now(),
+                from_uri=from_uri,
+                headers=headers,
+                via=hop,
+                ring_limit=ring_limit,
             )
         except BaseException:
             media.close()
             raise
         outgoing = OutgoingCall(
-            driver, handle, media, target=target_uri, sender=from_uri or "sip:ringtrue"
+            driver,
+            handle,
+            media,
+            target=target_uri,
+            sender=from_uri or "sip:ringtrue",
+            on_progress=on_progress,
         )
         driver.pump()
         return outgoing

@@ -65,12 +65,18 @@ class InviteCancelledError(SipError):
 class CallFailedError(SipError):
     """An outgoing call failed."""
 
-    def __init__(self, status: int, reason: str, *, retry_after: int | None = None) -> None:
-        """The final response's status and reason phrase; ``retry_after`` in seconds."""
+    def __init__(
+        self, status: int, reason: str, *, retry_after: int | None = None, heard: bool = True
+    ) -> None:
+        """The final response's status and reason phrase; ``retry_after`` in seconds.
+
+        ``heard`` is False where no far end said so: nothing could be sent, or nobody answered.
+        """
         super().__init__(f"call failed: {status} {reason}")
         self.status = status
         self.reason = reason
         self.retry_after = retry_after
+        self.heard = heard
 
 
 class CallTimeoutError(CallFailedError):

@@ -1,4 +1,4 @@
-"""What the agent holds: an invitation, a call being placed, a call."""
+"""What the agent holds: an invitation, and a call; see ``placing`` for a call being placed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ringtrue.telephony.sip.errors import (
     SipStateError,
 )
 from ringtrue.telephony.sip.events import (
-    Answered,
     Cancelled,
     Confirmed,
     EndCause,
     Ended,
     Event,
     IncomingInvite,
-    Progress,
+    RefreshDue,
     ReInvite,
-    Rejected,
+    ReInviteAnswered,
+    ReInviteRejected,
 )
 from ringtrue.telephony.sip.headers import Headers
 from ringtrue.telephony.sip.media import MediaError, MediaFactory, MediaSession
@@ -52,7 +52,7 @@ class SipCall:
         remote: str,
         local: str,
     ) -> None:
-        """Made by :class:`ServerInvite` and :class:`OutgoingCall`."""
+        """Made by :class:`ServerInvite` and :class:`~.placing.OutgoingCall`."""
         self._driver = driver
         self._handle = handle
         self._media = media
@@ -66,6 +66,8 @@ class SipCall:
         """Set by the first ACK, to its SDP; cancelled where the call ends without."""
 
         self._wants_answer = False
+        self._on_hold = False
+        self._changing: asyncio.Future[None] | None = None
         driver.parties[handle] = self
 
     @property
@@ -109,6 +111,32 @@ class SipCall:
         """Wait until the call is over."""
         return await asyncio.shield(self._ended)
 
+    @property
+    def on_hold(self) -> bool:
+        """We have put the far end on hold."""
+        return self._on_hold
+
+    async def hold(self, on: bool = True) -> None:
+        """Put the far end on hold, or take it off, by a re-INVITE (RFC 3264 §8.4).
+
+        What it hears while held is up to whoever speaks on :attr:`leg`. Returns once the far end
+        agreed. Raises :class:`CallFailedError` where it refuses and :class:`SipStateError` while
+        another change is under way or where the call is over.
+        """
+        if self._changing is not None or self._ended.done():
+            raise SipStateError("the call is over, or another change of it is under way")
+        if on is self._on_hold:
+            return
+        changing = self._changing = asyncio.get_running_loop().create_future()
+        try:
+            offer = await self._media.offer(hold=on)
+            self._driver.ua.reinvite(self._handle, offer, self._driver.now())
+            self._driver.pump()
+            await changing
+            self._on_hold = on
+        finally:
+            self._changing = None
+
     def begin_bye(self) -> None:
         """Say BYE without waiting."""
         self._driver.ua.bye(self._handle, self._driver.now())
@@ -125,6 +153,12 @@ class SipCall:
                 self._confirm(answer)
             case ReInvite(offer=offer):
                 self._driver.spawn(self._change(offer), f"sip-reinvite-{self._handle}")
+            case RefreshDue():
+                self._driver.spawn(self._refresh(), f"sip-refresh-{self._handle}")
+            case ReInviteAnswered(answer=answer):
+                self._driver.spawn(self._changed(answer), f"sip-changed-{self._handle}")
+            case ReInviteRejected(status=status, reason=reason):
+                self._settle_change(CallFailedError(status, reason))
             case Ended(cause=cause):
                 self._end(_REASONS.get(cause, self._reason))
 
@@ -133,10 +167,36 @@ class SipCall:
             self.confirmed.set_result(answer)
         elif self._wants_answer:
             self._wants_answer = False
-            self._driver.spawn(self._take_answer(answer), f"sip-answer-{self._handle}")
+            self._driver.spawn(self._set_answer(answer), f"sip-answer-{self._handle}")
+
+    async def _refresh(self) -> None:
+        """Keep the session alive by offering it again as it is (RFC 4028 §10)."""
+        try:
+            offer = await self._media.offer()
+            self._driver.ua.reinvite(self._handle, offer, self._driver.now())
+        except (MediaError, SipStateError) as error:
+            log.info("sip.not_refreshed", call=self.id, reason=type(error).__name__)
+        finally:
+            self._driver.pump()
+
+    async def _changed(self, answer: bytes | None) -> None:
+        """Our change was accepted."""
+        try:
+            await self._set_answer(answer)
+        finally:
+            self._settle_change(None)
+
+    def _settle_change(self, error: CallFailedError | None) -> None:
+        changing = self._changing
+        if changing is None or changing.done():
+            return
+        if error is None:
+            changing.set_result(None)
+        else:
+            changing.set_exception(error)
 
     async def _change(self, offer: bytes | None) -> None:
-        """Answer a re-INVITE through the media."""
+        """Answer a re-INVITE or UPDATE through the media."""
         ua, driver = self._driver.ua, self._driver
         try:
             if offer is None:
@@ -161,10 +221,11 @@ class SipCall:
         except SipStateError:
             log.info("sip.reinvite_gone", call=self.id)
 
-    async def _take_answer(self, answer: bytes | None) -> None:
+    async def _set_answer(self, answer: bytes | None) -> None:
+        """Take the answer to an offer of ours; a bad one ends the call (RFC 3261 §14.1)."""
         try:
             if answer is None:
-                raise MediaError("no answer in the ACK")
+                raise MediaError("no answer came to our offer")
             await self._media.set_answer(answer)
         except MediaError as error:
             log.warning("sip.bad_answer", call=self.id, reason=str(error))
@@ -175,6 +236,7 @@ class SipCall:
         self._driver.parties.pop(self._handle, None)
         self.confirmed.cancel()
         self._media.close()
+        self._settle_change(CallFailedError(481, "the call is over"))
         if not self._ended.done():
             self._ended.set_result(reason)
 
@@ -307,107 +369,3 @@ class ServerInvite:
     def _close(self) -> None:
         self._over = True
         self._driver.parties.pop(self._handle, None)
-
-
-class OutgoingCall:
-    """A call we place."""
-
-    def __init__(
-        self, driver: Driver, handle: str, media: MediaSession, *, target: str, sender: str
-    ) -> None:
-        """Made by the endpoint's ``call``."""
-        self._driver = driver
-        self._handle = handle
-        self._media = media
-        self._target = target
-        self._sender = sender
-        loop = asyncio.get_running_loop()
-        self._ringing: asyncio.Future[int | None] = loop.create_future()
-        self._outcome: asyncio.Future[SipCall] = loop.create_future()
-        self._outcome.add_done_callback(_retrieved)
-        driver.parties[handle] = self
-
-    @property
-    def id(self) -> str:
-        """What :attr:`SipCall.id` will be."""
-        return f"sip-{self._handle}"
-
-    async def ringing(self) -> int | None:
-        """Wait for the first 18x and return it; None where the outcome came without."""
-        return await asyncio.shield(self._ringing)
-
-    async def answered(self) -> SipCall:
-        """Wait for the answer.
-
-        Raises :class:`CallFailedError` with the final status, :class:`CallTimeoutError` where
-        nobody answered.
-        """
-        return await asyncio.shield(self._outcome)
-
-    async def cancel(self) -> None:
-        """Give up; returns once it is over. An answer that crosses this is ended with BYE."""
-        self._driver.ua.cancel(self._handle, self._driver.now())
-        self._driver.pump()
-        try:
-            call = await asyncio.shield(self._outcome)
-        except CallFailedError:
-            return
-        await call.hangup()
-
-    def abandon(self) -> None:
-        """The endpoint closed before an outcome came."""
-        self._driver.parties.pop(self._handle, None)
-        self._fail(CallFailedError(503, "the endpoint closed"))
-
-    def hear(self, event: Event) -> None:
-        """Events from the user agent."""
-        match event:
-            case Progress(status=status):
-                if not self._ringing.done():
-                    self._ringing.set_result(status)
-            case Answered(answer=answer):
-                call = SipCall(
-                    self._driver,
-                    self._handle,
-                    self._media,
-                    direction=Direction.OUTBOUND,
-                    remote=self._target,
-                    local=self._sender,
-                )
-                call.confirmed.set_result(None)
-                self._driver.spawn(self._complete(call, answer), f"sip-answer-{self._handle}")
-            case Rejected(status=status, reason=reason, retry_after=retry_after):
-                self._driver.parties.pop(self._handle, None)
-                kind = CallTimeoutError if status == 408 else CallFailedError
-                self._fail(kind(status, reason, retry_after=retry_after))
-
-    async def _complete(self, call: SipCall, answer: bytes | None) -> None:
-        try:
-            if answer is None:
-                raise MediaError("the 200 carries no answer")
-            await self._media.set_answer(answer)
-        except MediaError as error:
-            call.begin_bye()
-            self._fail(CallFailedError(error.status, str(error)))
-            return
-        except BaseException:
-            call.begin_bye()
-            self._fail(CallFailedError(500, "media failed"))
-            raise
-        if not self._outcome.done():
-            self._outcome.set_result(call)
-        if not self._ringing.done():
-            self._ringing.set_result(None)
-
-    def _fail(self, error: CallFailedError) -> None:
-        self._media.close()
-        if not self._ringing.done():
-            self._ringing.set_result(None)
-        if not self._outcome.done():
-            self._outcome.set_exception(error)
-
-
-def _retrieved(outcome: asyncio.Future[SipCall]) -> None:
-    """An outcome nobody waits for is no error."""
-    if not outcome.cancelled():
-        outcome.exception()

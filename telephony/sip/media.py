@@ -39,8 +39,18 @@ class MediaSession(Protocol):
         """The audio; usable once the first offer/answer exchange is complete."""
         ...
 
-    async def offer(self) -> bytes:
-        """Our description, as an offer (also to a re-INVITE without one)."""
+    async def offer(self, *, hold: bool | None = None) -> bytes:
+        """Our description, as an offer (also to a re-INVITE without one).
+
+        ``hold``: put the far end on hold, or take it off (RFC 3264 §8.4); None: as it is.
+        """
+        ...
+
+    async def preview(self, answer: bytes) -> None:
+        """Take what a provisional response answers to our :meth:`offer`: the leg may be heard.
+
+        Nothing is sent before :meth:`set_answer`; another fork's answer may follow.
+        """
         ...
 
     async def answer(self, offer: bytes) -> bytes:

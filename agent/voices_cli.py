@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ringtrue.agent.cli_common import (
-    DONE,
     ConfigOption,
     JsonOption,
     TenantOption,
-    print_json,
     run,
     settings_of,
 )
@@ -144,28 +140,9 @@ def list_voices(
 ) -> None:
     """List the voices."""
     settings = settings_of(config, quiet=True)
+    from ringtrue.agent.voices_cli_manage import list_all
 
-    async def main() -> int:
-        from ringtrue.agent.voice_library import open_voices
-        from ringtrue.agent.voices_api_models import VoiceOut
-
-        async with open_voices(settings) as library:
-            found = list(await library.store.voices.list(tenant))
-            while found and (more := await library.store.voices.list(tenant, after=found[-1].id)):
-                found += more
-        if as_json:
-            print_json({"voices": [VoiceOut.of(voice) for voice in found]})
-            return DONE
-        table = Table("name", "state", "engine", "language", "since", "id")
-        for voice in found:
-            since = f"{voice.created_at:%Y-%m-%d}"
-            table.add_row(
-                voice.name, voice.lifecycle, voice.engine, voice.language, since, voice.id
-            )
-        Console().print(table)
-        return DONE
-
-    run(main())
+    run(list_all(settings, tenant, as_json=as_json))
 
 
 @voices.command()
@@ -177,31 +154,9 @@ def show(
 ) -> None:
     """Show a voice and its consents."""
     settings = settings_of(config, quiet=True)
+    from ringtrue.agent.voices_cli_manage import show
 
-    async def main() -> int:
-        from ringtrue.agent.voice_library import open_voices
-        from ringtrue.agent.voices_api_models import VoiceDetailOut
-        from ringtrue.agent.voices_view import view_voice
-        from ringtrue.voices.library import utc_now
-
-        async with open_voices(settings) as library:
-            view = await view_voice(library, tenant, voice, utc_now())
-        shown = VoiceDetailOut.of_view(view)
-        if as_json:
-            print_json(shown)
-            return DONE
-        console = Console()
-        console.print(f"[bold]{shown.name}[/] {shown.id}\n{shown.state}, {shown.engine}")
-        table = Table("consent", "status", "purposes", "agents", "until", title="Consents")
-        for item in shown.consents:
-            until = f"{item.expires:%Y-%m-%d}"
-            table.add_row(
-                item.serial, item.status, "\n".join(item.purposes), " ".join(item.agents), until
-            )
-        console.print(table)
-        return DONE
-
-    run(main())
+    run(show(settings, tenant, voice, as_json=as_json))
 
 
 @voices.command()
@@ -236,27 +191,9 @@ def withdraw(
 ) -> None:
     """Take consent back; calls in progress change voice within half a second."""
     settings = settings_of(config, quiet=True)
+    from ringtrue.agent.voices_cli_manage import withdraw
 
-    async def main() -> int:
-        from ringtrue.agent.voice_library import open_voices
-        from ringtrue.agent.voices_api_models import WithdrawalOut
-        from ringtrue.voices.library import utc_now
-
-        async with open_voices(settings) as library:
-            done = await library.withdraw(
-                tenant, voice, asked_by=asked_by, now=utc_now(), consent=consent
-            )
-        shown = WithdrawalOut(
-            serial=done.serial, voice=done.voice, consent=done.consent, made_at=done.made_at
-        )
-        if as_json:
-            print_json(shown)
-        else:
-            what = f"Consent {consent}" if consent else "Every consent"
-            typer.echo(f"{what} of {voice} is withdrawn (record {done.serial}).")
-        return DONE
-
-    run(main())
+    run(withdraw(settings, tenant, voice, consent, asked_by, as_json=as_json))
 
 
 @voices.command()
@@ -271,21 +208,9 @@ def erase(
     settings = settings_of(config, quiet=True)
     if not yes:
         typer.confirm(f"Erase {voice} for good? No backup can bring it back", abort=True, err=True)
+    from ringtrue.agent.voices_cli_manage import erase
 
-    async def main() -> int:
-        from ringtrue.agent.voice_library import open_voices
-        from ringtrue.agent.voices_api_models import ErasedOut
-        from ringtrue.voices.library import utc_now
-
-        async with open_voices(settings) as library:
-            left = await library.erase(tenant, voice, utc_now(), asked_by="command line")
-        if as_json:
-            print_json(ErasedOut.of(left))
-        else:
-            typer.echo(f"{voice} is erased.")
-        return DONE
-
-    run(main())
+    run(erase(settings, tenant, voice, as_json=as_json))
 
 
 @voices.command("export-consent")
@@ -298,19 +223,9 @@ def export_consent(
 ) -> None:
     """Write every signed record of a voice, with the public keys that check them, as JSON."""
     settings = settings_of(config, quiet=True)
+    from ringtrue.agent.voices_cli_manage import export_consent
 
-    async def main() -> int:
-        from ringtrue.agent.voice_library import open_voices
-
-        async with open_voices(settings) as library:
-            document = await library.export_consent(tenant, voice, asked_by="command line")
-        if out is None:
-            typer.echo(document.decode())
-        else:
-            out.write_bytes(document)
-        return DONE
-
-    run(main())
+    run(export_consent(settings, tenant, voice, out))
 
 
 @voices.command()

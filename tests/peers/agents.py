@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
+from abc import ABC, abstractmethod
 
 from ringtrue.streaming.clock import MediaClock
 from ringtrue.streaming.gate import Draft, Gate, Ticket
 from ringtrue.streaming.ports import Call, EndReason, Inbound, frame_samples
 
 
-class GatedAgent:
+class GatedAgent(ABC):
     """Answers one call; every sample it sends goes through a real gate on a real clock."""
 
     def __init__(self, call: Call) -> None:
@@ -24,9 +25,9 @@ class GatedAgent:
         self.errors: list[BaseException] = []
         self._ticket: Ticket | None = None
 
+    @abstractmethod
     def speak(self, inbound: Inbound) -> bytes | None:
         """The next 20 ms to say; None is silence."""
-        raise NotImplementedError
 
     async def run(self) -> None:
         """Until the call is over."""

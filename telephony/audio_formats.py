@@ -50,6 +50,12 @@ class Formats:
             taken[self.noise] = CN
         return taken
 
+    def event_type(self, clock_rate: int) -> int | None:
+        """Payload type of events beside a codec of ``clock_rate``; None where there are none."""
+        if clock_rate in self.events:
+            return self.events[clock_rate]
+        return next(iter(self.events.values()), None)
+
     @property
     def numbers(self) -> frozenset[int]:
         """Every payload type there is."""
@@ -75,10 +81,10 @@ def extended(formats: Formats, codecs: Sequence[Codec], *, noise: bool) -> Forma
         if all(codec.name != other.name for _, other in audio):
             audio.append((number(codec.payload_type), codec))
     clocks = dict.fromkeys(codec.clock_rate for _, codec in audio)
-    events = {
-        clock: formats.events[clock] if clock in formats.events else number(EVENT_TYPES[clock])
-        for clock in clocks
-    }
+    events = dict(formats.events)
+    for clock in clocks:
+        if clock not in events:
+            events[clock] = number(EVENT_TYPES[clock])
     kept = formats.noise
     if noise and kept is None and CN.clock_rate in clocks:
         kept = number(CN.payload_type)
@@ -114,7 +120,8 @@ def common_formats(
         rank = {codec.name: place for place, codec in enumerate(codecs)}
         audio.sort(key=lambda item: rank[item[1].name])
     clocks = {codec.clock_rate for _, codec in audio}
-    kept = {clock: number for clock, number in events.items() if clock in clocks}
+    # some phones name 8000 Hz beside Opus: better their digits in a wrong clock than none
+    kept = {clock: number for clock, number in events.items() if clock in clocks} or events
     return Formats(tuple(audio), kept, quiet if noise and CN.clock_rate in clocks else None)
 
 

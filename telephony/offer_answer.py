@@ -319,7 +319,7 @@ def _plan(
         codec=codec,
         payload_type=payload_type,
         receive=formats.receive,
-        event_type=formats.events.get(codec.clock_rate),
+        event_type=formats.event_type(codec.clock_rate),
         receive_events=frozenset(formats.events.values()),
         direction=Direction.of(
             sends=theirs.receives and not held and local.direction.sends,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtrue.telephony.codecs import CODECS, G722, PCMA, PCMU
+from ringtrue.telephony.codecs import CODECS, G722, OPUS, PCMA, PCMU
+from ringtrue.telephony.codecs.comfort_noise import CN
 from ringtrue.telephony.offer_answer import (
     AudioPlan,
     Local,
@@ -15,7 +18,7 @@ from ringtrue.telephony.offer_answer import (
     make_offer,
     read_answer,
 )
-from ringtrue.telephony.sdp import Direction, SdpError, SessionDescription, parse
+from ringtrue.telephony.sdp import Direction, RtpMap, SdpError, SessionDescription, parse
 
 LOCAL = Local("198.51.100.1", 30000, 30001, 42)
 LOCAL6 = Local("2001:db8::1", 30000, 30001, 42)
@@ -80,6 +83,64 @@ def test_events_of_the_audio_clock_are_chosen() -> None:
     maps = "a=rtpmap:100 telephone-event/48000\na=rtpmap:101 telephone-event/8000"
     _, plan = answer_offer(offered("0 100 101", attributes=maps), LOCAL, CODECS)
     assert plan.event_type == 101
+
+
+def test_opus_is_offered_and_answered_with_its_channels_and_parameters() -> None:
+    offer = make_offer(LOCAL, CODECS)
+    lines = offer.serialize().decode()
+    assert "a=rtpmap:111 opus/48000/2" in lines
+    assert "a=fmtp:111 minptime=10;useinbandfec=1;stereo=0;" in lines
+    assert "a=rtpmap:102 telephone-event/48000" in lines
+    maps = "a=rtpmap:96 OPUS/48000/2\na=fmtp:96 useinbandfec=1;maxaveragebitrate=20000"
+    answer, plan = answer_offer(offered("96 0", attributes=maps), LOCAL, CODECS)
+    assert plan.codec is OPUS.tuned("maxaveragebitrate=20000;useinbandfec=1")
+    assert plan.receive[96].decoder is OPUS.decoder
+    assert answer.media[0].rtpmaps()[96] == RtpMap("opus", 48000, 2)
+    for wrong in ("opus/48000", "opus/16000/2"):
+        with pytest.raises(NotAcceptableError):
+            answer_offer(offered("96", attributes=f"a=rtpmap:96 {wrong}"), LOCAL, CODECS)
+
+
+def test_events_in_another_clock_than_the_audios_are_better_than_none() -> None:
+    maps = "a=rtpmap:96 opus/48000/2\na=rtpmap:101 telephone-event/8000"
+    answer, plan = answer_offer(offered("96 101", attributes=maps), LOCAL, CODECS)
+    assert plan.event_type == 101
+    assert answer.media[0].formats == ("96", "101")
+    again = make_offer(LOCAL, CODECS, previous=answer, plan=plan)
+    assert again.media[0].rtpmaps()[101] == RtpMap("telephone-event", 8000)
+
+
+def test_comfort_noise_is_answered_where_wanted() -> None:
+    quiet = replace(LOCAL, comfort_noise=True)
+    answer, plan = answer_offer(offered("0 13 101"), quiet, CODECS)
+    assert answer.media[0].formats == ("0", "13", "101")
+    assert plan.noise_type == 13
+    assert plan.receive[13] is CN
+    assert plan.codec is PCMU
+    answer, plan = answer_offer(offered("0 13 101"), LOCAL, CODECS)
+    assert answer.media[0].formats == ("0", "101")
+    with pytest.raises(NotAcceptableError, match="no common codec"):
+        answer_offer(offered("13"), quiet, CODECS)
+    ours = make_offer(quiet, (OPUS,))
+    assert "13" not in ours.media[0].formats, "its clock is not Opus's"
+
+
+def test_our_order_of_codecs_where_configured() -> None:
+    own = replace(LOCAL, own_order=True)
+    answer, plan = answer_offer(offered("8 0 9"), own, (G722, PCMU, PCMA))
+    assert answer.media[0].formats == ("9", "0", "8")
+    assert plan.codec is G722
+
+
+def test_reports_on_the_media_port_are_offered_where_configured() -> None:
+    mux = replace(LOCAL, rtcp_mux=True)
+    offer = make_offer(mux, (PCMU,))
+    assert offer.media[0].value("rtcp-mux") == ""
+    answer = offered("0", attributes="a=rtcp-mux")
+    assert read_answer(offer, answer, mux, (PCMU,)).remote_rtcp == ("192.0.2.9", 4000)
+    assert not read_answer(offer, offered("0"), mux, (PCMU,)).rtcp_mux
+    unasked = read_answer(make_offer(LOCAL, (PCMU,)), answer, LOCAL, (PCMU,))
+    assert not unasked.rtcp_mux, "an answer can't bring it in (RFC 5761 §5.1.1)"
 
 
 @pytest.mark.parametrize(

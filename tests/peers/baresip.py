@@ -21,6 +21,7 @@ CODECS = {
     "PCMU": ("g711", "pcmu/8000/1"),
     "PCMA": ("g711", "pcma/8000/1"),
     "G722": ("g722", "g722/16000/1"),
+    "opus": ("opus", "opus/48000/2"),
 }
 
 
@@ -70,18 +71,30 @@ class Baresip:
 
 @contextlib.contextmanager
 def baresip(
-    folder: Path, source: Path, codec: str, *dial: str, seconds: int = 30
+    folder: Path,
+    source: Path,
+    codec: str,
+    *dial: str,
+    seconds: int = 30,
+    encryption: str | None = None,
+    host: str = "127.0.0.1",
+    account: str = "",
 ) -> Iterator[Baresip]:
-    """Run baresip in ``folder``, playing ``source`` with ``codec``, and dial the given URIs."""
+    """Run baresip in ``folder``, playing ``source`` with ``codec``, and dial the given URIs.
+
+    ``encryption`` is its ``mediaenc``: ``srtp`` or ``srtp-mand``; ``host`` the address it has;
+    ``account`` further parameters of its account.
+    """
     needs_baresip()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rec").mkdir(exist_ok=True)
     sip, control = free_port(), free_port(socket.SOCK_STREAM)
     rtp = free_span(100)
     module, name = CODECS[codec]
+    literal = f"[{host}]" if ":" in host else host
     (folder / "config").write_text(
-        f"""sip_listen 127.0.0.1:{sip}
-net_interface 127.0.0.1
+        f"""sip_listen {literal}:{sip}
+net_interface {host}
 audio_source aufile,{source}
 audio_player aubridge,sink
 audio_alert aubridge,alert
@@ -90,6 +103,10 @@ snd_path {folder / "rec"}
 module_path {MODULES}
 module uuid.so
 module {module}.so
+module srtp.so
+opus_stereo no
+opus_sprop_stereo no
+opus_inbandfec yes
 module aufile.so
 module aubridge.so
 module sndfile.so
@@ -99,10 +116,12 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control}
 """
     )
+    secure = f";mediaenc={encryption}" if encryption is not None else ""
     (folder / "accounts").write_text(
-        f"<sip:alice@127.0.0.1:{sip};transport=udp>;regint=0;audio_codecs={name}\n"
+        f"<sip:alice@{literal}:{sip};transport=udp>;regint=0;audio_codecs={name}{secure}{account}\n"
     )
-    arguments = ["baresip", "-f", str(folder), "-4", "-t", str(seconds)]
+    family = "-6" if ":" in host else "-4"
+    arguments = ["baresip", "-f", str(folder), family, "-t", str(seconds)]
     for target in dial:
         arguments += ["-e", f"/dial {target}"]
     with (folder / "log").open("wb") as output:

@@ -1,0 +1,146 @@
+"""baresip hears us and we it: SRTP offered, required and refused, Opus, IPv6, digits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtp_link import Speaker, voice
+
+from peers.baresip import Baresip, baresip, needs_baresip
+from peers.compare import read_wav, write_wav
+from ringtrue.streaming.ports import LegStats
+from ringtrue.telephony.rtp.ports import PortPool
+from ringtrue.telephony.rtp.session import MediaOptions, session_factory
+from ringtrue.telephony.sdes import SUITES, Security, SrtpMode
+from ringtrue.telephony.sip.endpoint import SipEndpoint
+from ringtrue.telephony.sip.handles import ServerInvite
+from ringtrue.telephony.sip.media import MediaError
+
+SECONDS = 2.0
+SOURCE_RATES = {"PCMU": 8000, "G722": 16000, "opus": 48000}
+
+
+@dataclass
+class Answered:
+    """What became of a call to us."""
+
+    stats: LegStats | None = None
+    codec: str = ""
+    heard: bytes = b""
+    rate: int = 8000
+    digits: str = ""
+    refusals: list[int] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
+
+
+async def called(
+    folder: Path,
+    codec: str,
+    options: MediaOptions,
+    *,
+    encryption: str | None = None,
+    host: str = "127.0.0.1",
+    dial: str = "",
+) -> tuple[Answered, Baresip]:
+    """baresip calls an endpoint that speaks ``voice`` and keeps what it hears."""
+    needs_baresip()
+    outcome, over = Answered(), asyncio.Event()
+    pool = PortPool(host)
+
+    async def answer(invite: ServerInvite) -> None:
+        outcome.offers.append((invite.offer or b"").decode())
+        try:
+            call = await invite.answer(session_factory(pool, options=options))
+        except MediaError as error:
+            outcome.refusals.append(error.status)
+            over.set()
+            return
+        leg = call.leg
+        speaker, said = Speaker(leg.rate, call.id), voice(6, leg.rate)
+        loop = asyncio.get_running_loop()
+        due, size = loop.time(), leg.rate // 50
+        for n in range(int(SECONDS * 50)):
+            due += 0.02
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            step = leg.pull(due)
+            outcome.heard += step.pcm
+            outcome.digits += "".join(step.digits)
+            leg.send(speaker.frame(said[n * size : (n + 1) * size].tobytes(), due), due)
+            if n == 30:
+                for key in dial:
+                    await asyncio.to_thread(phone.command, "sndcode", key)
+        outcome.stats, outcome.codec, outcome.rate = leg.stats, leg.codec, leg.rate  # type: ignore[attr-defined]
+        await call.hangup()
+        over.set()
+
+    rate = SOURCE_RATES[codec]
+    source = folder / "source.wav"
+    write_wav(source, voice(SECONDS + 4, rate), rate)
+    async with SipEndpoint(host, 0, on_invite=answer) as endpoint:
+        literal = f"[{host}]" if ":" in host else host
+        target = f"sip:agent@{literal}:{endpoint.port}"
+        context = baresip(
+            folder / "phone",
+            source,
+            codec,
+            target,
+            seconds=20,
+            encryption=encryption,
+            host=host,
+        )
+        phone = await asyncio.to_thread(context.__enter__)
+        try:
+            async with asyncio.timeout(20):
+                await over.wait()
+                await asyncio.sleep(0.2)
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
+    return outcome, phone
+
+
+def heard_well(outcome: Answered, phone: Baresip) -> None:
+    """Both sides heard speech, and nothing was lost or refused on the way."""
+    stats = outcome.stats
+    assert stats is not None, phone.log
+    assert stats.packets_received > 60
+    assert stats.packets_lost == 0
+    assert stats.packets_refused <= 2
+    ours = np.frombuffer(outcome.heard, "<i2").astype(float)
+    assert ours[len(ours) // 2 :].std() > 300
+    theirs, _ = read_wav(phone.recording())
+    assert theirs[len(theirs) // 2 :].std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("codec", "encryption", "mode"),
+    [("PCMU", "srtp-mand", SrtpMode.REQUIRE), ("opus", "srtp", SrtpMode.OFFER)],
+)
+async def test_both_sides_hear_each_other_encrypted(
+    tmp_path: Path, codec: str, encryption: str, mode: SrtpMode
+) -> None:
+    """And keys pressed; beside Opus at 48 kHz baresip names telephone events at 8."""
+    options = MediaOptions(security=Security(mode, SUITES))
+    outcome, phone = await called(tmp_path, codec, options, encryption=encryption, dial="7#")
+    heard_well(outcome, phone)
+    assert outcome.codec == codec
+    assert outcome.rate == (8000 if codec == "PCMU" else 16000)
+    assert outcome.digits == "7#"
+    assert outcome.stats is not None
+    # baresip opens its NAT binding with one plain RTCP packet
+    assert outcome.stats.extra["srtp_failures"] <= 1
+
+
+async def test_a_call_that_must_be_encrypted_and_may_not_be_is_refused(tmp_path: Path) -> None:
+    outcome, phone = await called(tmp_path, "PCMU", MediaOptions(), encryption="srtp-mand")
+    assert outcome.refusals == [488]
+    assert outcome.stats is None
+    assert "488" in phone.log
+
+
+async def test_over_ipv6(tmp_path: Path) -> None:
+    outcome, phone = await called(tmp_path, "PCMU", MediaOptions(), host="::1")
+    heard_well(outcome, phone)

@@ -75,6 +75,8 @@ def test_next_hop_without_routes_is_the_target() -> None:
         invite(contact="<sip:al@[2001:db8::1]:99;transport=TCP>"), "t", FLOW
     )
     assert dialog.next_hop() == Hop("tcp", "2001:db8::1", 99)
+    dialog = Dialog.from_request(invite(contact="<sips:al@b.example>"), "t", FLOW)
+    assert dialog.next_hop() == Hop("tls", "b.example", 5061, "b.example")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_next_hop_without_routes_is_the_target() -> None:
         ("*", 400),
         ("<sip:a@b>, <sip:c@d>", 400),
         ("<tel:+1>", 416),
-        ("<sips:a@b>", 416),
+        ("<sips:a@b>, <sips:a@c>", 400),
     ],
 )
 def test_a_contact_that_is_no_target(contact: str, status: int) -> None:

@@ -429,7 +429,7 @@ async def test_udp_and_tcp_share_the_port_and_a_taken_port_is_an_error() -> None
         with pytest.raises(OSError, match="in use"):
             await second.start()
         await second.close()
-    with pytest.raises(ValueError, match="UDP, TCP or both"):
+    with pytest.raises(ValueError, match="UDP, TCP or TLS"):
         SipEndpoint("127.0.0.1", 0, on_invite=refuse, udp=False, tcp=False)
 
 

@@ -213,6 +213,7 @@ def test_shuffled_and_doubled_headers_never_raise_anything_else(lines: list[byte
 
 def test_targets() -> None:
     assert str(parse_target("sip:a@b:5070;transport=TCP")) == "sip:a@b:5070;transport=TCP"
-    for bad in ("tel:1", "sips:a@b", "sip:a@b;transport=ws"):
+    assert str(parse_target("sips:a@b")) == "sips:a@b"
+    for bad in ("tel:1", "sips:a@b;transport=udp", "sip:a@b;transport=ws"):
         with pytest.raises(SipParseError, match="can't call"):
             parse_target(bad)

@@ -21,7 +21,7 @@ def request(
     [
         (request("REFER", ("require", "x"), uri="tel:1"), 405),
         (request("invite"), 501),
-        (request("OPTIONS", ("require", "x"), uri="sips:a@b"), 416),
+        (request("OPTIONS", ("require", "x"), ("via", "SIP/2.0/TCP a"), uri="sips:a@b"), 416),
         (request("BYE", ("require", "outbound")), 420),
         (request("INVITE", ("require", "x"), ("content-type", "a/b"), body=b"x"), 420),
         (request("INVITE", ("accept", "")), 406),
@@ -48,6 +48,7 @@ def test_refused(given: Request, status: int) -> None:
     "given",
     [
         request("OPTIONS", ("content-type", "text/plain"), body=b"x"),
+        request("OPTIONS", ("via", "SIP/2.0/TLS a"), uri="sips:a@b"),
         request("BYE", ("content-type", "text/plain"), body=b"x"),
         request("INVITE", ("proxy-require", "x"), ("supported", "100rel")),
         request("INVITE", ("accept", "text/plain, Application / SDP;q=0.5")),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from ringtrue.telephony.sip.account import Account
+from ringtrue.telephony.sip.errors import SipError
 from ringtrue.telephony.sip.registration import (
     Registration,
     RegistrationContext,
     RegistrationState,
 )
 from ringtrue.telephony.sip.transport import Hop
+
+_USABLE: Final = (RegistrationState.REGISTERED, RegistrationState.STATIC)
 
 
 class Accounts:
@@ -35,6 +39,19 @@ class Accounts:
     def named(self, name: str) -> Registration | None:
         """The account configured under ``name``; None where there is none."""
         return next((held for held in self if held.account.name == name), None)
+
+    def ready(self, name: str) -> Registration:
+        """The account called ``name``, to place a call on.
+
+        Raises :class:`SipError` where there is none, or no server of it can be had now.
+        """
+        held = self.named(name)
+        if held is None:
+            known = ", ".join(held.account.name for held in self) or "none"
+            raise SipError(f"no SIP account {name!r}; accounts: {known}")
+        if held.hop is None or held.state not in _USABLE:
+            raise SipError(f"SIP account {name!r} is {held.state}: {held.detail}")
+        return held
 
     def resolved(self, handle: str, hops: Sequence[Hop], now: float) -> None:
         """The answer to a ``LookUp`` event."""

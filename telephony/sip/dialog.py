@@ -22,7 +22,7 @@ def remote_target(message: Request | Response) -> SipUri:
     if contact is None:
         raise SipParseError("exactly one Contact is needed")
     uri = contact.uri
-    if not isinstance(uri, SipUri) or uri.scheme != "sip":
+    if not isinstance(uri, SipUri):
         raise SipParseError(f"Contact scheme {uri.scheme!r} is not supported", status=416)
     return uri
 

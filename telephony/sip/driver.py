@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
 from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.events import Event, IncomingInvite
-from ringtrue.telephony.sip.sockets import Sockets, is_address, source_address
+from ringtrue.telephony.sip.locate import Locator
+from ringtrue.telephony.sip.registration import (
+    LookUp,
+    RegistrationChanged,
+    RegistrationState,
+)
+from ringtrue.telephony.sip.sockets import Sockets, is_address, resolve, source_address
 from ringtrue.telephony.sip.transport import Hop, Send
 from ringtrue.telephony.sip.ua import UserAgent
+from ringtrue.telephony.sip.uri import SipUri
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +37,14 @@ class Party(Protocol):
     def hear(self, event: Event) -> None:
         """Take one event; never blocks, never raises."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class TlsListener:
+    """Where and with what TLS is listened for."""
+
+    context: ssl.SSLContext
+    port: int
 
 
 class Driver:
@@ -44,30 +62,46 @@ class Driver:
             self._received, self._closed, self._failed, max_streams=policy.max_streams
         )
         self.parties: dict[str, Party] = {}
+        self.locator = Locator()
         self._advertised = advertised_host
         self._on_invite = on_invite
         self._host = ""
         self._port = 0
+        self._tls_port = 0
         self._sources: dict[str, str] = {}
         self._timer: asyncio.Handle | None = None
         self._due = 0.0  # uvloop's handle of a timer already due doesn't know when it was
         self._tasks: set[asyncio.Task[None]] = set()
+        self._registrations_changed = asyncio.Event()
         self._pumping = False
         self._stopped = False
 
     @property
     def port(self) -> int:
-        """The bound port; 0 before :meth:`open`."""
+        """The bound port of UDP and TCP; 0 before :meth:`open`, and where neither is used."""
         return self._port
+
+    @property
+    def tls_port(self) -> int:
+        """The bound port of TLS; 0 where it isn't listened for."""
+        return self._tls_port
 
     def now(self) -> float:
         """The loop's monotonic clock."""
         return asyncio.get_running_loop().time()
 
-    async def open(self, host: str, port: int, *, udp: bool, tcp: bool) -> None:
+    async def open(
+        self, host: str, port: int, *, udp: bool, tcp: bool, tls: TlsListener | None = None
+    ) -> None:
         """Bind. Raises OSError."""
         self._host = host
         self._port = await self.sockets.open(host, port, udp=udp, tcp=tcp)
+        if tls is not None:
+            self._tls_port = await self.sockets.open_tls(host, tls.port, tls.context)
+        usable = [name for name, on in (("udp", udp), ("tcp", tcp)) if on]
+        self.locator.transports = (*usable, *(("tls",) if self.sockets.secure else ()))
+        if is_address(host):
+            self.locator.family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
     async def close(self) -> None:
         """Stop at once: timer, tasks, sockets."""
@@ -143,9 +177,45 @@ class Driver:
         if isinstance(event, IncomingInvite):
             self._on_invite(event)
             return
+        if isinstance(event, LookUp):
+            self.spawn(self._look_up(event), f"sip-lookup-{event.call}")
+            return
+        if isinstance(event, RegistrationChanged):
+            self._registration(event)
+            return
         party = self.parties.get(event.call)
         if party is not None:
             party.hear(event)
+
+    async def accounts_ended(self) -> None:
+        """Wait until no account is registered any more."""
+        while not self.ua.accounts.ended:
+            self._registrations_changed.clear()
+            await self._registrations_changed.wait()
+
+    def _registration(self, event: RegistrationChanged) -> None:
+        """Tell of what an operator should know; the rest only for those who look closely."""
+        tell = {
+            RegistrationState.REGISTERED: log.info,
+            RegistrationState.REJECTED: log.error,
+            RegistrationState.WAITING: log.warning,
+        }.get(event.state, log.debug)
+        tell("sip.registration", account=event.call, state=event.state, detail=event.detail)
+        self._registrations_changed.set()
+
+    async def locate(self, target: SipUri | Hop) -> Hop | None:
+        """The first hop that ``target`` means; None where no address is found."""
+        if isinstance(target, SipUri):
+            return next(iter(await self.locator.locate(target)), None)
+        host = await resolve(target.host, target.port, self.locator.family)
+        return None if host is None else replace(target, host=host)
+
+    async def _look_up(self, event: LookUp) -> None:
+        hops: list[Hop] = []
+        for target in event.targets:
+            hops += await self.locator.locate(target)
+        self.ua.accounts.resolved(event.call, hops, self.now())
+        self.pump()
 
     def _rearm(self) -> None:
         due = self.ua.next_timer()
@@ -161,7 +231,8 @@ class Driver:
     # -- who we are --------------------------------------------------------------------------
 
     def _local(self, hop: Hop) -> tuple[str, int]:
-        return (self._advertised or self._source(hop.host), self._port)
+        port = (self._tls_port or self._port) if hop.transport == "tls" else self._port
+        return (self._advertised or self._source(hop.host), port or self._tls_port)
 
     def _source(self, host: str) -> str:
         if is_address(self._host) and not ipaddress.ip_address(self._host).is_unspecified:

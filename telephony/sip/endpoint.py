@@ -1,8 +1,9 @@
-"""The asyncio endpoint: SIP on one UDP and TCP port, calls in and out."""
+"""The asyncio endpoint: SIP over UDP, TCP and TLS, calls in and out, accounts registered."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self
@@ -10,16 +11,20 @@ from typing import Final, Self
 import structlog
 
 from ringtrue.streaming.ports import EndReason
+from ringtrue.telephony.sip.account import Account
+from ringtrue.telephony.sip.auth_server import AuthPolicy, AuthServer
 from ringtrue.telephony.sip.core import Policy
-from ringtrue.telephony.sip.driver import Driver
+from ringtrue.telephony.sip.driver import Driver, TlsListener
 from ringtrue.telephony.sip.errors import SipError
 from ringtrue.telephony.sip.events import IncomingInvite
 from ringtrue.telephony.sip.handles import ServerInvite, SipCall
+from ringtrue.telephony.sip.locate import Locator
 from ringtrue.telephony.sip.media import MediaFactory
 from ringtrue.telephony.sip.message import parse_target
 from ringtrue.telephony.sip.placing import OnProgress, OutgoingCall
-from ringtrue.telephony.sip.sockets import resolve
-from ringtrue.telephony.sip.transport import Hop, request_hop
+from ringtrue.telephony.sip.registration import Registration
+from ringtrue.telephony.sip.transport import Hop
+from ringtrue.telephony.sip.uri import SipUri
 
 log = structlog.get_logger(__name__)
 
@@ -46,28 +51,65 @@ class SipEndpoint:
         tcp: bool = True,
         advertised_host: str | None = None,
         policy: Policy | None = None,
+        tls: TlsListener | None = None,
+        tls_client: ssl.SSLContext | None = None,
+        auth: AuthPolicy | None = None,
+        accounts: Iterable[Account] = (),
+        locator: Locator | None = None,
     ) -> None:
         """Nothing is bound until :meth:`start`. Port 0 takes a free one, the same for both.
+
+        ``tls`` is what TLS is listened for with, ``tls_client`` what connects to TLS servers;
+        ``auth`` says who may call (None: everybody), ``accounts`` where we register. ``locator``
+        finds servers; the default asks the system's DNS.
 
         ``advertised_host`` is what far ends are told (behind NAT, or bound to 0.0.0.0 with
         several addresses); by default it is our address on the way to each of them.
         """
-        if not udp and not tcp:
-            raise ValueError("an endpoint needs UDP, TCP or both")
+        if not udp and not tcp and tls is None:
+            raise ValueError("an endpoint needs UDP, TCP or TLS")
         self._host, self._wanted = host, port
         self._udp, self._tcp = udp, tcp
         self._on_invite = on_invite
+        self._tls = tls
+        self._accounts = tuple(accounts)
         self._driver = Driver(policy or Policy(), advertised_host, self._invited)
+        if locator is not None:
+            self._driver.locator = locator
+        if tls_client is not None:
+            self._driver.sockets.use_tls(tls_client)
+        ua = self._driver.ua
+        if auth is not None:
+            ua.auth = AuthServer(auth, is_own=ua.core.auth.knows)
         self._closing = False
 
     async def start(self) -> None:
-        """Bind. Raises OSError where the port is taken."""
-        await self._driver.open(self._host, self._wanted, udp=self._udp, tcp=self._tcp)
+        """Bind, then register. Raises OSError where a port is taken."""
+        driver = self._driver
+        await driver.open(self._host, self._wanted, udp=self._udp, tcp=self._tcp, tls=self._tls)
+        for account in self._accounts:
+            driver.ua.accounts.add(account, driver.now())
+        driver.pump()
 
     @property
     def port(self) -> int:
-        """The bound port."""
+        """The bound port of UDP and TCP."""
         return self._driver.port
+
+    @property
+    def tls_port(self) -> int:
+        """The bound port of TLS; 0 where it isn't listened for."""
+        return self._driver.tls_port
+
+    @property
+    def registrations(self) -> list[Registration]:
+        """Where the accounts stand, in the order they were given."""
+        return list(self._driver.ua.accounts)
+
+    @property
+    def auth(self) -> AuthServer | None:
+        """Who judges new calls, and how often it said what; None where everybody may call."""
+        return self._driver.ua.auth
 
     def sizes(self) -> dict[str, int]:
         """Entries in the tables: ``calls``, ``client``, ``server``, ``streams``."""
@@ -85,6 +127,7 @@ class SipEndpoint:
                 goodbyes.append(party.reject(503))
             elif isinstance(party, OutgoingCall):
                 goodbyes.append(party.cancel())
+        goodbyes.append(self._unregister())
         try:
             async with asyncio.timeout(GOODBYE):
                 await asyncio.gather(*goodbyes, return_exceptions=True)
@@ -95,6 +138,13 @@ class SipEndpoint:
         for party in list(self._driver.parties.values()):
             if isinstance(party, SipCall | OutgoingCall):
                 party.abandon()
+
+    async def _unregister(self) -> None:
+        """Take the bindings back; returns once the registrars have answered."""
+        driver = self._driver
+        driver.ua.accounts.end(driver.now())
+        driver.pump()
+        await driver.accounts_ended()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -117,29 +167,37 @@ class SipEndpoint:
         *,
         from_uri: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
-        via: Hop | None = None,
+        via: Hop | SipUri | None = None,
+        account: str | None = None,
         ring_limit: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> OutgoingCall:
-        """Place a call to ``sip:user@host[:port][;transport=tcp]``.
+        """Place a call to ``sip:user@host[:port][;transport=tcp]``, or ``sips:``.
 
-        ``via`` sends it to another hop (an outbound proxy). ``ring_limit`` is how many seconds it
-        may stay unanswered; ``on_progress`` hears of provisional responses. Raises
-        :class:`SipParseError` on a bad URI or header, :class:`SipCapacityError`,
-        :class:`SipError` on a name without address, and whatever ``media_factory`` raises.
+        ``via`` sends it to another server than the target names. ``account`` is the name of one
+        of ours: the call goes to its server, from its address where ``from_uri`` is None.
+        ``ring_limit`` is how many seconds it may stay unanswered; ``on_progress`` hears of
+        provisional responses. Raises :class:`SipParseError` on a bad URI or header,
+        :class:`SipCapacityError`, :class:`SipError` on a name without address and an account
+        that there isn't or that has no server now, and whatever ``media_factory`` raises.
         """
         target = parse_target(target_uri)
-        wanted = via or request_hop(target, "udp" if self._udp else "tcp")
-        host = await resolve(wanted.host, wanted.port)
-        if host is None:
-            raise SipError(f"no address for host {wanted.host[:80]!r}")
-        media = media_factory()
         driver = self._driver
+        routes: tuple[str, ...] = ()
+        if account is not None:
+            held = driver.ua.accounts.ready(account)
+            from_uri = from_uri or str(held.account.aor)
+            routes, hop = held.routes, held.hop
+        else:
+            hop = await driver.locate(via or target)
+        if hop is None:
+            where = via.host if via is not None else target.host
+            raise SipError(f"no address for host {where[:80]!r}")
+        media = media_factory()
         try:
             offer = await media.offer()
             if self._closing:
                 raise SipError("the endpoint is closing")
-            hop = Hop(wanted.transport, host, wanted.port)
             handle = driver.ua.invite(
                 target_uri,
                 offer,
@@ -147,6 +205,7 @@ class SipEndpoint:
                 from_uri=from_uri,
                 headers=headers,
                 via=hop,
+                routes=routes,
                 ring_limit=ring_limit,
             )
         except BaseException:

@@ -7,6 +7,7 @@ typed properties don't raise.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
-class Message:
+class Message(ABC):
     """What requests and responses share."""
 
     headers: Headers = field(default_factory=Headers)
@@ -112,9 +113,9 @@ class Message:
     def _list(self, name: str) -> list[str]:
         return [part for value in self.headers.get_all(name) if value for part in split_list(value)]
 
+    @abstractmethod
     def start_line(self) -> str:
         """The first line, without line end."""
-        raise NotImplementedError
 
     def encode(self) -> bytes:
         """The message as bytes; Content-Length is always written, and last."""
@@ -358,8 +359,10 @@ def _fragment(start: str, head: bytes) -> Fragment | None:
 def parse_target(text: str) -> SipUri:
     """Read a URI we are asked to call. Raises :class:`SipParseError` naming what is wrong."""
     uri = parse_uri(text)
-    if isinstance(uri, OtherUri) or uri.scheme != "sip":
-        raise SipParseError(f"can't call a {uri.scheme!r} URI; only 'sip' is supported")
-    if uri.transport not in (None, "udp", "tcp"):
-        raise SipParseError(f"can't call over {uri.transport!r}; only 'udp' and 'tcp' are there")
+    if isinstance(uri, OtherUri):
+        raise SipParseError(f"can't call a {uri.scheme!r} URI; only 'sip' and 'sips' are supported")
+    if uri.transport not in (None, "udp", "tcp", "tls"):
+        raise SipParseError(f"can't call over {uri.transport!r}; udp, tcp and tls are there")
+    if uri.scheme == "sips" and uri.transport == "udp":
+        raise SipParseError("can't call a 'sips' URI over 'udp'; it asks for TLS")
     return uri

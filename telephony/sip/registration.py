@@ -130,6 +130,12 @@ class Registration:
         self._due: float | None = None
         self._keepalive: Keepalive | None = None
 
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Route values of calls on this account."""
+        proxy = () if self.account.route is None else (self.account.route,)
+        return proxy + self.service_route
+
     # -- what the owner does -----------------------------------------------------------------
 
     def start(self, now: float) -> None:
@@ -324,7 +330,10 @@ class Registration:
         headers.add("to", str(aor))
         headers.add("call-id", self._call_id)
         headers.add("cseq", f"{self.local_seq} REGISTER")
-        headers.add("contact", self._context.contact(hop, account.user))
+        contact = self._context.contact(hop, account.user)
+        if account.secure:
+            contact = contact.replace("<sip:", "<sips:", 1).replace(";transport=tls", "")
+        headers.add("contact", contact)
         headers.add("expires", str(expires))
         headers.add("supported", "path")
         headers.add("user-agent", core.policy.product)

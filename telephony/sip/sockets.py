@@ -1,17 +1,18 @@
-"""UDP and TCP under a user agent: asyncio transports by hop, names resolved, all bounded."""
+"""UDP, TCP and TLS under a user agent: asyncio transports by hop, names resolved, all bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
 import structlog
 
-from ringtrue.telephony.sip.transport import Hop
+from ringtrue.telephony.sip.transport import TRANSPORTS, Hop
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +23,9 @@ MAX_WAITING: Final = 32
 """Messages that wait for one hop's connection or name; one more fails the hop."""
 
 CONNECT_LIMIT: Final = 10.0
+HANDSHAKE_LIMIT: Final = 5.0
+"""Seconds a stranger's TLS handshake may take."""
+
 BIND_ATTEMPTS: Final = 16
 
 
@@ -39,8 +43,10 @@ class _Datagrams(asyncio.DatagramProtocol):
 class _Stream(asyncio.Protocol):
     """One connection; ``hop`` is what we asked for, or the peer's address."""
 
-    def __init__(self, owner: Sockets, hop: Hop | None) -> None:
+    def __init__(self, owner: Sockets, kind: str, hop: Hop | None = None) -> None:
         self._owner = owner
+        self._kind = kind
+        self.ours = hop is not None
         self.hop = hop
         self.transport: asyncio.Transport | None = None
 
@@ -51,7 +57,7 @@ class _Stream(asyncio.Protocol):
             if not peer:
                 self.transport.abort()
                 return
-            self.hop = Hop("tcp", peer[0], peer[1])
+            self.hop = Hop(self._kind, peer[0], peer[1])
         self._owner.stream_opened(self.hop, self)
 
     def data_received(self, data: bytes) -> None:
@@ -72,7 +78,11 @@ class _Stream(asyncio.Protocol):
 
 
 class Sockets:
-    """Sends by hop and says what came. Streams over ``max_streams`` displace the idlest one."""
+    """Sends by hop and says what came.
+
+    Streams over ``max_streams`` displace the idlest one that somebody else opened; where all are
+    our own, a new one is closed.
+    """
 
     def __init__(
         self,
@@ -88,18 +98,30 @@ class Sockets:
         self._on_failed = on_failed
         self._max_streams = max_streams
         self._udp: asyncio.DatagramTransport | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._client_tls: ssl.SSLContext | None = None
         self._streams: OrderedDict[Hop, _Stream] = OrderedDict()
         self._waiting: dict[Hop, list[bytes]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending: Hop | None = None
         self._closed = False
 
+    def use_tls(self, context: ssl.SSLContext) -> None:
+        """Connect to TLS hops with ``context``; without one they can't be reached."""
+        self._client_tls = context
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS hops can be reached."""
+        return self._client_tls is not None
+
     async def open(self, host: str, port: int, *, udp: bool, tcp: bool) -> int:
         """Bind; both transports share one port, a free one where ``port`` is 0. Returns it.
 
         Raises OSError where the port is taken.
         """
+        if not (udp or tcp):
+            return 0
         loop = asyncio.get_running_loop()
         for attempt in range(BIND_ATTEMPTS):
             bound = port
@@ -111,7 +133,7 @@ class Sockets:
             if not tcp:
                 return bound
             try:
-                self._server = await loop.create_server(lambda: _Stream(self, None), host, bound)
+                server = await loop.create_server(lambda: _Stream(self, "tcp"), host, bound)
             except OSError:
                 if self._udp is not None:
                     self._udp.abort()
@@ -119,8 +141,21 @@ class Sockets:
                 if port or attempt == BIND_ATTEMPTS - 1:
                     raise
                 continue
-            return cast(int, self._server.sockets[0].getsockname()[1])
+            self._servers.append(server)
+            return cast(int, server.sockets[0].getsockname()[1])
         raise AssertionError("unreachable")
+
+    async def open_tls(self, host: str, port: int, context: ssl.SSLContext) -> int:
+        """Listen for TLS; returns the port. Raises OSError where it is taken."""
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Stream(self, "tls"),
+            host,
+            port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_LIMIT,
+        )
+        self._servers.append(server)
+        return cast(int, server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Close everything at once; idempotent."""
@@ -129,14 +164,14 @@ class Sockets:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for stream in list(self._streams.values()):
             if stream.transport is not None:
                 stream.transport.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
-            self._server = None
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
         if self._udp is not None:
             self._udp.abort()
             self._udp = None
@@ -152,6 +187,8 @@ class Sockets:
             stream = self._streams.get(hop)
             if stream is not None:
                 stream.write(data)
+            elif hop.transport not in TRANSPORTS or (hop.transport == "tls" and not self.secure):
+                self._fail(hop)
             elif self._wait(data, hop):
                 self._spawn(self._connect(hop))
         elif self._udp is None:
@@ -179,13 +216,20 @@ class Sockets:
 
     async def _connect(self, hop: Hop) -> None:
         loop = asyncio.get_running_loop()
+        context = self._client_tls if hop.transport == "tls" else None
+        name = (hop.name or hop.host) if context is not None else None
         try:
             async with asyncio.timeout(CONNECT_LIMIT):
                 _, stream = await loop.create_connection(
-                    lambda: _Stream(self, hop), hop.host, hop.port
+                    lambda: _Stream(self, hop.transport, hop),
+                    hop.host,
+                    hop.port,
+                    ssl=context,
+                    server_hostname=name,
                 )
         except (OSError, TimeoutError) as error:
-            log.info("sip.connect_failed", error=type(error).__name__)
+            why = getattr(error, "verify_message", "") or type(error).__name__
+            log.info("sip.connect_failed", transport=hop.transport, error=why)
             self._waiting.pop(hop, None)
             self._fail(hop)
             return
@@ -243,11 +287,14 @@ class Sockets:
             self._abort(stream)
             return
         if len(self._streams) >= self._max_streams:
-            idlest, old = next(iter(self._streams.items()))
+            theirs = (pair for pair in self._streams.items() if not pair[1].ours)
+            idlest, old = next(theirs, (hop, stream))
             log.warning("sip.stream_displaced", streams=len(self._streams))
-            del self._streams[idlest]
+            self._streams.pop(idlest, None)
             self._abort(old)
             self._on_closed(idlest)
+            if old is stream:
+                return
         self._streams[hop] = stream
 
     def stream_heard(self, hop: Hop, data: bytes) -> None:
@@ -293,16 +340,21 @@ def is_address(host: str) -> bool:
     return True
 
 
-async def resolve(host: str, port: int, family: int = socket.AF_UNSPEC) -> str | None:
-    """The first address of a name (A or AAAA); None where it has none."""
+async def addresses(host: str, port: int, family: int = socket.AF_UNSPEC) -> list[str]:
+    """The addresses of a name (A and AAAA, and what the system knows); none where it has none."""
     if is_address(host):
-        return host
+        return [host]
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
-        return None
-    return cast(str, found[0][4][0]) if found else None
+        return []
+    return list(dict.fromkeys(cast(str, item[4][0]) for item in found))
+
+
+async def resolve(host: str, port: int, family: int = socket.AF_UNSPEC) -> str | None:
+    """The first address of a name; None where it has none."""
+    return next(iter(await addresses(host, port, family)), None)
 
 
 def source_address(host: str) -> str | None:

@@ -9,6 +9,8 @@ from ringtrue.telephony.sip.headers import Via
 from ringtrue.telephony.sip.uri import SipUri
 
 DEFAULT_PORT: Final = 5060
+DEFAULT_TLS_PORT: Final = 5061
+TRANSPORTS: Final = ("udp", "tcp", "tls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +18,15 @@ class Hop:
     """One end of a transport: a datagram's peer, or a stream by its peer."""
 
     transport: str
-    """``udp`` or ``tcp``."""
+    """One of :data:`TRANSPORTS`; what a stranger's URI names may be another, and is not sent to."""
 
     host: str
     """Address, or a name still to be resolved; IPv6 without brackets."""
 
     port: int
+    name: str = ""
+    """TLS: whose certificate is expected; empty: ``host``'s. The domain that was asked for
+    (RFC 5922 §4), not what DNS made of it."""
 
     @property
     def reliable(self) -> bool:
@@ -62,4 +67,16 @@ def response_hop(via: Via, source: Hop) -> Hop:
 
 def request_hop(uri: SipUri, default_transport: str = "udp") -> Hop:
     """Where a request to ``uri`` goes, before name resolution (RFC 3263 without SRV)."""
-    return Hop(uri.transport or default_transport, uri.host, uri.port or DEFAULT_PORT)
+    transport = uri_transport(uri) or default_transport
+    port = uri.port or default_port(transport)
+    return Hop(transport, uri.host, port, uri.host if transport == "tls" else "")
+
+
+def uri_transport(uri: SipUri) -> str | None:
+    """The transport a URI asks for; ``sips`` asks for TLS. None where it leaves the choice."""
+    return "tls" if uri.scheme == "sips" else uri.transport
+
+
+def default_port(transport: str) -> int:
+    """5061 for TLS, else 5060 (RFC 3261 §19.1.2)."""
+    return DEFAULT_TLS_PORT if transport == "tls" else DEFAULT_PORT

@@ -129,14 +129,16 @@ class UserAgent:
         from_uri: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         via: Hop | None = None,
+        routes: Iterable[str] = (),
         ring_limit: float | None = None,
     ) -> str:
         """Place a call; returns its handle. Outcome: ``Answered`` or ``Rejected``.
 
         ``from_uri`` is a URI or name-addr (default: the Contact); ``via`` sends it to another
-        hop than ``target`` names; ``ring_limit`` is how many seconds it may stay unanswered
-        (default: the policy's). Raises :class:`SipParseError` on a bad ``target``,
-        ``from_uri`` or header and :class:`SipCapacityError` where a table is full.
+        hop than ``target`` names, ``routes`` are the Route values for the way; ``ring_limit`` is
+        how many seconds it may stay unanswered (default: the policy's). Raises
+        :class:`SipParseError` on a bad ``target``, ``from_uri`` or header and
+        :class:`SipCapacityError` where a table is full.
         """
         uri = parse_target(target)
         hop = via or request_hop(uri)
@@ -146,6 +148,8 @@ class UserAgent:
         sender = parse_name_addr(from_uri or self.contact(hop, "ringtrue"))
         user = sender.uri.user if isinstance(sender.uri, SipUri) else None
         lines = Headers([("max-forwards", "70"), ("from", str(sender.with_tag(handle)))])
+        for route in routes:
+            lines.add("route", route)
         lines.add("to", str(NameAddr(uri.bare())))
         lines.add("call-id", self.core.token() + self.core.token())
         lines.add("cseq", "1 INVITE")
@@ -402,7 +406,7 @@ class UserAgent:
     def contact(self, hop: Hop, user: str | None) -> str:
         """Our Contact toward ``hop``."""
         host, port = self._local(hop)
-        params = (("transport", "tcp"),) if hop.transport == "tcp" else ()
+        params = (("transport", hop.transport),) if hop.reliable else ()
         return str(NameAddr(SipUri(host, port, user or None, params=params)))
 
     def hop_for(self, dialog: Dialog) -> Hop:

@@ -37,7 +37,9 @@ def examine(request: Request, *, least: int = FLOOR) -> Refusal | None:
     """
     if request.method not in _ALLOWED:
         return Refusal(405 if request.method in _KNOWN else 501, (("allow", ALLOW),))
-    if not isinstance(request.uri, SipUri) or request.uri.scheme != "sip":
+    if not isinstance(request.uri, SipUri):
+        return Refusal(416)
+    if request.uri.scheme == "sips" and request.via.transport != "TLS":
         return Refusal(416)
     unknown = [tag for tag in request.tokens("require") if tag.lower() not in SUPPORTED]
     if unknown:

@@ -133,6 +133,9 @@ class CallRecord:
     packets_late: int = 0
     frames_concealed: int = 0
     jitter_ms: float = 0.0
+    media: dict[str, float] = field(default_factory=dict)
+    """Further counters and estimates of the transport; docs/media.md says what they mean."""
+
     standing_delay_in_ms: float = 0.0
     """Caller's audio waiting between socket and graph: largest seen."""
 
@@ -197,6 +200,7 @@ class CallRecord:
             "packets_late": self.packets_late,
             "frames_concealed": self.frames_concealed,
             "jitter_ms": round(self.jitter_ms, 2),
+            "media": {name: round(value, 3) for name, value in sorted(self.media.items())},
             "standing_delay_in_ms": round(self.standing_delay_in_ms, 1),
             "standing_delay_out_ms": round(self.standing_delay_out_ms, 1),
             "digests": self.digests,

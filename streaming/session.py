@@ -164,6 +164,9 @@ class CallSession:
         self.record.packets_late = stats.packets_late
         self.record.frames_concealed = stats.frames_concealed
         self.record.jitter_ms = stats.jitter_ms
+        self.record.media = dict(stats.extra)
+        if stats.round_trip_ms is not None:
+            self.record.media["round_trip_ms"] = stats.round_trip_ms
 
     def _queue(self, item: bytes | str) -> None:
         if len(self._blocks) >= MAX_BLOCKS:

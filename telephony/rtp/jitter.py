@@ -97,6 +97,9 @@ class Step:
     packet: Held | None = None
     """What to play or, where something is lost right before it, what may tell of that."""
 
+    missing: int = 0
+    """Audio packets between the one played last and this one that were not there in time."""
+
 
 class JitterBuffer:
     """One source's packets. ``now`` is seconds on the media clock."""
@@ -141,6 +144,7 @@ class JitterBuffer:
         self._next = 0
         self._starved = 0
         self._last_sequence = 0
+        self._last_played: int | None = None
         self._step = self._tick
         self._noted.clear()
         self._played.clear()
@@ -301,7 +305,9 @@ class JitterBuffer:
             self._step = min(self._tick, packet.units)
             self._recent.append(self._buffered)
             self._spare = min(self._recent) if len(self._recent) == REVIEW else 0
-            return Step(Kind.PACKET, packet.units, packet)
+            missing = self._missing(packet.sequence)
+            self._last_played = packet.sequence
+            return Step(Kind.PACKET, packet.units, packet, missing)
         units = min(gap, wanted)
         if not self._paused(held[0].sequence):
             if quantum > 1:
@@ -354,6 +360,13 @@ class JitterBuffer:
                 self.late += 1
                 self._next = packet.timestamp + packet.units
                 self._last_sequence = packet.sequence
+
+    def _missing(self, sequence: int) -> int:
+        before = self._last_played
+        if before is None or sequence - before <= 1:
+            return 0
+        count = sequence - before - 1
+        return count - sum(before < number < sequence for number in set(self._noted))
 
     def _paused(self, sequence: int) -> bool:
         """No audio packet is missing before ``sequence``: the sender left the gap on purpose."""

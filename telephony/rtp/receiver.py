@@ -9,6 +9,7 @@ from ringtrue.streaming.ports import Inbound, frame_bytes
 from ringtrue.telephony.codecs import Codec, ConcealingDecoder, Decoder
 from ringtrue.telephony.codecs.comfort_noise import CN, ComfortNoise
 from ringtrue.telephony.codecs.rerate import decoder_at
+from ringtrue.telephony.rtp.bursts import BurstMeter
 from ringtrue.telephony.rtp.dtmf import DtmfReceiver, TelephoneEvent
 from ringtrue.telephony.rtp.jitter import Held, JitterBuffer, Kind, Put, Step
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket
@@ -70,6 +71,7 @@ class RtpReceiver:
         self._probation: list[RtpPacket] = []
         self._lost_before = 0
         self._duplicates = 0
+        self.bursts = BurstMeter()
         self.reception: Reception | None = None
         self.refused = 0
         self.received = 0
@@ -200,6 +202,7 @@ class RtpReceiver:
             quantum = self._codec.quantum if self._conceals and self._codec else 1
             step = self.buffer.get(now, buffered, quantum)
             if step.kind is Kind.PACKET and step.packet is not None:
+                self.bursts.played(step.missing)
                 pcm = self._concealer.good(self._play(step.packet))
             elif self._dtmf.active:  # a digit instead of audio
                 pcm = self._concealer.good(bytes(2 * self._samples(step.units)))

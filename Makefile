@@ -4,6 +4,7 @@
 # make bench   load the server with calls and print latency, CPU and delay
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
 # make bench-watermark   attack marked speech in some 40 ways and print what is still found
+# make fuzz   a minute of hostile bytes at every parser; FUZZ_SECONDS=600 for longer
 # make lint | types | clean
 # Arguments: make test ARGS="-k sip", make serve ARGS="--config my.yaml"
 
@@ -15,13 +16,13 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench bench-voices bench-watermark clean \
-	setup-run setup-lint setup-test setup-bench
+.PHONY: help demo serve test lint format types bench bench-voices bench-watermark fuzz clean \
+	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
 	@sed -n '/^#/!q;s/^# //p' Makefile
 
-setup-run setup-lint setup-test setup-bench: setup-%:
+setup-run setup-lint setup-test setup-bench setup-fuzz: setup-%:
 	@bash scripts/setup.sh $*
 
 demo: setup-run
@@ -42,6 +43,12 @@ bench-watermark: setup-bench
 
 test: setup-test
 	@$(RUN) OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest $(ARGS)
+
+FUZZ_SECONDS ?= 60
+fuzz: setup-fuzz
+	@$(RUN) cd tests; for target in $$(../$(BIN)/python -m fuzzing.run); do \
+		echo "== $$target"; ../$(BIN)/python -m fuzzing.run $$target ../build/fuzz/$$target $(FUZZ_SECONDS); \
+	done
 
 lint: setup-lint
 	@$(BIN)/ruff check .

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Sets up what a make target needs: scripts/setup.sh run|lint|test|bench
+# Sets up what a make target needs: scripts/setup.sh run|lint|test|bench|fuzz
 #   run   the virtual environment with the package, and libflite: demo and serve
 #   lint  run, and the linters
 #   test  run, and the test dependencies and the real peers that tests call
 #   bench run, and what the quality bench of cloned voices measures and plots with
+#   fuzz  run, and the fuzzer
 # A stamp keyed on everything it depends on makes the second run a matter of milliseconds; a set-up
 # that was cut off leaves no stamp and is taken up again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 level=${1:-run}
-case $level in run | lint | test | bench) ;; *)
-    echo "setup: unknown level '$level'; allowed: run, lint, test, bench" >&2
+case $level in run | lint | test | bench | fuzz) ;; *)
+    echo "setup: unknown level '$level'; allowed: run, lint, test, bench, fuzz" >&2
     exit 2
     ;;
 esac
@@ -140,8 +141,7 @@ retry pip install -qq --upgrade 'pip>=24' 'setuptools>=77,<90' wheel
 bash scripts/debian.sh --level "$level"
 
 extras=
-if [ "$level" = lint ]; then extras='[lint]'; fi
-if [ "$level" = bench ]; then extras='[bench]'; fi
+case $level in lint | bench | fuzz) extras="[$level]" ;; esac
 if [ "$level" = test ]; then
     extras='[test]'
     if cpu_torch; then

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -147,8 +147,17 @@ class Calls:
         self._places -= 1
         self._note_idle()
 
-    async def run(self, call: Call, agent: Agent) -> CallRecord:
-        """Run an answered call, for which a place was reserved, to its end."""
+    async def run(
+        self,
+        call: Call,
+        agent: Agent,
+        *,
+        on_record: Callable[[CallRecord], None] | None = None,
+    ) -> CallRecord:
+        """Run an answered call, for which a place was reserved, to its end.
+
+        ``on_record`` is given its record before the first word, to add what it knows.
+        """
         loop = asyncio.get_running_loop()
         record = CallRecord(
             call_id=call.id,
@@ -158,6 +167,8 @@ class Calls:
             rate=call.leg.rate,
             answered_at=loop.time(),
         )
+        if on_record is not None:
+            on_record(record)
         structlog.contextvars.bind_contextvars(call=call.id)
         log.info("call.answered", call=call.id, transport=call.transport, agent=agent.name)
         self._metrics.call_started(call.transport)
@@ -190,6 +201,17 @@ class Calls:
             seconds=round(record.ended_at - record.answered_at, 1),
             turns=len(record.turns),
             interruptions=record.interruptions,
+        )
+        await self._records.write(record)
+
+    async def unanswered(self, record: CallRecord) -> None:
+        """Count and keep a call we placed that nobody answered."""
+        self._metrics.call_unanswered(record)
+        log.info(
+            "call.unanswered",
+            call=record.call_id,
+            outcome=record.outcome,
+            status=record.sip_status,
         )
         await self._records.write(record)
 

@@ -173,6 +173,7 @@ class Engines:
             agent,
             self._settings.deadlines,
             dialogue=self._dialogues.get(agent.name),
+            variables=agent.variables,
             seed=self._seeds.getrandbits(32),
             on_stall=on_stall,
             probe=probe,

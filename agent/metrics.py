@@ -217,6 +217,10 @@ class Metrics:
             for reason, count in turn.stalls.items():
                 self._stalls.labels("llm", reason).inc(count)
 
+    def call_unanswered(self, record: CallRecord) -> None:
+        """A call we placed was not answered."""
+        self._calls.labels(record.transport, record.outcome or "error").inc()
+
     def call_refused(self, reason: str) -> None:
         """A call was not taken."""
         self._refused.labels(reason).inc()

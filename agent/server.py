@@ -23,9 +23,15 @@ from ringtrue.agent.engines import Engines
 from ringtrue.agent.http import build_app
 from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.metrics_sip import SipCollector
 from ringtrue.agent.metrics_voices import LibraryCollector
+from ringtrue.agent.outbound import Phone
+from ringtrue.agent.outbound_api import CallsApi
+from ringtrue.agent.outbound_api import router as calls_router
+from ringtrue.agent.outbound_setup import dial_ledger, outbound_of
 from ringtrue.agent.records import RecordStore
-from ringtrue.agent.voices_api import VoicesApi
+from ringtrue.agent.sip_setup import accounts_of, auth_policy, tls_client, tls_listener
+from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
@@ -37,7 +43,7 @@ from ringtrue.telephony.rtp.session import session_factory
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.errors import SipError
 from ringtrue.telephony.sip.handles import ServerInvite
-from ringtrue.telephony.sip.media import MediaError
+from ringtrue.telephony.sip.media import MediaError, MediaFactory
 from ringtrue.telephony.sip.sockets import source_address
 from ringtrue.telephony.sip.uri import SipUri, parse_uri
 from ringtrue.telephony.webrtc.calls import WebRtcCall
@@ -105,8 +111,13 @@ class Server:
             recorder=self.audit,
             sessions=sessions_of(settings),
         )
+        self.ledger = dial_ledger(settings)
+        self.outbound = outbound_of(settings, self.ledger, self.calls, self._phone, self.audit)
+        self.voices.app.state.calls = CallsApi(self.outbound, self.agents.agents)
+        self.voices.app.include_router(calls_router, responses=PROBLEMS)
         self.metrics.registry.register(AuditCollector(self.audit))
         self.metrics.registry.register(LibraryCollector(lambda: self.library))
+        self.metrics.registry.register(SipCollector(lambda: self._sip))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
@@ -135,6 +146,7 @@ class Server:
     async def start(self) -> None:
         """Load and warm the engines, then bind. Raises OSError where a port is taken."""
         await self.audit.start()
+        await self.ledger.load()
         await self.engines.warm()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
@@ -148,6 +160,10 @@ class Server:
                 udp=sip.udp,
                 tcp=sip.tcp,
                 advertised_host=sip.advertised_host,
+                tls=tls_listener(self.settings),
+                tls_client=tls_client(self.settings),
+                auth=auth_policy(self.settings),
+                accounts=accounts_of(self.settings),
             )
             with _naming("SIP", sip.host, sip.port):
                 await self._sip.start()
@@ -174,6 +190,8 @@ class Server:
             last_first.push_async_callback(self.voices.close)
             if self._sip is not None:
                 last_first.push_async_callback(self._sip.close)
+            last_first.push_async_callback(self.outbound.close)
+            self.outbound.stop_dialling()
             await self.calls.drain(self.settings.server.drain_seconds)
         log.info("server.stopped")
 
@@ -206,17 +224,8 @@ class Server:
         if refusal is not None:
             await invite.reject(503, retry_after=RETRY_AFTER_SECONDS)
             return
-        assert self._pool is not None
-        sip = self.settings.sip
         try:
-            factory = session_factory(
-                self._pool,
-                codecs=sip.codecs,
-                advertised_host=self._media_host(invite.remote[0]),
-                trusted_hosts=(invite.remote[0],),
-                options=self._media,
-            )
-            call = await invite.answer(factory)
+            call = await invite.answer(self._media_for(invite.remote[0]))
         except (MediaError, SipError) as error:
             self.calls.release()
             log.info("call.not_answered", call=invite.id, reason=type(error).__name__)
@@ -225,6 +234,21 @@ class Server:
             self.calls.release()
             raise
         await self.calls.run(call, self.agents.dialled(invite.request_uri))
+
+    def _phone(self) -> Phone | None:
+        """What calls are placed with; None where SIP is off."""
+        return None if self._sip is None else Phone(self._sip, self._media_for)
+
+    def _media_for(self, remote: str) -> MediaFactory:
+        """The media of a call whose signalling goes to or comes from ``remote``."""
+        assert self._pool is not None
+        return session_factory(
+            self._pool,
+            codecs=self.settings.sip.codecs,
+            advertised_host=self._media_host(remote),
+            trusted_hosts=(remote,),
+            options=self._media,
+        )
 
     def _media_host(self, remote: str) -> str:
         """The address that descriptions give a caller at ``remote``."""

@@ -62,7 +62,7 @@ the scope it needs; `admin` has every one.
 Errors are problem details (RFC 9457, `application/problem+json`): wrong input is listed under
 `errors` with its `field`, its `value` and what is `allowed`."""
 
-_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"description": text, "content": {MEDIA_TYPE: {}}}
     for status, text in {
         401: "No valid API key.",
@@ -141,7 +141,7 @@ class VoicesApi:
         self.app.add_middleware(_Bounded)
         install(self.app)
         self.app.include_router(router)
-        self.app.include_router(watermark_router, responses=_PROBLEMS)
+        self.app.include_router(watermark_router, responses=PROBLEMS)
 
     @property
     def library(self) -> VoiceLibrary:
@@ -198,7 +198,7 @@ Speaker = Annotated[ApiKey, Depends(needs(ApiScope.SPEAK))]
 VoiceRef = Annotated[str, Path(max_length=80, description="The voice's id, or its name.")]
 EnrolmentId = Annotated[str, Path(max_length=80, description="The enrolment's id.")]
 
-router = APIRouter(responses=_PROBLEMS)
+router = APIRouter(responses=PROBLEMS)
 
 
 @router.post("/voices", status_code=201, summary="Begin an enrolment")

@@ -21,9 +21,9 @@ from ringtrue.config.problems import problems_of, unknown_key
 ENV_PREFIX: Final = "RINGTRUE_"
 NESTED: Final = "__"
 
-RESERVED: Final = frozenset({"RINGTRUE_CONFIG", "RINGTRUE_MASTER_KEYS"})
+RESERVED: Final = frozenset({"RINGTRUE_CONFIG", "RINGTRUE_MASTER_KEYS", "RINGTRUE_API_KEY"})
 """Variables with the prefix that are no settings: the path of the settings file itself, and the
-master keys, which no settings object ever holds."""
+master keys and a command's API key, which no settings object ever holds."""
 
 PATH_KEYS: Final = (
     ("stt", "file"),

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ringtrue.config.audit_settings import AuditSettings
+from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.media_settings import MediaSettings
 from ringtrue.config.section import Seconds, Section, split_list
@@ -362,6 +363,7 @@ class Settings(BaseSettings):
     agents: AgentSettings = AgentSettings()
     voices: VoicesSettings = VoicesSettings()
     audit: AuditSettings = AuditSettings()
+    outbound: OutboundSettings = OutboundSettings()
     records: RecordSettings = RecordSettings()
     logging: LoggingSettings = LoggingSettings()
     paths: PathSettings = PathSettings()

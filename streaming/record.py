@@ -115,6 +115,18 @@ class CallRecord:
     claims_replaced: int = 0
     """Sentences of the agent that claimed so, and were not spoken."""
 
+    dialled_at: float | None = None
+    """When we began to place it; None for a call that came in."""
+
+    sip_status: int | None = None
+    """Final status of a call we placed that was not answered."""
+
+    sip_reason: str | None = None
+    """Its reason phrase, as far as it can be printed and is no number."""
+
+    early_media_ms: int = 0
+    """What a call we placed was played before it was answered."""
+
     transfer_requested: str | None = None
     """The agent's own name of the place the caller was to be handed to."""
 
@@ -188,6 +200,10 @@ class CallRecord:
             "disclosure_attempts": self.disclosure_attempts,
             "asked_whether_human": self.asked_whether_human,
             "claims_replaced": self.claims_replaced,
+            "setup_ms": None if self.dialled_at is None else -(since(self.dialled_at) or 0.0),
+            "sip_status": self.sip_status,
+            "sip_reason": self.sip_reason,
+            "early_media_ms": self.early_media_ms,
             "transfer_requested": self.transfer_requested,
             "turns": turns,
             "interruptions": self.interruptions,

@@ -49,6 +49,13 @@ class Kind(StrEnum):
     """Entries before ``kept_from`` are deleted."""
 
     KEY_ROTATED = "key.rotated"
+    CALL_PLACED = "call.placed"
+    """We began to call somebody."""
+
+    CALL_REFUSED = "call.refused"
+    """A call was not placed: the tenant's rules don't allow it."""
+
+    CALL_UNANSWERED = "call.unanswered"
     CALL_STARTED = "call.started"
     CALL_ENDED = "call.ended"
     UTTERANCE = "utterance"

@@ -160,6 +160,20 @@ class SipEndpoint:
         """Close."""
         await self.close()
 
+    async def locate(
+        self, target_uri: str, *, via: Hop | SipUri | None = None, account: str | None = None
+    ) -> Hop:
+        """Where :meth:`call` would send a call, with its address; arguments and errors alike."""
+        target = parse_target(target_uri)
+        if account is not None:
+            hop = self._driver.ua.accounts.ready(account).hop
+        else:
+            hop = await self._driver.locate(via or target)
+        if hop is None:
+            where = via.host if via is not None else target.host
+            raise SipError(f"no address for host {where[:80]!r}")
+        return hop
+
     async def call(
         self,
         target_uri: str,
@@ -181,18 +195,12 @@ class SipEndpoint:
         :class:`SipCapacityError`, :class:`SipError` on a name without address and an account
         that there isn't or that has no server now, and whatever ``media_factory`` raises.
         """
-        target = parse_target(target_uri)
+        hop = await self.locate(target_uri, via=via, account=account)
         driver = self._driver
         routes: tuple[str, ...] = ()
         if account is not None:
             held = driver.ua.accounts.ready(account)
-            from_uri = from_uri or str(held.account.aor)
-            routes, hop = held.routes, held.hop
-        else:
-            hop = await driver.locate(via or target)
-        if hop is None:
-            where = via.host if via is not None else target.host
-            raise SipError(f"no address for host {where[:80]!r}")
+            from_uri, routes = from_uri or str(held.account.aor), held.routes
         media = media_factory()
         try:
             offer = await media.offer()

@@ -55,6 +55,9 @@ class ApiScope(StrEnum):
     DETECT = "watermark:detect"
     """Search recordings for this installation's watermark."""
 
+    CALL = "calls:place"
+    """Place calls, watch and end those placed."""
+
     ADMIN = "admin"
     """All of these."""
 

@@ -1,0 +1,107 @@
+"""What places calls in a server: rules, ledger, phone and audit, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ringtrue.agent.audit.entries import Event, Kind
+from ringtrue.agent.audit.log import Recorder
+from ringtrue.agent.calls import Calls
+from ringtrue.agent.dial_ledger import DialLedger
+from ringtrue.agent.dial_plan import DialPlan, DialRefusedError
+from ringtrue.agent.outbound import OnPlaced, Order, Outbound, Phone, PlacedCall, PlacedState
+from ringtrue.config.errors import ConfigError
+from ringtrue.config.settings import Settings
+from ringtrue.voices.library_config import library_dir
+
+USAGE: Final = "outbound.json"
+
+
+def utc_now() -> datetime:
+    """The time of day."""
+    return datetime.now(UTC)
+
+
+def dial_ledger(settings: Settings) -> DialLedger:
+    """The ledger that the settings name; kept in memory where no calls are placed."""
+    path: Path | None = None
+    if settings.outbound.enabled:
+        path = settings.outbound.usage_file or library_dir(settings.voices) / USAGE
+    return DialLedger(path, clock=utc_now)
+
+
+def outbound_of(
+    settings: Settings,
+    ledger: DialLedger,
+    calls: Calls,
+    phone: Callable[[], Phone | None],
+    audit: Recorder,
+) -> Outbound:
+    """What places calls by the settings' rules; refusals and outcomes are audited.
+
+    Raises :class:`ConfigError` for rules that could never place a call.
+    """
+    outbound = settings.outbound
+    _check(settings)
+    return Outbound(
+        DialPlan(outbound),
+        ledger,
+        calls,
+        phone,
+        clock=utc_now,
+        ring_seconds=outbound.ring_seconds,
+        on_placed=recording(audit),
+    )
+
+
+def _check(settings: Settings) -> None:
+    if not settings.outbound.enabled:
+        return
+    if not settings.sip.enabled or not settings.http.enabled or settings.voices.enabled is False:
+        raise ConfigError(
+            "outbound.enabled is true, but calls need sip.enabled, http.enabled and voices.enabled "
+            "(whose database keeps the API keys)"
+        )
+    accounts = settings.sip.registrations
+    for name, trunk in settings.outbound.trunks.items():
+        if trunk.account is not None and trunk.account not in accounts:
+            known = ", ".join(accounts) or "none"
+            raise ConfigError(
+                f"outbound.trunks.{name}.account is {trunk.account!r}; sip.registrations: {known}"
+            )
+
+
+def recording(audit: Recorder) -> OnPlaced:
+    """Write down who had whom called (masked), what was refused, and what nobody answered.
+
+    Answered calls leave their own trail.
+    """
+
+    def record(placed: PlacedCall, order: Order, refusal: DialRefusedError | None) -> None:
+        detail: dict[str, str | int | bool] = {"to": placed.to, "placed": placed.id}
+        if refusal is not None:
+            kind = Kind.CALL_REFUSED
+            detail["reason"] = refusal.reason.value
+        elif placed.state is PlacedState.FAILED:
+            kind = Kind.CALL_UNANSWERED
+            detail["outcome"] = str(placed.outcome)
+            detail["status"] = placed.sip_status or 0
+        elif placed.over:
+            return
+        else:
+            kind = Kind.CALL_PLACED
+        audit.record(
+            Event(
+                kind,
+                tenant=order.tenant,
+                agent=order.agent.name,
+                call=placed.call,
+                requester=order.asked_by,
+                detail=detail,
+            )
+        )
+
+    return record

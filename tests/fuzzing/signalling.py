@@ -169,6 +169,7 @@ def agent(data: bytes) -> None:
 def description(data: bytes) -> None:
     """An offer, answered; the answer can be read again."""
     offer = sdp.parse(data)
-    local = Local("192.0.2.1", 30000, 30001, 7, security=Security(SrtpMode.OFFER))
+    host = "2001:db8::1" if b" IP6 " in data else "192.0.2.1"
+    local = Local(host, 30000, 30001, 7, security=Security(SrtpMode.OFFER))
     answer, _ = answer_offer(offer, local, CODECS)
     sdp.parse(answer.serialize())

@@ -13,7 +13,7 @@ def banner(server: Server) -> str:
     """What to try, with the addresses it listens on."""
     settings = server.settings
     lines = [f"{settings.server.name} takes calls.", ""]
-    if server.sip_port is not None:
+    if server.sip_port:
         host = _shown(settings.sip.host, settings.sip.advertised_host)
         kinds = "/".join(
             k for k, on in (("UDP", settings.sip.udp), ("TCP", settings.sip.tcp)) if on

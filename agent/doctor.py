@@ -1,7 +1,8 @@
 """``ringtrue doctor``: what is present, what is missing, what that costs, and what helps.
 
 Nothing here starts a server or calls out: ports are bound and released, models are opened and
-dropped. Only a library of voices, and the Redis it names, are opened as a server opens them.
+dropped. Only a library of voices, and the Redis it names, are opened as a server opens them, and
+a server that runs here is asked where it is registered.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from rich.text import Text
 
 from ringtrue.agent.doctor_engines import ENGINE_CHECKS, REINSTALL
 from ringtrue.agent.doctor_machine import MACHINE_CHECKS
+from ringtrue.agent.doctor_sip import SIP_CHECKS
 from ringtrue.agent.doctor_voices import VOICE_CHECKS
 from ringtrue.agent.findings import Check, CheckFunction, State
 from ringtrue.config.settings import Settings
 
-CHECKS: Final[tuple[CheckFunction, ...]] = (*ENGINE_CHECKS, *VOICE_CHECKS, *MACHINE_CHECKS)
+CHECKS: Final[tuple[CheckFunction, ...]] = (
+    *ENGINE_CHECKS,
+    *VOICE_CHECKS,
+    *SIP_CHECKS,
+    *MACHINE_CHECKS,
+)
 
 
 def run_checks(settings: Settings, checks: Sequence[CheckFunction] = CHECKS) -> list[Check]:

@@ -19,6 +19,7 @@ from ringtrue.config.settings import Settings
 PEERS: Final = {
     "sipp": ("sip-tester", "20 calls at once over SIP"),
     "baresip": ("baresip-core", "calls from an independent SIP phone"),
+    "kamailio": ("kamailio", "calls through a registrar and proxy"),
     "chromium": ("chromium", "calls from a real browser"),
     "redis-server": ("redis-server", "the voice cache"),
     "tcpdump": ("tcpdump", "captures of failing calls"),
@@ -80,6 +81,9 @@ def _ports(settings: Settings) -> list[Check]:
             wanted.append(("sip udp", socket.SOCK_DGRAM, sip.host, sip.port, "sip.port"))
         if sip.tcp:
             wanted.append(("sip tcp", socket.SOCK_STREAM, sip.host, sip.port, "sip.port"))
+        if sip.tls.enabled:
+            tls = ("sip tls", socket.SOCK_STREAM, sip.host, sip.tls.port, "sip.tls.port")
+            wanted.append(tls)
     if settings.http.enabled:
         http = settings.http
         wanted.append(("http", socket.SOCK_STREAM, http.host, http.port, "http.port"))

@@ -6,7 +6,7 @@ Reading and merging only; :mod:`ringtrue.config.problems` turns validation error
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -26,6 +26,14 @@ RESERVED: Final = frozenset({"RINGTRUE_CONFIG", "RINGTRUE_MASTER_KEYS", "RINGTRU
 master keys and a command's API key, which no settings object ever holds."""
 
 PATH_KEYS: Final = (
+    ("sip", "registrations", "*", "password_file"),
+    ("sip", "callers", "users", "*", "password_file"),
+    ("sip", "tls", "certificate"),
+    ("sip", "tls", "key"),
+    ("sip", "tls", "client_ca"),
+    ("sip", "tls", "ca"),
+    ("sip", "tls", "client_certificate"),
+    ("sip", "tls", "client_key"),
     ("stt", "file"),
     ("agents", "dir"),
     ("voices", "dir"),
@@ -40,7 +48,7 @@ PATH_KEYS: Final = (
     ("paths", "libraries"),
     ("paths", "cache"),
 )
-"""Settings that are paths; in a file they are relative to it."""
+"""Settings that are paths; in a file they are relative to it. ``*`` is any name."""
 
 FREE: Final = "settings"
 """The key below an engine section whose content is another library's: scalars are read as YAML."""
@@ -126,12 +134,21 @@ def file_layer(path: Path) -> Layer:
         raise SettingsError([Problem("", f"can't be read: {reason}", str(path))]) from None
     data = parse_yaml(text, str(path))
     for *sections, key in PATH_KEYS:
-        held: Any = data
-        for section in sections:
-            held = held.get(section) if isinstance(held, dict) else None
-        if isinstance(held, dict) and key in held:
-            held[key] = _anchored(held[key], path.resolve().parent)
+        for held in _sections(data, sections):
+            if key in held:
+                held[key] = _anchored(held[key], path.resolve().parent)
     return Layer(str(path), data)
+
+
+def _sections(data: Any, path: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The mappings at ``path``, as far as they are there and are mappings."""
+    if not isinstance(data, dict):
+        return
+    if not path:
+        yield data
+        return
+    for name in data if path[0] == "*" else path[:1]:
+        yield from _sections(data.get(name), path[1:])
 
 
 def _anchored(value: Any, base: Path) -> Any:

@@ -77,8 +77,9 @@ def problems_of(
 def unknown_key(key: str, value: Any, model: type[BaseModel] | None) -> str:
     """Say that ``key`` is none of ``model``'s, what it may have meant, and what there is."""
     names = list(model.model_fields) if model else []
-    # A misspelt secret is still one: mask it wherever the section has any.
-    secret = is_secret_name(key) or model is None or _holds_secret(model)
+    # A misspelt secret is still one: mask it wherever the section itself has any.
+    secret = is_secret_name(key) or model is None
+    secret = secret or any(_holds_secret(f.annotation, deep=False) for f in _fields(model))
     return f"unknown key (value {_shown(value, secret=secret)}){_meant(key, names)}; allowed: " + (
         ", ".join(names) or "nothing"
     )
@@ -211,17 +212,21 @@ def _tags(schema: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     return [tag for model in models for tag in _choices_of(model, "engine")]
 
 
-def _holds_secret(annotation: Any) -> bool:
-    """Whether the value given could be, or could contain, a secret."""
+def _fields(model: type[BaseModel] | None) -> list[FieldInfo]:
+    return list(model.model_fields.values()) if model else []
+
+
+def _holds_secret(annotation: Any, *, deep: bool = True) -> bool:
+    """Whether the value given could be, or (``deep``) could contain in a section, a secret."""
     for member in _members(annotation):
         arguments = get_args(member)
         if member is SecretStr or Any in arguments:
             return True
         if isinstance(member, type) and issubclass(member, BaseModel):
-            if any(_holds_secret(f.annotation) for f in member.model_fields.values()):
+            if deep and any(_holds_secret(field.annotation) for field in _fields(member)):
                 return True
         elif get_origin(member) is not Literal and any(
-            _holds_secret(arg) for arg in arguments if arg is not ...
+            _holds_secret(arg, deep=deep) for arg in arguments if arg is not ...
         ):
             return True
     return False

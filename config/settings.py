@@ -26,6 +26,12 @@ from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.media_settings import MediaSettings
 from ringtrue.config.section import Seconds, Section, split_list
 from ringtrue.config.service_settings import NamedService
+from ringtrue.config.sip_settings import (
+    AccountName,
+    CallersSettings,
+    RegistrationSettings,
+    TlsSettings,
+)
 from ringtrue.config.voice_settings import VoicesSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -82,6 +88,12 @@ class SipSettings(Section):
     routes: dict[str, str] = {}
     """User part of the dialled URI → agent."""
 
+    registrations: dict[AccountName, RegistrationSettings] = {}
+    """Accounts with providers, by a name of ours."""
+
+    callers: CallersSettings = CallersSettings()
+    tls: TlsSettings = TlsSettings()
+
     _codecs_once = field_validator("codecs")(_unique)
 
     @field_validator("host", "advertised_host")
@@ -102,8 +114,14 @@ class SipSettings(Section):
             raise ValueError(
                 f"rtp_port_max {self.rtp_port_max} must be above rtp_port_min {self.rtp_port_min}"
             )
-        if self.enabled and not (self.udp or self.tcp):
-            raise ValueError("enabled, but neither udp nor tcp is; allowed: at least one of them")
+        if self.enabled and not (self.udp or self.tcp or self.tls.enabled):
+            raise ValueError("enabled, but none of udp, tcp and tls is; allowed: at least one")
+        callers = self.callers
+        if callers.required and not (callers.users or callers.trusted or self.registrations):
+            raise ValueError(
+                "callers.required is true, but there are no callers.users, callers.trusted or "
+                "registrations: nobody could call"
+            )
         return self
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 import yaml
@@ -144,8 +144,9 @@ def test_every_path_setting_is_anchored() -> None:
         for key, field in model.model_fields.items():
             members = get_args(field.annotation) or (field.annotation,)
             sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+            name = ("*",) if get_origin(field.annotation) is dict else ()
             for section in sections:
-                found |= paths_in(section, (*above, key))
+                found |= paths_in(section, (*above, key, *name))
             if not sections and is_path(field.annotation):
                 found.add((*above, key))
         return found

@@ -28,6 +28,7 @@ from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.deadline import StallReport
 from ringtrue.streaming.ports import Call, EndReason
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+from ringtrue.streaming.refusals import RefusalReport
 from ringtrue.streaming.turns import TurnPolicy
 from ringtrue.streaming.vad import VadPolicy
 
@@ -314,6 +315,14 @@ class Calls:
             if trail is not None:
                 trail.revoked(reason)
 
+        def refused(report: RefusalReport) -> None:
+            log.warning(
+                "call.frames_refused", call=call.id, reason=report.reason, frames=report.frames
+            )
+            self._metrics.frames_refused(report)
+            if trail is not None:
+                trail.refused(report)
+
         def stopped(interrupted: bool) -> None:
             if trail is not None:
                 trail.stopped()
@@ -334,6 +343,7 @@ class Calls:
             on_silence=stopped,
             on_turn=turn,
             on_digest=None if trail is None else trail.digested,
+            on_refusal=refused,
             on_caption=side.caller_said if side.open else None,
             on_message=side.message if side.open else None,
             on_end=ended,

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.record import INTERVALS, CallRecord, TurnRecord
+from ringtrue.streaming.refusals import RefusalReport
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -127,7 +128,7 @@ class Metrics:
         )
         self._frames_refused = Counter(
             "ringtrue_frames_refused",
-            "Frames the gate replaced by silence",
+            "Frames that were not sent: the gate put marked comfort noise in their place",
             ["reason"],
             registry=registry,
         )
@@ -196,8 +197,6 @@ class Metrics:
         self._underruns.inc(record.underruns)
         self._inbound_dropped.inc(record.inbound_dropped)
         self._sealed.inc(record.frames_sealed)
-        for reason, count in record.refused.items():
-            self._frames_refused.labels(str(reason)).inc(count)
         missing = record.packets_lost + record.packets_late
         expected = record.packets_received + record.packets_lost
         self._packets.labels("received").inc(record.packets_received)
@@ -224,6 +223,10 @@ class Metrics:
     def call_refused(self, reason: str) -> None:
         """A call was not taken."""
         self._refused.labels(reason).inc()
+
+    def frames_refused(self, report: RefusalReport) -> None:
+        """A gate told of frames that were not sent."""
+        self._frames_refused.labels(str(report.reason)).inc(report.frames)
 
     def voice_revoked(self, reason: str) -> None:
         """A call's cloned voice gave way to the stock voice."""

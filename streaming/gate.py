@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from ringtrue.streaming.drafts import Draft, Piece, Ticket
 from ringtrue.streaming.ports import Licence, frame_bytes
-from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Provenance
+from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Lane, Provenance
 from ringtrue.streaming.refusals import OnRefusal, Refusal, RefusalLog
 from ringtrue.streaming.sealed import SealedFrame, SealGuard, seal_frame
 
@@ -142,8 +142,12 @@ class Gate:
         self._seq = 0
         self._utterances = 0
         self._ticket: Ticket | None = None
-        self._chunk: Chunk | None = None
-        self._taken = 0
+        self._current: dict[Lane, Chunk] = {}
+        """In each lane, the chunk that was checked and is being taken from."""
+
+        self._taken: dict[Lane, int] = {}
+        """How many bytes of it were offered."""
+
         self._was_speech = False
         self._hash = hashlib.sha256()
         self._hashed_samples = 0
@@ -178,7 +182,7 @@ class Gate:
     def cut(self) -> None:
         """The turn is over before its end: nothing made for it passes any more."""
         self.provenance.cut()
-        self._chunk = None
+        self._current.clear()
         self.end_utterance()
 
     def end_utterance(self) -> None:
@@ -275,16 +279,17 @@ class Gate:
         """Whether every sample was made for this call and turn, and none was sent before."""
         size, first = 0, draft.pieces[0].chunk
         for chunk, start, stop in draft.pieces:
-            if chunk is not self._chunk:
+            lane = chunk.lane
+            if chunk is not self._current.get(lane):
                 refusal = self.provenance.refusal(chunk)
                 if refusal is not None:
                     return refusal
-                self._chunk, self._taken = chunk, 0
-            if start < self._taken:
+                self._current[lane], self._taken[lane] = chunk, 0
+            if start < self._taken[lane]:
                 return Refusal.SEQUENCE
             if not start < stop <= len(chunk.pcm) or (stop - start) % 2:
                 return Refusal.FORMAT
-            self._taken = stop
+            self._taken[lane] = stop
             size += stop - start
             if chunk.kind is not first.kind or chunk.licence is not first.licence:
                 return Refusal.FORMAT

@@ -137,7 +137,7 @@ class CallRecord:
     """Blocks of caller audio dropped because the graph did not keep up."""
 
     refused: dict[str, int] = field(default_factory=dict)
-    """Frames the gate replaced by silence, by reason."""
+    """Frames that were not sent, by reason; marked comfort noise went out instead."""
 
     frames_sealed: int = 0
     packets_received: int = 0

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ringtrue.agent.metrics import LAG_INTERVAL, Metrics
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+from ringtrue.streaming.refusals import Refusal, RefusalReport
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -43,12 +44,13 @@ def test_a_call_from_start_to_end() -> None:
     metrics.call_started("sip")
     assert sample(metrics, "ringtrue_calls_active", transport="sip") == 1
     turn = TurnRecord(index=0, stalls=Counter({"first_chunk": 2}))
+    metrics.frames_refused(RefusalReport(Refusal.FAR_END, 1, 0.0, 0.0))
+    metrics.frames_refused(RefusalReport(Refusal.FAR_END, 2, 0.0, 1.0))
     metrics.call_ended(
         record(
             turns=[turn],
             interruptions=1,
             underruns=2,
-            refused={"far_end": 3},
             frames_sealed=1500,
             packets_received=990,
             packets_lost=10,

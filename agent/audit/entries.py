@@ -62,6 +62,9 @@ class Kind(StrEnum):
     VOICE_REVOKED = "call.voice_revoked"
     """The cloned voice gave way to the stock voice in the middle of a call."""
 
+    FRAME_REFUSED = "gate.refused"
+    """Audio was offered to a call's gate or leg that may not be heard, and was not sent."""
+
     VOICE_ENROLLED = "voice.enrolled"
     ENROLMENT_REFUSED = "enrolment.refused"
     VOICE_LEASED = "voice.leased"

@@ -12,6 +12,7 @@ from ringtrue.agent.audit.entries import Event, Kind, Output, output_of
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.streaming.gate import UtteranceDigest
 from ringtrue.streaming.record import CallRecord
+from ringtrue.streaming.refusals import Refusal, RefusalReport
 
 MAX_WORDS: Final = 5000
 """Words of one utterance that are kept until it is recorded."""
@@ -79,6 +80,22 @@ class CallTrail:
             voice=None if cloned is None else cloned.voice,
             consent=self._record.consent,
             detail={"reason": reason},
+        )
+
+    def refused(self, report: RefusalReport) -> None:
+        """The gate, or the leg behind it, refused frames: the first of their reason, or a sum."""
+        cloned = self._cloned
+        of_voice = report.reason in (Refusal.CONSENT, Refusal.LIKENESS)
+        self._put(
+            Kind.FRAME_REFUSED,
+            voice=cloned.voice if cloned is not None and of_voice else None,
+            consent=self._record.consent if of_voice else None,
+            detail={
+                "reason": str(report.reason),
+                "frames": report.frames,
+                "at": "leg" if report.at_wire else "gate",
+                "ms": round((report.since - self._record.answered_at) * 1000),
+            },
         )
 
     def close(self) -> None:

@@ -47,17 +47,17 @@ SHORTEST_LAG: Final = 20
 LONGEST_LAG: Final = 146
 """Pitch periods looked for, in samples: 55 to 400 Hz."""
 
-STRENGTH: Final = 0.155
+STRENGTH: Final = 0.135
 """Chips' rms relative to the residual's."""
 
-PILOT_SHARE: Final = 0.4
+PILOT_SHARE: Final = 0.45
 """Of the mark's power, what the pilot has; the token has the rest."""
 
 BANDWIDTH: Final = 0.95
 QUIET_LSB: Final = 15.0
 """Frames below this rms don't move the level the strength is adapted to."""
 
-ENVELOPE_CAP: Final = 3.0
+ENVELOPE_CAP: Final = 2.0
 TILT: Final = -0.18
 COMFORT_LSB: Final = 8.0
 """Excitation's rms in silence, in steps of 16-bit PCM (−72 dBFS)."""

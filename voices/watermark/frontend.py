@@ -29,8 +29,19 @@ HIGH_HZ: Final = 3700.0
 OWN_SHARE: Final = 0.1
 """How far whitening keeps to the smooth envelope; the rest is each bin's own level."""
 
-NOISE_FACTOR: Final = 3.0
+ACTIVE: Final = 1e-3
+"""Power of the least of the frames that count as speech, relative to the loud ones'."""
+
 NOISE_QUANTILE: Final = 0.1
+NOISE_FACTOR: Final = 2.0
+OWN_FLOOR: Final = 1e-3
+"""A floor this far below the speech (30 dB) is what it is: such quiet is marked, and well."""
+
+LEAST_ABOVE: Final = 0.01
+LIFT: Final = 0.2
+"""By what power of their level frames are lifted: the quieter, the less hides their mark."""
+
+LOWEST: Final = 1e-6
 TILT_DB_PER_KHZ: Final = -2.0
 SMOOTH_BINS: Final = 4.0
 NOISE_SMOOTH_BINS: Final = 3.0
@@ -67,6 +78,7 @@ def _band() -> RealArray:
 
 
 _BAND: Final[RealArray] = _band()
+_INSIDE: Final[npt.NDArray[np.bool_]] = _BAND > 0.0
 
 
 def whitened(samples: npt.NDArray[np.float64]) -> RealArray:
@@ -85,15 +97,27 @@ def whitened(samples: npt.NDArray[np.float64]) -> RealArray:
     power += 1e-3 * power.mean() + 1e-12
     envelope = power @ _SMOOTH
     gain = envelope / ((1 - OWN_SHARE) * power + OWN_SHARE * envelope)
-    heard = np.abs(_stft(np.pad(samples, SIZE))) ** 2 @ _SMOOTH
-    noise = np.quantile(heard, NOISE_QUANTILE, axis=0) @ _SMOOTH_NOISE
-    above = np.maximum(heard - NOISE_FACTOR * noise, 0.0) / (heard + 1e-9)
-    gain *= np.sqrt(above + 1e-3) * _BAND
+    gain *= _trust(np.abs(_stft(np.pad(samples, SIZE))) ** 2 @ _SMOOTH) * _BAND
     result = _istft(spectrum * gain, count + 2 * SIZE)[SIZE : SIZE + count]
     deviation = float(np.sqrt((result**2).mean()))
     if deviation == 0.0:
         return np.zeros(count)
     return np.asarray(np.clip(result / deviation, -CLIP, CLIP))
+
+
+def _trust(heard: RealArray) -> RealArray:
+    """How much each frame and bin of the power ``heard`` is likely to tell of a mark.
+
+    Less in what doesn't rise above the recording's noise; more where the speech is low, since a
+    mark sinks with its host's level only by half.
+    """
+    level = heard[:, _INSIDE].mean(axis=1)
+    speech = float(level[level >= ACTIVE * np.quantile(level, 0.95)].mean()) + 1e-9
+    noise = np.quantile(heard, NOISE_QUANTILE, axis=0) @ _SMOOTH_NOISE
+    noise = np.maximum(noise - OWN_FLOOR * speech, 0.0)
+    above = np.maximum(heard - NOISE_FACTOR * noise, 0.0) / (heard + 1e-9)
+    lift = np.clip(level / speech, LOWEST, 1.0) ** (-LIFT / 2)
+    return np.asarray(np.sqrt(above + LEAST_ABOVE) * lift[:, None])
 
 
 @compiled

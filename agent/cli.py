@@ -1,4 +1,4 @@
-"""``ringtrue``: serve, demo, bench, doctor, voices, say, keys, models, audit, evidence."""
+"""``ringtrue``: serve, call, demo, bench, doctor, voices, say, keys, models, audit, evidence."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ringtrue.agent.audit_cli import audit, evidence
+from ringtrue.agent.call_cli import call
 from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
 from ringtrue.agent.keys_cli import keys
 from ringtrue.agent.models_cli import models
@@ -34,6 +35,7 @@ app.add_typer(watermark, name="watermark")
 app.add_typer(audit, name="audit")
 app.add_typer(evidence, name="evidence")
 app.command()(say)
+app.command()(call)
 
 
 @app.command()

@@ -11,22 +11,22 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Final
 
 import structlog
 
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.dial_ledger import Charge, DialLedger
+from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState, outcome_of, printable
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError, Route
 from ringtrue.agent.held_work import HeldWork, Register
-from ringtrue.agent.logs import masked, scrubbed
+from ringtrue.agent.logs import masked
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.dial_settings import DialTenant
 from ringtrue.streaming.ports import EndReason, MediaLeg
 from ringtrue.streaming.record import CallRecord
 from ringtrue.telephony.sip.endpoint import SipEndpoint
-from ringtrue.telephony.sip.errors import CallFailedError, CallTimeoutError, SipError
+from ringtrue.telephony.sip.errors import CallFailedError, SipError
 from ringtrue.telephony.sip.handles import SipCall
 from ringtrue.telephony.sip.media import MediaFactory
 from ringtrue.telephony.sip.placing import OutgoingCall
@@ -41,78 +41,6 @@ CLOSE_SECONDS: Final = 30.0
 
 WATCH_SECONDS: Final = 1.0
 SAVE_SECONDS: Final = 15.0
-MAX_REASON: Final = 80
-
-
-class PlacedState(StrEnum):
-    """How far a call is."""
-
-    DIALLING = "dialling"
-    RINGING = "ringing"
-    """The far end rings, or plays something before it answers."""
-
-    ANSWERED = "answered"
-    ENDED = "ended"
-    """It was answered, and is over."""
-
-    FAILED = "failed"
-    """It was not answered; the outcome says why."""
-
-    @property
-    def over(self) -> bool:
-        """Whether it is a last state."""
-        return self in (PlacedState.ENDED, PlacedState.FAILED)
-
-
-class DialOutcome(StrEnum):
-    """What came of it."""
-
-    ANSWERED = "answered"
-    BUSY = "busy"
-    DECLINED = "declined"
-    """Somebody, or their phone, said no."""
-
-    NO_ANSWER = "no_answer"
-    UNREACHABLE = "unreachable"
-    """There is no such number or host, or nothing can be sent there."""
-
-    REFUSED = "refused"
-    """The network wouldn't take the call from us."""
-
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    """By us, before it was answered."""
-
-
-_BY_STATUS: Final = {
-    401: DialOutcome.REFUSED,
-    402: DialOutcome.REFUSED,
-    403: DialOutcome.REFUSED,
-    404: DialOutcome.UNREACHABLE,
-    407: DialOutcome.REFUSED,
-    408: DialOutcome.NO_ANSWER,
-    410: DialOutcome.UNREACHABLE,
-    480: DialOutcome.NO_ANSWER,
-    484: DialOutcome.UNREACHABLE,
-    485: DialOutcome.UNREACHABLE,
-    486: DialOutcome.BUSY,
-    487: DialOutcome.CANCELLED,
-    502: DialOutcome.UNREACHABLE,
-    600: DialOutcome.BUSY,
-    603: DialOutcome.DECLINED,
-    604: DialOutcome.UNREACHABLE,
-    607: DialOutcome.DECLINED,
-    608: DialOutcome.REFUSED,
-}
-
-
-def outcome_of(error: CallFailedError, *, rang: bool) -> DialOutcome:
-    """What a failed call came to; ``rang`` says that a provisional response had come."""
-    if not error.heard and not rang:
-        return DialOutcome.UNREACHABLE
-    if isinstance(error, CallTimeoutError):
-        return DialOutcome.NO_ANSWER
-    return _BY_STATUS.get(error.status, DialOutcome.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,7 +366,7 @@ class Outbound:
         placed.outcome = outcome
         if error is not None:
             placed.sip_status = error.status if error.heard else None
-            placed.sip_reason, placed.retry_after = _printable(error.reason), error.retry_after
+            placed.sip_reason, placed.retry_after = printable(error.reason), error.retry_after
         record = CallRecord(
             call_id=placed.call or placed.id,
             transport="sip",
@@ -492,9 +420,3 @@ def _full() -> DialRefusedError:
         "the server has no place for another call, or is stopping",
         retry_after=RETRY_AFTER_SECONDS,
     )
-
-
-def _printable(reason: str) -> str:
-    """A far end's words, without what could be somebody's number."""
-    text = "".join(c if " " <= c <= "~" else "?" for c in reason[:MAX_REASON])
-    return scrubbed(text)

@@ -12,16 +12,10 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringtrue.agent.api_keys import asker, needs
+from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState
 from ringtrue.agent.dial_plan import DialRefusal, DialRefusedError
 from ringtrue.agent.held_work import After, Wait
-from ringtrue.agent.outbound import (
-    DialOutcome,
-    Order,
-    Outbound,
-    PlacedCall,
-    PlacedState,
-    with_variables,
-)
+from ringtrue.agent.outbound import Order, Outbound, PlacedCall, with_variables
 from ringtrue.agent.problems import HEADERS, Problem, wrong
 from ringtrue.config.agent_schema import Agent
 from ringtrue.streaming.ports import EndReason

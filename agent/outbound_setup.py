@@ -11,8 +11,9 @@ from ringtrue.agent.audit.entries import Event, Kind
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.calls import Calls
 from ringtrue.agent.dial_ledger import DialLedger
+from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusedError
-from ringtrue.agent.outbound import OnPlaced, Order, Outbound, Phone, PlacedCall, PlacedState
+from ringtrue.agent.outbound import OnPlaced, Order, Outbound, Phone, PlacedCall
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
 from ringtrue.voices.library_config import library_dir

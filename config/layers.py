@@ -45,6 +45,7 @@ PATH_KEYS: Final = (
     ("audit", "signing_key_file"),
     ("audit", "text_key_file"),
     ("records", "dir"),
+    ("outbound", "usage_file"),
     ("paths", "libraries"),
     ("paths", "cache"),
 )

@@ -115,6 +115,10 @@ class SipEndpoint:
         """Entries in the tables: ``calls``, ``client``, ``server``, ``streams``."""
         return self._driver.ua.sizes()
 
+    async def idle(self) -> None:
+        """Wait until nothing is being looked up or answered."""
+        await self._driver.idle()
+
     async def close(self) -> None:
         """Refuse new calls, end the ones there are, release the sockets. Idempotent."""
         self._closing = True

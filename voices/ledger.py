@@ -33,6 +33,10 @@ class Act(StrEnum):
     WITHDRAWN = "withdrawn"
     SUSPENDED = "suspended"
     RESUMED = "resumed"
+    FROZEN = "frozen"
+    """By an incident."""
+
+    UNFROZEN = "unfrozen"
     ERASED = "erased"
     EXPORTED = "exported"
 

@@ -34,11 +34,13 @@ from ringtrue.voices.consent.records import (
 from ringtrue.voices.engine import PreparedVoice, VoiceEngine
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.flite import VOICES
+from ringtrue.voices.frozen import refuse_frozen_speaker
 from ringtrue.voices.lease import Lease
 from ringtrue.voices.ledger import Act, Deed, Ledger, LedgerError, NoLedger
 from ringtrue.voices.library_config import LibraryConfig
 from ringtrue.voices.licensing import ConsentRefusedError, ConsentWatch, Grant, Question
 from ringtrue.voices.shelf import Shelf
+from ringtrue.voices.store.incidents import Incident
 from ringtrue.voices.store.opening import Store, open_store
 from ringtrue.voices.store.profile import BlobKind, Lifecycle, Tombstone, Voice, is_voice_id
 
@@ -175,10 +177,12 @@ class VoiceLibrary:
     ) -> tuple[Voice, ConsentArtifact]:
         """Store a voice with its consent and make it live; on any failure nothing is left of it.
 
-        Raises :class:`VoiceNameError`, :class:`~ringtrue.voices.store.errors.VoiceExistsError`
+        Raises :class:`VoiceNameError`, :class:`~ringtrue.voices.store.errors.VoiceExistsError`,
+        :class:`~ringtrue.voices.store.errors.VoiceFrozenError` for a speaker whose voice is frozen,
         and what storing raises.
         """
         name = checked_name(candidate.name)
+        await refuse_frozen_speaker(self.store, tenant, candidate.embedding)
         if candidate.engine not in self.engines:
             raise EngineStateError(self._no_engine(candidate.engine))
         voices = self.store.voices
@@ -270,6 +274,46 @@ class VoiceLibrary:
         changed = await self.store.voices.set_lifecycle(tenant, profile.id, Lifecycle.LIVE, now)
         self.ledger.note(Deed(Act.RESUMED, tenant, profile.id, asked_by=asked_by))
         return changed
+
+    async def freeze(
+        self, tenant: str, voice: str, *, reason: str, asked_by: str, now: datetime
+    ) -> tuple[Incident, bool]:
+        """Stop a voice everywhere by an incident; whether that is new is the second value.
+
+        While it is open the voice speaks nowhere, takes no consent, and is neither resumed nor
+        erased. Raises ValueError on an unfit reason and
+        :class:`~ringtrue.voices.store.errors.StoreError`; then nothing was frozen.
+        """
+        profile = await self.find(tenant, voice)
+        incident, new = await self.store.incidents.freeze(
+            tenant, profile.id, reason=reason, asked_by=asked_by, now=now
+        )
+        if new:
+            self._note_incident(Act.FROZEN, incident, reason, asked_by)
+        self._watch.revoke(profile.id, Reason.FROZEN)
+        await self.revocations.publish(profile.id, News.CHANGED)
+        await self.cache.drop(tenant, profile.id)
+        return incident, new
+
+    async def unfreeze(
+        self, tenant: str, incident: str, *, reason: str, asked_by: str, now: datetime
+    ) -> Incident:
+        """Lift an incident's freeze; the voice is what it was, and its consents are weighed.
+
+        Raises ValueError on an unfit reason, :class:`~ringtrue.voices.ledger.LedgerError` while
+        that could not be recorded, and :class:`~ringtrue.voices.store.errors.StoreError`.
+        """
+        if not self.ledger.writable:
+            raise LedgerError("the audit log can't be written: no voice is unfrozen")
+        lifted = await self.store.incidents.lift(
+            tenant, incident, reason=reason, asked_by=asked_by, now=now
+        )
+        self._note_incident(Act.UNFROZEN, lifted, reason, asked_by)
+        return lifted
+
+    def _note_incident(self, act: Act, incident: Incident, reason: str, asked_by: str) -> None:
+        deed = Deed(act, incident.tenant, incident.voice, asked_by=asked_by, reason=reason)
+        self.ledger.note(replace(deed, detail={"incident": incident.id, "action": act.value}))
 
     async def erase(
         self, tenant: str, voice: str, now: datetime, *, asked_by: str | None = None

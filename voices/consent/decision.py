@@ -36,6 +36,9 @@ class Reason(StrEnum):
     VOICE_STATE = "voice_state"
     """The voice is not live: being enrolled, suspended, withdrawn or erased."""
 
+    FROZEN = "frozen"
+    """An incident stopped the voice."""
+
     UNAVAILABLE = "unavailable"
     """The register couldn't find out."""
 

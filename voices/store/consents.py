@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, Table, insert, select
+from sqlalchemy import Row, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ringtrue.voices.consent.decision import Decision, Reason
@@ -30,10 +30,15 @@ from ringtrue.voices.keys.errors import UnsealError
 from ringtrue.voices.keys.sealing import DataKey, SealContext, Sealed
 from ringtrue.voices.keys.signing import TrustedKeys
 from ringtrue.voices.store.database import Database
-from ringtrue.voices.store.errors import BlobNotFoundError, ConflictError, VoiceNotFoundError
+from ringtrue.voices.store.errors import (
+    BlobNotFoundError,
+    ConflictError,
+    VoiceFrozenError,
+    VoiceNotFoundError,
+)
 from ringtrue.voices.store.profile import BlobKind, Lifecycle
 from ringtrue.voices.store.rows import bump, voice_row
-from ringtrue.voices.store.tables import consents, voice_blobs, withdrawals
+from ringtrue.voices.store.tables import consents, incidents, voice_blobs, withdrawals
 from ringtrue.voices.store.vault import KeyVault
 from ringtrue.voices.store.voices import VoiceStore
 
@@ -66,7 +71,8 @@ class ConsentStore:
 
         Raises :class:`~ringtrue.voices.consent.errors.SignatureError` on a bad signature,
         :class:`RecordError` where it is of another voiceprint than the stored one or renews a
-        consent this voice doesn't have, :class:`ConflictError` on a serial used before, and
+        consent this voice doesn't have, :class:`ConflictError` on a serial used before,
+        :class:`~ringtrue.voices.store.errors.VoiceFrozenError` for a frozen voice, and
         :class:`~ringtrue.voices.store.errors.VoiceNotFoundError`.
         """
         consent = signed.verify(self.trusted)
@@ -88,7 +94,8 @@ class ConsentStore:
         log.info("consent_stored", voice=voice, tenant=tenant, serial=consent.serial)
 
     async def withdraw(self, signed: Signed[Withdrawal], now: datetime) -> None:
-        """Store a withdrawal; one of all consents also moves the voice to ``withdrawn``.
+        """Store a withdrawal; one of all consents also moves the voice to ``withdrawn``, or has a
+        frozen one moved there once its incident is lifted.
 
         Both happen in one transaction: from its end on, the register says no. Raises as
         :meth:`add` does.
@@ -118,6 +125,8 @@ class ConsentStore:
             stored = await self._read(tenant, voice)
             if stored.lifecycle is Lifecycle.WITHDRAWN:
                 return Decision(Reason.WITHDRAWN)
+            if stored.lifecycle is Lifecycle.FROZEN:
+                return Decision(Reason.FROZEN)
             if stored.lifecycle is not Lifecycle.LIVE:
                 return Decision(Reason.VOICE_STATE)
             # After the records: of an erasure meanwhile, the key is gone by now.
@@ -176,6 +185,9 @@ class ConsentStore:
         try:
             async with self._database.write() as connection:
                 row = await voice_row(connection, tenant, voice, lock=True)
+                frozen = row["lifecycle"] == Lifecycle.FROZEN
+                if frozen and table is consents:
+                    raise VoiceFrozenError(voice, "it takes no consent")
                 await connection.execute(
                     insert(table).values(
                         serial=serial,
@@ -186,8 +198,15 @@ class ConsentStore:
                         stored_at=now,
                     )
                 )
-                changes = {} if state is None else {"lifecycle": state.value}
+                changes = {} if state is None or frozen else {"lifecycle": state.value}
                 await bump(connection, row, now, **changes)
+                if state is not None and frozen:
+                    # It stays frozen, and is withdrawn once that is lifted.
+                    await connection.execute(
+                        update(incidents)
+                        .where(incidents.c.voice_id == voice, incidents.c.lifted_at.is_(None))
+                        .values(was=state.value)
+                    )
         except IntegrityError:
             raise ConflictError(f"serial {serial} was used before") from None
 

@@ -12,6 +12,8 @@
         ├── VoiceExistsError       the tenant has a voice of that name
         ├── BlobNotFoundError      the voice has nothing of that kind
         ├── LifecycleError         a state that can't follow the present one
+        │   └── VoiceFrozenError   an incident is open: nothing may be done with the voice
+        ├── IncidentNotFoundError  no incident of that id
         ├── ConflictError          somebody else changed it first
         ├── ApiKeyError            a token that opens nothing
         └── ApiKeyNotFoundError    no API key of that id
@@ -66,6 +68,24 @@ class BlobNotFoundError(StoreError):
 
 class LifecycleError(StoreError):
     """A state can't follow the present one."""
+
+
+class VoiceFrozenError(LifecycleError):
+    """An incident froze the voice; it has to be lifted first."""
+
+    def __init__(self, voice: str, what: str) -> None:
+        """``what`` can't be done."""
+        super().__init__(f"voice {voice[:80]!r} is frozen by an incident: {what}")
+        self.voice = voice
+
+
+class IncidentNotFoundError(StoreError):
+    """This tenant has no such incident."""
+
+    def __init__(self, incident: str) -> None:
+        """Name the incident asked for."""
+        super().__init__(f"no incident {incident[:80]!r}")
+        self.incident = incident
 
 
 class ConflictError(StoreError):

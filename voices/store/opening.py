@@ -15,6 +15,7 @@ from ringtrue.voices.store.api_keys import ApiKeyStore
 from ringtrue.voices.store.challenges import ChallengeStore
 from ringtrue.voices.store.consents import ConsentStore
 from ringtrue.voices.store.database import Database
+from ringtrue.voices.store.incidents import IncidentStore
 from ringtrue.voices.store.schema import KEYS, VOICES
 from ringtrue.voices.store.vault import KeyVault
 from ringtrue.voices.store.voices import VoiceStore
@@ -31,6 +32,7 @@ class Store:
     challenges: ChallengeStore
     vault: KeyVault
     api_keys: ApiKeyStore
+    incidents: IncidentStore
 
 
 @asynccontextmanager
@@ -51,7 +53,14 @@ async def open_store(
         if finished := await voices.finish_erasures(now):
             log.warning("erasures_finished", voices=len(finished))
         consents = ConsentStore(database, vault, voices, trusted)
-        yield Store(voices, consents, ChallengeStore(database), vault, ApiKeyStore(database))
+        yield Store(
+            voices,
+            consents,
+            ChallengeStore(database),
+            vault,
+            ApiKeyStore(database),
+            IncidentStore(database),
+        )
     finally:
         await database.close()
         await key_database.close()

@@ -34,6 +34,9 @@ class Lifecycle(StrEnum):
     WITHDRAWN = "withdrawn"
     """Its consent was taken back. A new consent may make it live again."""
 
+    FROZEN = "frozen"
+    """Stopped by an incident, and nothing else may be done with it until that is lifted."""
+
     ERASED = "erased"
     """Only a tombstone is left. Reached by erasing, and final."""
 
@@ -43,9 +46,10 @@ NEXT: Final = {
     Lifecycle.LIVE: {Lifecycle.SUSPENDED, Lifecycle.WITHDRAWN},
     Lifecycle.SUSPENDED: {Lifecycle.LIVE, Lifecycle.WITHDRAWN},
     Lifecycle.WITHDRAWN: {Lifecycle.LIVE},
+    Lifecycle.FROZEN: frozenset[Lifecycle](),
     Lifecycle.ERASED: frozenset[Lifecycle](),
 }
-"""States that may follow each state."""
+"""States that may follow each state; into ``frozen`` and out of it only an incident leads."""
 
 
 class BlobKind(StrEnum):

@@ -1,6 +1,7 @@
 """Tables of the two databases.
 
-The *voice database* holds profiles, ciphertexts, consents, challenges and the hashes of API keys.
+The *voice database* holds profiles, ciphertexts, consents, challenges, incidents and the hashes of
+API keys.
 The *key database* holds the wrapped data keys and nothing else, so that a backup of the first,
 restored after an erasure, opens nothing. They must not be the same database, nor share a backup.
 """
@@ -126,6 +127,23 @@ api_keys: Final = Table(
     Column("expires_at", UtcInstant),
     Column("revoked_at", UtcInstant),
     Column("agent", String(1024), nullable=False, server_default="api"),  # whom it speaks as
+    Index(None, "tenant"),
+)
+
+incidents: Final = Table(
+    "incidents",
+    VOICE_METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(256), nullable=False),
+    Column("voice_id", String(64), ForeignKey("voices.id"), nullable=False),
+    Column("was", String(16), nullable=False),  # what the voice is again once it is lifted
+    Column("reason", String(512), nullable=False),
+    Column("opened_by", String(256), nullable=False),
+    Column("opened_at", UtcInstant, nullable=False),
+    Column("lifted_by", String(256)),
+    Column("lifted_at", UtcInstant),
+    Column("lifted_for", String(512)),
+    Index(None, "voice_id"),
     Index(None, "tenant"),
 )
 

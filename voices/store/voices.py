@@ -25,6 +25,7 @@ from ringtrue.voices.store.errors import (
     LifecycleError,
     StoreUrlError,
     VoiceExistsError,
+    VoiceFrozenError,
     VoiceNotFoundError,
 )
 from ringtrue.voices.store.profile import (
@@ -201,6 +202,8 @@ class VoiceStore:
             was = Lifecycle(row["lifecycle"])
             if was is state:
                 return voice_of(row)
+            if was is Lifecycle.FROZEN:
+                raise VoiceFrozenError(voice, f"it can't become {state}")
             if state not in NEXT[was]:
                 allowed = ", ".join(sorted(NEXT[was]))
                 raise LifecycleError(
@@ -318,9 +321,13 @@ class VoiceStore:
 
         Broken off after the first step it is as good as erased, and :meth:`finish_erasures`
         clears the rest away. Erasing again changes nothing.
+
+        Raises :class:`~ringtrue.voices.store.errors.VoiceFrozenError` for one that is evidence.
         """
         async with self._database.read() as connection:
-            await voice_row(connection, tenant, voice, erased=True)
+            row = await voice_row(connection, tenant, voice, erased=True)
+        if row["lifecycle"] == Lifecycle.FROZEN and voice not in await self._vault.destroyed():
+            raise VoiceFrozenError(voice, "it can't be erased")
         await self._vault.destroy(tenant, voice, now)
         async with self._database.write() as connection:
             row = await voice_row(connection, tenant, voice, lock=True, erased=True)

@@ -30,5 +30,6 @@ def media_options(settings: Settings) -> MediaOptions:
         send_pauses=media.send_pauses,
         rtcp_mux=media.rtcp_mux,
         own_order=media.codec_order == "server",
+        inband=media.inband_dtmf,
         latch=LatchPolicy(learn=media.learn_source),
     )

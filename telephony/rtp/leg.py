@@ -157,6 +157,10 @@ class RtpLeg:
         """None: RTP doesn't tell what was played."""
         return None
 
+    def tell(self, digit: str) -> None:
+        """A key the far end told of by its signalling, one of ``0-9*#A-D``."""
+        self._stream.tell(digit)
+
     def clear(self) -> None:
         """Nothing is buffered beyond this process."""
 

@@ -7,6 +7,7 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
@@ -47,6 +48,9 @@ class MediaOptions:
 
     own_order: bool = False
     """Answers prefer our order of codecs to the caller's."""
+
+    inband: Literal["auto", "on", "off"] = "auto"
+    """Digits are listened for in the audio; ``auto``: without telephone events."""
 
     latch: LatchPolicy = LatchPolicy()
 
@@ -185,7 +189,7 @@ class RtpSession:
 
     def _agree(self, sent: SessionDescription, plan: AudioPlan) -> None:
         assert self._pair is not None
-        stream = _stream_plan(plan, pauses=self._options.send_pauses)
+        stream = _stream_plan(plan, self._options)
         if self._leg is None:
             self._leg = RtpLeg(
                 self._pool, self._pair, stream, trusted=self._trusted, latch=self._options.latch
@@ -203,7 +207,8 @@ class RtpSession:
         )
 
 
-def _stream_plan(plan: AudioPlan, *, pauses: bool) -> StreamPlan:
+def _stream_plan(plan: AudioPlan, options: MediaOptions) -> StreamPlan:
+    inband = options.inband == "on" or (options.inband == "auto" and not plan.receive_events)
     return StreamPlan(
         codec=plan.codec,
         payload_type=plan.payload_type,
@@ -215,8 +220,9 @@ def _stream_plan(plan: AudioPlan, *, pauses: bool) -> StreamPlan:
         remote=plan.remote,
         remote_rtcp=plan.remote_rtcp,
         rtcp_mux=plan.rtcp_mux,
-        noise_type=plan.noise_type if pauses else None,
+        noise_type=plan.noise_type if options.send_pauses else None,
         srtp=plan.srtp,
+        inband=inband,
     )
 
 

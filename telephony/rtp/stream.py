@@ -15,6 +15,7 @@ from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import FRAME_MS, Inbound, LegStats
 from ringtrue.telephony.codecs import Codec
 from ringtrue.telephony.rtp.e_model import opinion_score, rating
+from ringtrue.telephony.rtp.inband import ToneDetector
 from ringtrue.telephony.rtp.latch import Address, Latch, LatchPolicy
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket, is_rtcp
 from ringtrue.telephony.rtp.receiver import RtpReceiver
@@ -36,6 +37,9 @@ from ringtrue.telephony.sdes import SrtpKeys
 REPORT_INTERVAL: Final = 5.0
 """Mean seconds between reports; each interval is 0.5–1.5 of it (RFC 3550 §6.2, §6.3.1)."""
 
+MAX_TOLD: Final = 64
+"""Keys told by signalling that may wait for the next tick; further ones are dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
@@ -55,6 +59,8 @@ class StreamPlan:
     """Payload type comfort noise may be sent as; None where silence is sent as audio."""
 
     srtp: SrtpKeys | None = None
+    inband: bool = False
+    """Listen for digits in the audio."""
 
 
 class RtpStream:
@@ -96,6 +102,8 @@ class RtpStream:
         self._clock_rate = clock_rate
         self._sent_before = 0
         self._srtp: SrtpContext | None = None
+        self._tones: ToneDetector | None = None
+        self._told = ""
         self._stats = LegStats()
 
     def configure(self, plan: StreamPlan, now: float, *, trusted: Iterable[str] = ()) -> None:
@@ -109,6 +117,10 @@ class RtpStream:
             self._srtp = SrtpContext(plan.srtp)
         else:
             self._srtp.rekey(plan.srtp, now)
+        if not plan.inband:
+            self._tones = None
+        elif self._tones is None:
+            self._tones = ToneDetector(self.rate)
         self.receiver.configure(plan.receive, plan.receive_events, receiving=plan.receiving)
         if plan.codec.clock_rate != self._clock_rate:  # one clock to a source (RFC 7160 §4)
             self._clock_rate = plan.codec.clock_rate
@@ -194,8 +206,21 @@ class RtpStream:
                     self._rtt = seconds
 
     def pull(self, now: float) -> Inbound:
-        """The next 20 ms from the far end."""
-        return self.receiver.pull(now)
+        """The next 20 ms from the far end; silence while a key is heard in them."""
+        step = self.receiver.pull(now)
+        if self._tones is not None:
+            digits = self._tones.feed(step.pcm)
+            pcm = bytes(len(step.pcm)) if self._tones.active else step.pcm
+            step = Inbound(pcm, step.concealed, (*step.digits, *digits))
+        if self._told:
+            step = Inbound(step.pcm, step.concealed, (*step.digits, *self._told))
+            self._told = ""
+        return step
+
+    def tell(self, digit: str) -> None:
+        """A key the far end told of by its signalling (SIP INFO), one of ``0-9*#A-D``."""
+        if len(self._told) < MAX_TOLD:
+            self._told += digit
 
     def send(self, frame: SealedFrame, now: float) -> list[bytes]:
         """Media datagrams for one tick, to :attr:`Latch.destination`; raises as the sender."""

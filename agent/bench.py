@@ -19,6 +19,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from ringtrue.agent.cpu import CpuMeter
+from ringtrue.agent.gate_bench import GateCost, lines, measure_all
 from ringtrue.agent.loopback import loopback_server
 from ringtrue.agent.server import settle_memory
 from ringtrue.config.settings import Settings
@@ -90,15 +91,22 @@ async def run(settings: Settings, calls: Sequence[int], turns: int, out: Path) -
         row = await measure(settings, count, turns)
         print_row(row, console)
         rows.append(row)
-    path = await asyncio.to_thread(_write, rows, out)
+    costs = await asyncio.to_thread(measure_all)
+    for line in lines(costs):
+        console.print(line, highlight=False)
+    path = await asyncio.to_thread(_write, rows, costs, out)
     console.print(f"on {machine()}; results: {path}")
     return 0 if all(row.ok for row in rows) else 1
 
 
-def _write(rows: Sequence[Row], out: Path) -> Path:
+def _write(rows: Sequence[Row], costs: Sequence[GateCost], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "bench.json"
-    report = {"machine": machine(), "rows": [row.as_dict() for row in rows]}
+    report = {
+        "machine": machine(),
+        "rows": [row.as_dict() for row in rows],
+        "gate": [cost.as_dict() for cost in costs],
+    }
     path.write_text(json.dumps(report, indent=1) + "\n")
     return path
 

@@ -26,7 +26,7 @@ from ringtrue.streaming.gate import GatePolicy
 from ringtrue.streaming.graph import CallGraph, GraphPolicy
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.deadline import StallReport
-from ringtrue.streaming.ports import Call, EndReason
+from ringtrue.streaming.ports import Call, EndReason, Holding
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.refusals import RefusalReport
 from ringtrue.streaming.turns import TurnPolicy
@@ -215,6 +215,26 @@ class Calls:
             status=record.sip_status,
         )
         await self._records.write(record)
+
+    async def hold(self, call_id: str, on: bool = True, *, music: bool = True) -> bool:
+        """Put a call on hold, where its far end hears ``music`` or silence, or take it off.
+
+        What the agent was saying goes on at its next sample. False where there is no such call,
+        or its transport has no hold. Raises what the transport does where the far end refuses.
+        """
+        active = self._active.get(call_id)
+        if active is None or not isinstance(active.call, Holding):
+            return False
+        session = active.graph.session
+        if on:
+            session.hold(True, music=music)
+        try:
+            await active.call.hold(on)
+        except BaseException:
+            session.hold(not on, music=music)
+            raise
+        session.hold(on, music=music)
+        return True
 
     @property
     def records(self) -> Sequence[CallRecord]:

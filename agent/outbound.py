@@ -21,6 +21,7 @@ from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState, outcome_of, p
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError, Route
 from ringtrue.agent.held_work import HeldWork, Register
 from ringtrue.agent.logs import masked
+from ringtrue.agent.problems import Problem
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.dial_settings import DialTenant
 from ringtrue.streaming.ports import EndReason, MediaLeg
@@ -81,6 +82,7 @@ class PlacedCall(HeldWork):
     """Id of its record and its entries in the audit log."""
 
     early_media_ms: int = 0
+    on_hold: bool = False
     outgoing: OutgoingCall | None = field(default=None, repr=False)
     active: SipCall | None = field(default=None, repr=False)
     cancelled: bool = field(default=False, repr=False)
@@ -204,6 +206,25 @@ class Outbound:
         """End it, answered or not; one that is over stays as it was. Raises as :meth:`get`."""
         placed = self.get(tenant, placed_id)
         self._cancel(placed)
+        return placed
+
+    async def hold(self, tenant: str, placed_id: str, on: bool, *, music: bool) -> PlacedCall:
+        """Put the far end on hold, or take it off.
+
+        Raises :class:`~ringtrue.agent.problems.Problem`: 404 where there is no such call, 409
+        where it is not answered or the far end doesn't agree.
+        """
+        placed = self.get(tenant, placed_id)
+        if placed.state is not PlacedState.ANSWERED or placed.call is None:
+            raise Problem(409, "conflict", f"this call is {placed.state}; only answered ones hold")
+        try:
+            held = await self._calls.hold(placed.call, on, music=music)
+        except SipError as error:
+            raise Problem(409, "conflict", f"the far end did not agree: {error}") from None
+        if not held:
+            raise Problem(409, "conflict", "this call is just beginning or ending; try again")
+        placed.on_hold = on
+        self._held.changed(placed)
         return placed
 
     def _cancel(self, placed: PlacedCall) -> None:

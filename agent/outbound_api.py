@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ringtrue.agent.api_keys import asker, needs
@@ -84,6 +84,7 @@ class CallOut(BaseModel):
     answered_at: datetime | None
     changed_at: datetime
     early_media_ms: int = Field(description="What was played before the answer.")
+    on_hold: bool = Field(description="The far end is on hold.")
     call: str | None = Field(description="Id of its record and its entries in the audit log.")
     version: int = Field(description="Grows with every change.")
 
@@ -221,3 +222,23 @@ async def end(call: CallId, response: Response, key: Placer, calls: Held) -> Cal
     """Give it up, or hang up. One that is over stays as it is. Scope: `calls:place`."""
     response.headers.update(HEADERS)
     return CallOut.of(calls.outbound.cancel(key.tenant, call))
+
+
+@router.post("/calls/{call}/hold", summary="Put a call on hold")
+async def hold(
+    call: CallId,
+    response: Response,
+    key: Placer,
+    calls: Held,
+    music: Annotated[bool, Query(description="Play music; else there is silence.")] = True,
+) -> CallOut:
+    """Let the called party wait; the agent goes on later where it stopped. Scope: `calls:place`."""
+    response.headers.update(HEADERS)
+    return CallOut.of(await calls.outbound.hold(key.tenant, call, True, music=music))
+
+
+@router.post("/calls/{call}/resume", summary="Take a call off hold")
+async def resume(call: CallId, response: Response, key: Placer, calls: Held) -> CallOut:
+    """The agent goes on where it stopped, to the sample. Scope: `calls:place`."""
+    response.headers.update(HEADERS)
+    return CallOut.of(await calls.outbound.hold(key.tenant, call, False, music=False))

@@ -8,7 +8,7 @@ never waits for it. Nothing here does I/O or reads a clock: ``now`` comes from t
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -18,6 +18,9 @@ from ringtrue.streaming.ports import Licence, frame_bytes
 from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Lane, Provenance
 from ringtrue.streaming.refusals import OnRefusal, Refusal, RefusalLog
 from ringtrue.streaming.sealed import SealedFrame, SealGuard, seal_frame
+
+MAX_RESTS: Final = 16
+"""Times on hold that are remembered; audio that waited through more is too old."""
 
 
 class Watermarker(Protocol):
@@ -52,6 +55,10 @@ class VoiceWatch(Protocol):
 
     def heard(self, pcm: bytes, licence: Licence) -> None:
         """20 ms of the voice were sent; never waits."""
+        ...
+
+    def close(self) -> None:
+        """The call is over."""
         ...
 
 
@@ -148,6 +155,7 @@ class Gate:
         self._taken: dict[Lane, int] = {}
         """How many bytes of it were offered."""
 
+        self._rests: deque[tuple[float, float]] = deque(maxlen=MAX_RESTS)
         self._was_speech = False
         self._hash = hashlib.sha256()
         self._hashed_samples = 0
@@ -213,6 +221,17 @@ class Gate:
         if self._on_digest is not None:
             self._on_digest(closed)
 
+    def rest(self, now: float) -> None:
+        """The call is held from ``now`` on: what waits meanwhile doesn't age, and goes on later."""
+        self.end_utterance()
+        self._rests.append((now, float("inf")))
+
+    def wake(self, now: float) -> None:
+        """The call is held no more."""
+        self.end_utterance()
+        if self._rests and self._rests[-1][1] == float("inf"):
+            self._rests[-1] = (self._rests[-1][0], now)
+
     def close(self) -> None:
         """The call is over: end the utterance and refuse everything but silence from now on."""
         self.end_utterance()
@@ -260,7 +279,7 @@ class Gate:
 
     def _check_moment(self, chunk: Chunk, now: float) -> Refusal | None:
         """Whether it may be heard now."""
-        if now - chunk.made_at > self._policy.max_age:
+        if now - chunk.made_at > self._policy.max_age and self._too_old(chunk, now):
             return Refusal.EXPIRED
         if chunk.licence is not None:
             if self._watch is not None and not self._watch.vouches(chunk.licence):
@@ -277,6 +296,13 @@ class Gate:
 
     def _check_origin(self, draft: Draft) -> Refusal | None:
         """Whether every sample was made for this call and turn, and none was sent before."""
+    def _too_old(self, chunk: Chunk, now: float) -> bool:
+        """Whether it is too old even without the time on hold."""
+        rested = sum(
+            max(0.0, min(until, now) - max(since, chunk.made_at)) for since, until in self._rests
+        )
+        return now - chunk.made_at - rested > self._policy.max_age
+
         size, first = 0, draft.pieces[0].chunk
         for chunk, start, stop in draft.pieces:
             lane = chunk.lane

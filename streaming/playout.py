@@ -279,6 +279,15 @@ class Playout(Generic[MarkT]):
         draft = Draft(utterance.ticket, pieces)
         return Step(draft, self._release(heard_position), began, ended)
 
+    def rest(self, heard_position: int | None = None) -> Step[MarkT]:
+        """20 ms on hold: nothing is taken, and what was being said goes on at its next sample."""
+        return self._pause(None, heard_position, None)
+
+    def reopen(self, open_ticket: Callable[[], Ticket]) -> None:
+        """After a rest: what was being said needs a ticket of its own."""
+        if self.speaking:
+            self._queue[0].ticket = open_ticket()
+
     def _append(self, utterance: _Utterance[MarkT], chunk: Chunk) -> None:
         utterance.chunks.append(chunk)
         utterance.pending += len(chunk.pcm)

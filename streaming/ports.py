@@ -59,6 +59,29 @@ class EndReason(StrEnum):
     ERROR = "error"
 
 
+@runtime_checkable
+class Holdable(Protocol):
+    """A leg whose far end can put us on hold."""
+
+    @property
+    def held(self) -> bool:
+        """The far end wants no audio from us now; what it sends is not meant for us."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A call whose far end can be put on hold."""
+
+    async def hold(self, on: bool = True) -> None:
+        """Tell the far end, and return once it agreed.
+
+        Raises a :class:`~ringtrue.streaming.errors.RingtrueError` where it doesn't, or where the
+        call can't change at the moment.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Inbound:
     """One 20 ms step of what the caller sent."""

@@ -63,6 +63,8 @@ class Lane(IntEnum):
 
     SPEECH = 0
     TONES = 1
+    HOLD = 2
+    """What is heard on hold, while everything else rests."""
 
 
 class Chunk(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pipecat.frames.frames import Frame, TextFrame
 
+from ringtrue.streaming.drafts import Draft, Ticket
 from ringtrue.streaming.gate import (
     FrameKind,
     Gate,
@@ -22,10 +23,11 @@ from ringtrue.streaming.gate import (
     VoiceWatch,
     Watermarker,
 )
+from ringtrue.streaming.hold import HoldMusic
 from ringtrue.streaming.output import PlayoutOutput
 from ringtrue.streaming.playout import Cut, Playout
-from ringtrue.streaming.ports import FRAME_MS, MediaLeg
-from ringtrue.streaming.provenance import Lane
+from ringtrue.streaming.ports import FRAME_MS, Holdable, MediaLeg, frame_bytes
+from ringtrue.streaming.provenance import Lane, Sealer
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
 from ringtrue.streaming.refusals import OnRefusal
 
@@ -95,6 +97,10 @@ class CallSession:
         self.ending = False
         """Set once the call is being taken down: what is cut from then on is no barge-in."""
 
+        self._holdable = leg if isinstance(leg, Holdable) else None
+        self._on_hold = self._wants_music = self._resting = False
+        self._music: tuple[HoldMusic, Sealer, Ticket] | None = None
+        self._silence = bytes(frame_bytes(leg.rate))
         self._block: list[bytes] = []
         self._blocks: deque[bytes | str] = deque()
         self._wake = asyncio.Event()
@@ -105,21 +111,43 @@ class CallSession:
         moment = asyncio.get_running_loop().time() if at is None else at
         self.turns.report(stage, moment)
 
+    @property
+    def held(self) -> bool:
+        """The far end holds us, or we hold it: nothing is said, and nothing heard is meant."""
+        return self._on_hold or (self._holdable is not None and self._holdable.held)
+
+    def hold(self, on: bool, *, music: bool = True) -> None:
+        """Let the call rest, or go on where it stopped, to the sample.
+
+        The far end hears music meanwhile, or silence. That it is on hold is for its transport to
+        say; where the far end holds us, the call rests by itself.
+        """
+        self._on_hold, self._wants_music = on, on and music
+
     def tick_in(self, now: float) -> None:
-        """Pull 20 ms from the leg."""
+        """Pull 20 ms from the leg; on hold, what the far end plays is not for the agent."""
         inbound = self._leg.pull(now)
+        self._rest(now)
         for digit in inbound.digits:
             self._queue(digit)
-        self._block.append(inbound.pcm)
+        self._block.append(self._silence if self._resting else inbound.pcm)
         if len(self._block) >= BLOCK_FRAMES:
             self._queue(b"".join(self._block))
             self._block.clear()
 
     def tick_out(self, now: float) -> None:
         """Send 20 ms through the gate to the leg."""
-        step = self.playout.take(now, self.gate.open_utterance, self._leg.heard_position())
+        heard = self._leg.heard_position()
+        if self._resting:
+            step = self.playout.rest(heard)
+            step.draft = self._on_hold_draft(now)
+        else:
+            step = self.playout.take(now, self.gate.open_utterance, heard)
         frame = self.gate.admit(step.draft, now)
         self._leg.send(frame, now)
+        if self._resting:
+            self.output.step(step)
+            return
         audible = frame.kind is not FrameKind.SILENCE
         if step.began is not None:
             self._spoken = 0
@@ -135,6 +163,30 @@ class CallSession:
             self.gate.end_utterance()
             self.turns.heard(self._spoken)
         self.output.step(step)
+
+    def _rest(self, now: float) -> None:
+        """Notice that the call was put on hold, or taken off it."""
+        held = self.held
+        if held and not self._resting:
+            self.gate.rest(now)
+        elif self._resting and not held:
+            self.gate.wake(now)
+            self.playout.reopen(self.gate.open_utterance)
+        self._resting = held
+        if self._wants_music and self._music is None:
+            sealer = self.gate.provenance.utterance(Lane.HOLD)
+            self._music = HoldMusic(self._leg.rate), sealer, self.gate.open_utterance()
+        elif self._music is not None and not self._wants_music:
+            self._music = None
+            if held:
+                self.gate.end_utterance()
+
+    def _on_hold_draft(self, now: float) -> Draft:
+        """20 ms of music, or of silence."""
+        if self._music is None:
+            return Draft()
+        music, sealer, ticket = self._music
+        return Draft.whole(ticket, sealer.seal(music.next(), now, kind=FrameKind.TONE))
 
     async def feed(self) -> None:
         """Carry blocks and digits to the graph until cancelled."""
@@ -181,6 +233,7 @@ class CallSession:
 
     def _cut(self, cut: Cut[Frame]) -> None:
         self.gate.cut()
+        self._music = None  # its ticket is gone too
         self._leg.clear()
         if cut.label is None:
             return
@@ -193,6 +246,7 @@ class CallSession:
         if cut.label is None:
             return
         self.gate.end_utterance()
+        self._music = None
         self._leg.clear()
         self.turns.heard(cut.heard_samples)
 

@@ -19,7 +19,7 @@ from ringtrue.agent.outbound import Order, Outbound, Phone, PlacedCall
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.streaming.clock import MediaClock
-from ringtrue.streaming.ports import Call
+from ringtrue.streaming.ports import Call, Holding
 from ringtrue.streaming.record import CallRecord
 from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.endpoint import SipEndpoint
@@ -40,6 +40,7 @@ class Desk:
         self.room = 10
         self.records: list[CallRecord] = []
         self.agents: list[Agent] = []
+        self.active: list[Call] = []
         self.running: asyncio.Queue[Call] = asyncio.Queue()
 
     def reserve(self) -> str | None:
@@ -58,11 +59,20 @@ class Desk:
         record = CallRecord(call.id, "sip", str(call.direction), agent.name, 8000, now)
         on_record(record)
         self.agents.append(agent)
+        self.active.append(call)
         await self.running.put(call)
         record.outcome = str(await call.ended())
         self.release()
         self.records.append(record)
         return record
+
+    async def hold(self, call_id: str, on: bool = True, *, music: bool = True) -> bool:
+        for call in self.active:
+            if call.id == call_id:
+                assert isinstance(call, Holding)
+                await call.hold(on)
+                return True
+        return False
 
     async def unanswered(self, record: CallRecord) -> None:
         self.records.append(record)

@@ -19,6 +19,8 @@ class ScriptedMedia:
         self.leg = ScriptedLeg()
         self.log: list[tuple[str, bytes]] = []
         self.closed = False
+        self.refuses = False
+        """No later offer is accepted."""
 
     async def offer(self, *, hold: bool | None = None) -> bytes:
         kind = {None: "offer", True: "hold", False: "resume"}[hold]
@@ -35,6 +37,8 @@ class ScriptedMedia:
         self._take("set_answer", answer)
 
     async def update(self, offer: bytes) -> bytes:
+        if self.refuses:
+            raise MediaError("no change is wanted")
         return self._take("update", offer)
 
     def close(self) -> None:

@@ -215,3 +215,36 @@ async def test_a_full_server_places_nothing_and_keeps_no_charge() -> None:
             assert refused.value.reason is DialRefusal.FULL
             await asyncio.sleep(0.01)
         made.desk.room = 10
+
+
+async def test_hold_and_resume() -> None:
+    """The far end is told by re-INVITE, and may refuse."""
+    shelf, calls = MediaShelf(), []
+
+    async def handler(invite: ServerInvite) -> None:
+        calls.append(await invite.answer(shelf))
+        await calls[0].ended()
+
+    async with callee(handler) as port, line() as made:
+        placed = made.outbound.place(made.order(port))
+        with pytest.raises(Problem, match="dialling"):
+            await made.outbound.hold("default", placed.id, True, music=True)
+        await made.desk.running.get()
+        for on in (True, True, False):
+            await made.outbound.hold("default", placed.id, on, music=True)
+            assert placed.on_hold is on
+        assert [what for what, _ in made.shelf.made[0].log] == [
+            *("offer", "set_answer"),
+            *("hold", "set_answer", "resume", "set_answer"),
+        ]
+        assert [what for what, _ in shelf.made[0].log] == ["answer", "update", "update"]
+        shelf.made[0].refuses = True
+        with pytest.raises(Problem, match="did not agree"):
+            await made.outbound.hold("default", placed.id, True, music=True)
+        assert not placed.on_hold
+        with pytest.raises(Problem, match="no call"):
+            await made.outbound.hold("acme", placed.id, True, music=True)
+        made.outbound.cancel("default", placed.id)
+        await made.settled(placed)
+        with pytest.raises(Problem, match="ended"):
+            await made.outbound.hold("default", placed.id, True, music=True)

@@ -166,5 +166,8 @@ async def test_the_description_names_the_routes(exchange: Exchange) -> None:
     paths = exchange.office.api.app.openapi()["paths"]
     assert set(paths["/calls"]) == {"post"}
     assert set(paths["/calls/{call}"]) == {"get", "delete"}
-    for operation in (paths["/calls"]["post"], *paths["/calls/{call}"].values()):
+    assert set(paths["/calls/{call}/hold"]) == set(paths["/calls/{call}/resume"]) == {"post"}
+    operations = [o for path, each in paths.items() if "/calls" in path for o in each.values()]
+    assert len(operations) == 5
+    for operation in operations:
         assert "calls:place" in operation["description"]

@@ -134,8 +134,9 @@ class CallersSettings(Section):
 
     algorithms: Annotated[
         tuple[Algorithm, ...], BeforeValidator(split_list), Field(min_length=1)
-    ] = ("SHA-512-256", "SHA-256", "MD5")
-    """Offered to callers, in this order (RFC 8760)."""
+    ] = ("MD5",)
+    """Offered to callers, in this order (RFC 8760). Phones that know only MD5 give up where
+    another is offered beside it: add the stronger ones where all of yours know them."""
 
     nonce_seconds: Seconds = 300
     """How long the answer to a challenge is good."""

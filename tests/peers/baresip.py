@@ -79,11 +79,16 @@ def baresip(
     encryption: str | None = None,
     host: str = "127.0.0.1",
     account: str = "",
+    transport: str = "udp",
+    identity: str | None = None,
+    trust: Path | None = None,
 ) -> Iterator[Baresip]:
     """Run baresip in ``folder``, playing ``source`` with ``codec``, and dial the given URIs.
 
     ``encryption`` is its ``mediaenc``: ``srtp`` or ``srtp-mand``; ``host`` the address it has;
-    ``account`` further parameters of its account.
+    ``account`` further parameters of its account. ``transport`` is what it signals over,
+    ``identity`` its address (``user@domain``; default: one at its own port) and ``trust`` the
+    authorities that TLS servers' certificates must come from.
     """
     needs_baresip()
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +119,14 @@ module_app account.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control}
+{f"sip_cafile {trust}" if trust is not None else ""}
 """
     )
     secure = f";mediaenc={encryption}" if encryption is not None else ""
+    address = identity or f"alice@{literal}:{sip}"
+    registers = "" if ";regint=" in account else ";regint=0"
     (folder / "accounts").write_text(
-        f"<sip:alice@{literal}:{sip};transport=udp>;regint=0;audio_codecs={name}{secure}{account}\n"
+        f"<sip:{address};transport={transport}>{registers};audio_codecs={name}{secure}{account}\n"
     )
     family = "-6" if ":" in host else "-4"
     arguments = ["baresip", "-f", str(folder), family, "-t", str(seconds)]

@@ -294,8 +294,6 @@ class Gate:
             return Refusal.FAR_END
         return None
 
-    def _check_origin(self, draft: Draft) -> Refusal | None:
-        """Whether every sample was made for this call and turn, and none was sent before."""
     def _too_old(self, chunk: Chunk, now: float) -> bool:
         """Whether it is too old even without the time on hold."""
         rested = sum(
@@ -303,6 +301,8 @@ class Gate:
         )
         return now - chunk.made_at - rested > self._policy.max_age
 
+    def _check_origin(self, draft: Draft) -> Refusal | None:
+        """Whether every sample was made for this call and turn, and none was sent before."""
         size, first = 0, draft.pieces[0].chunk
         for chunk, start, stop in draft.pieces:
             lane = chunk.lane

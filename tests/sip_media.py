@@ -41,6 +41,9 @@ class ScriptedMedia:
             raise MediaError("no change is wanted")
         return self._take("update", offer)
 
+    def tell(self, key: str) -> None:
+        self.log.append(("key", key.encode()))
+
     def close(self) -> None:
         self.closed = True
         self.leg.close()

@@ -154,6 +154,11 @@ class RtpSession:
             local = self._local(self._wanted)
             self._agree(offer, read_answer(offer, parse(answer), local, self._codecs))
 
+    def tell(self, key: str) -> None:
+        """The far end's signalling told of a key (SIP INFO)."""
+        if self._leg is not None:
+            self._leg.tell(key)
+
     def close(self) -> None:
         """Release sockets and ports; idempotent."""
         self._closed = True

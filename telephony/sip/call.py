@@ -16,11 +16,14 @@ from ringtrue.telephony.sip.events import (
     Confirmed,
     EndCause,
     Ended,
+    Pressed,
     RefreshDue,
     ReInvite,
     ReInviteAnswered,
     ReInviteRejected,
 )
+from ringtrue.telephony.sip.info import ACCEPT as KEY_TYPES
+from ringtrue.telephony.sip.info import key_told
 from ringtrue.telephony.sip.message import Message, Request, Response
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.session_timer import (
@@ -145,15 +148,26 @@ class Call:
         return self.dialog.matches(request)
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """INVITE, UPDATE or BYE inside the dialog; a PRACK has nothing left to acknowledge."""
+        """What comes inside the dialog; a PRACK has nothing left to acknowledge."""
         if not self.dialog.in_order(request):
             self._respond(transaction, request, 500, now)
         elif request.method == "BYE":
             self._receive_bye(transaction, request, now)
         elif self._bye_sent or self._bye_wanted or request.method == "PRACK":
             self._respond(transaction, request, 481, now)
+        elif request.method == "INFO":
+            self._receive_info(transaction, request, now)
         else:
             self._receive_change(transaction, request, now)
+
+    def _receive_info(self, transaction: ServerTransaction, request: Request, now: float) -> None:
+        key = key_told(request)
+        if key is None:
+            self._respond(transaction, request, 415, now, (("accept", KEY_TYPES),))
+            return
+        self._respond(transaction, request, 200, now)
+        if key:
+            self._context.emit(Pressed(self._handle, key))
 
     def _receive_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         self._respond(transaction, request, 200, now)

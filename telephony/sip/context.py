@@ -12,7 +12,7 @@ from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.transport import Hop
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO"
 EXTENSIONS: Final = "100rel, timer"
 """Option tags of what we support (RFC 3262, RFC 4028)."""
 

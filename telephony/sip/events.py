@@ -137,6 +137,13 @@ class RefreshDue(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Pressed(Event):
+    """The far end told of a key by INFO, one of ``0-9*#A-D``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended(Event):
     """An established call is over. Nothing more comes for it."""
 

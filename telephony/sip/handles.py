@@ -22,6 +22,7 @@ from ringtrue.telephony.sip.events import (
     Ended,
     Event,
     IncomingInvite,
+    Pressed,
     RefreshDue,
     ReInvite,
     ReInviteAnswered,
@@ -159,6 +160,8 @@ class SipCall:
                 self._driver.spawn(self._changed(answer), f"sip-changed-{self._handle}")
             case ReInviteRejected(status=status, reason=reason):
                 self._settle_change(CallFailedError(status, reason))
+            case Pressed(key=key):
+                self._media.tell(key)
             case Ended(cause=cause):
                 self._end(_REASONS.get(cause, self._reason))
 

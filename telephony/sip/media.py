@@ -65,6 +65,10 @@ class MediaSession(Protocol):
         """Take a later offer (re-INVITE: hold, new address, new codec) and give our answer."""
         ...
 
+    def tell(self, key: str) -> None:
+        """The far end's signalling told of a key, one of ``0-9*#A-D``; the leg is to hear it."""
+        ...
+
     def close(self) -> None:
         """Release sockets and ports; idempotent."""
         ...

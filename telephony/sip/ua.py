@@ -46,7 +46,7 @@ _RESERVED: Final = frozenset(
 
 
 class UserAgent:
-    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE and OPTIONS."""
+    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO and OPTIONS."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ SUPPORTED: Final[frozenset[str]] = frozenset(EXTENSIONS.split(", "))
 
 _ALLOWED: Final = frozenset(ALLOW.split(", "))
 _KNOWN: Final = frozenset(
-    ("INFO", "MESSAGE", "NOTIFY", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE")
+    ("MESSAGE", "NOTIFY", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE")
 )
 _TAKES_SDP: Final = frozenset(("*/*", "application/*", SDP))
 

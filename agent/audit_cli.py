@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +65,7 @@ def verify(
     place = directory or audit_dir(settings)
     if not place.is_dir():
         raise typer.BadParameter(f"{place}: no such directory", param_hint="--dir")
-    moment = None if since is None else _moment(since)
+    moment = None if since is None else moment_of(since)
     console = Console(stderr=True)
     with console.status("Reading …", spinner="dots") as status:
         report = verify(
@@ -205,72 +206,33 @@ async def _export(
     directory: Path | None,
     as_json: bool,
 ) -> int:
-    from ringtrue.agent.audit.entries import Event, Kind
-    from ringtrue.agent.audit.evidence import bundle_files, revealed, write_bundle
-    from ringtrue.agent.audit.log import AuditLog
-    from ringtrue.agent.audit.opening import audit_config
-    from ringtrue.agent.audit.searching import prove_call
+    from ringtrue.agent.audit.opening import audit_config, open_audit
+    from ringtrue.agent.evidence import Export, Spoke, consents_in, export_call
+    from ringtrue.voices.library import open_library
+    from ringtrue.voices.library_config import library_config
+
+    async def consents(spoke: Sequence[Spoke]) -> list[bytes]:
+        async with open_library(library_config(settings.voices), {}) as library:
+            return await consents_in(library)(spoke)
 
     setup = await asyncio.to_thread(audit_config, settings)
-    place = directory or setup.directory
-    logs = await asyncio.to_thread(prove_call, place, setup.keys, call)
-    spoke = {
-        (proven.entry["tenant"], proven.entry["voice"])
-        for log in logs
-        for proven in log.entries
-        if proven.entry.get("call") == call and proven.entry.get("consent")
-    }
-    now = datetime.now(UTC)
-    files = bundle_files(
-        call,
-        logs,
-        setup.signer,
-        setup.keys,
-        now,
-        name=out.name,
-        consents=await _consents(settings, sorted(spoke)),
-        texts=revealed(logs, setup.texts) if reveal_text else (),
-        report=None if detector is None else await asyncio.to_thread(detector.read_bytes),
-    )
-    await asyncio.to_thread(write_bundle, out, files)
-    recorder: AuditLog = setup.log()
-    recorder.record(
-        Event(Kind.EVIDENCE, call=call, requester=asked_by, detail={"texts": reveal_text})
-    )
-    await recorder.close()
-    entries = sum(len(log.entries) for log in logs)
+    export = Export(call, out, asked_by, reveal_text, detector)
+    async with open_audit(settings) as recorder:
+        done = await export_call(setup, export, recorder, consents, directory=directory)
     if as_json:
         print_json(
             {
                 "call": call,
                 "bundle": str(out),
-                "entries": entries,
-                "files": sorted(files),
+                "entries": done.entries,
+                "files": done.files,
                 "public_key": setup.signer.public.hex(),
             }
         )
     else:
-        typer.echo(f"{out}: {entries} entries of call {call}, signed by")
+        typer.echo(f"{out}: {done.entries} entries of call {call}, signed by")
         typer.echo(setup.signer.public.hex())
     return DONE
-
-
-async def _consents(settings: Settings, spoke: list[tuple[str, str]]) -> list[bytes]:
-    """The signed records of the voices that spoke; none for a voice that was erased since."""
-    if not spoke:
-        return []
-    from ringtrue.voices.library import open_library
-    from ringtrue.voices.library_config import library_config
-    from ringtrue.voices.store.errors import VoiceNotFoundError
-
-    found = []
-    async with open_library(library_config(settings.voices), {}) as library:
-        for tenant, voice in spoke:
-            try:
-                found.append(await library.export_consent(tenant, voice))
-            except VoiceNotFoundError:
-                continue
-    return found
 
 
 def _keys(settings: Settings, given: list[str] | None, *, needed: bool = True) -> list[bytes]:
@@ -290,7 +252,8 @@ def _keys(settings: Settings, given: list[str] | None, *, needed: bool = True) -
     return keys
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """What ``--since`` says; UTC where it names no zone. Raises :class:`typer.BadParameter`."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

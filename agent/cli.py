@@ -1,4 +1,6 @@
-"""``ringtrue``: serve, call, demo, bench, doctor, voices, say, keys, models, audit, evidence."""
+"""``ringtrue``: serve, call, demo, bench, doctor, voices, say, keys, models, audit, evidence,
+incident.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import typer
 from ringtrue.agent.audit_cli import audit, evidence
 from ringtrue.agent.call_cli import call
 from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
+from ringtrue.agent.incident_cli import incident
 from ringtrue.agent.keys_cli import keys
 from ringtrue.agent.models_cli import models
 from ringtrue.agent.voices_cli import say, voices
@@ -34,6 +37,7 @@ app.add_typer(models, name="models")
 app.add_typer(watermark, name="watermark")
 app.add_typer(audit, name="audit")
 app.add_typer(evidence, name="evidence")
+app.add_typer(incident, name="incident")
 app.command()(say)
 app.command()(call)
 

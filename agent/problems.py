@@ -30,9 +30,11 @@ from ringtrue.voices.ledger import LedgerError
 from ringtrue.voices.licensing import ConsentRefusedError
 from ringtrue.voices.store.errors import (
     ConflictError,
+    IncidentNotFoundError,
     LifecycleError,
     StoreUnavailableError,
     VoiceExistsError,
+    VoiceFrozenError,
     VoiceNotFoundError,
 )
 
@@ -116,6 +118,10 @@ def problem_of(error: Exception) -> Problem:
             return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
         case VoiceNotFoundError():
             return Problem(404, "no-such-voice", str(error))
+        case IncidentNotFoundError():
+            return Problem(404, "no-such-incident", str(error))
+        case VoiceFrozenError():
+            return Problem(409, "voice-frozen", str(error))
         case VoiceExistsError():
             return Problem(409, "voice-exists", str(error))
         case LifecycleError() | ConflictError():

@@ -21,6 +21,8 @@ from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.http import build_app
+from ringtrue.agent.incidents_api import IncidentDesk
+from ringtrue.agent.incidents_api import router as incidents_router
 from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.metrics_sip import SipCollector
@@ -47,7 +49,7 @@ from ringtrue.telephony.sip.media import MediaError, MediaFactory
 from ringtrue.telephony.sip.sockets import source_address
 from ringtrue.telephony.sip.uri import SipUri, parse_uri
 from ringtrue.telephony.webrtc.calls import WebRtcCall
-from ringtrue.voices.library import VoiceLibrary
+from ringtrue.voices.library import VoiceLibrary, utc_now
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +117,10 @@ class Server:
         self.outbound = outbound_of(settings, self.ledger, self.calls, self._phone, self.audit)
         self.voices.app.state.calls = CallsApi(self.outbound, self.agents.agents)
         self.voices.app.include_router(calls_router, responses=PROBLEMS)
+        self.voices.app.state.incidents = IncidentDesk(
+            lambda: self.voices.library, self.audit.directory, self.audit, utc_now
+        )
+        self.voices.app.include_router(incidents_router, responses=PROBLEMS)
         self.metrics.registry.register(AuditCollector(self.audit))
         self.metrics.registry.register(LibraryCollector(lambda: self.library))
         self.metrics.registry.register(SipCollector(lambda: self._sip))

@@ -42,7 +42,8 @@ from ringtrue.voices.errors import CloningError
 from ringtrue.voices.hosted import choose_engine, engine_names
 from ringtrue.voices.library import VoiceLibrary, utc_now
 from ringtrue.voices.store.api_keys import ApiKey, ApiScope
-from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
+from ringtrue.voices.store.errors import VoiceExistsError, VoiceFrozenError, VoiceNotFoundError
+from ringtrue.voices.store.profile import Lifecycle
 
 MAX_JSON: Final = 64 * 1024
 """Bytes of a JSON body."""
@@ -230,6 +231,8 @@ async def renew(
     Scope: `voices:write`.
     """
     held = await api.library.find(key.tenant, voice)
+    if held.lifecycle is Lifecycle.FROZEN:
+        raise VoiceFrozenError(held.id, "it takes no consent")
     expires = new.expires(api.clock())
     terms = Terms(held.name, new.purpose, new.agents, expires=expires, voice=held.id)
     return await _challenge(api, key, terms, request, response)

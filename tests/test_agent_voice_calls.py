@@ -175,7 +175,7 @@ async def test_the_agent_speaks_with_the_voice_its_file_names(house: House) -> N
     assert house.engine.prepared == house.engine.prepared[:1]
 
 
-@pytest.mark.parametrize("way", ["withdraw", "suspend", "erase"])
+@pytest.mark.parametrize("way", ["withdraw", "suspend", "freeze", "erase"])
 async def test_taken_back_by_another_process_the_stock_voice_goes_on(
     house: House, way: str
 ) -> None:
@@ -190,6 +190,8 @@ async def test_taken_back_by_another_process_the_stock_voice_goes_on(
                 await library.withdraw(TENANT, voice.id, asked_by="speaker", now=now)
             elif way == "suspend":
                 await library.suspend(TENANT, voice.id, now)
+            elif way == "freeze":
+                await library.freeze(TENANT, NAME, reason="misuse", asked_by="ops", now=now)
             else:
                 await library.erase(TENANT, voice.id, now)
             moments.append(asyncio.get_running_loop().time())
@@ -197,7 +199,7 @@ async def test_taken_back_by_another_process_the_stock_voice_goes_on(
 
         ended = await call(server, during)
         metric = server.metrics.registry.get_sample_value
-        reason = "withdrawn" if way == "withdraw" else "voice_state"
+        reason = {"withdraw": "withdrawn", "freeze": "frozen"}.get(way, "voice_state")
         assert metric("ringtrue_voices_revoked_total", {"reason": reason}) == 1
         second = await call(server, nothing)
     taken_back = moments[0] - moments[1]
@@ -214,7 +216,7 @@ async def test_taken_back_by_another_process_the_stock_voice_goes_on(
     assert not is_cloned(second.result).any()
     assert second.said == GREETING
     assert second.record.voice == "rms"
-    assert second.record.voice_refused in ("withdrawn", "voice_state", "not_found")
+    assert second.record.voice_refused in ("withdrawn", "frozen", "voice_state", "not_found")
 
 
 async def test_without_the_voice_the_call_is_answered_all_the_same(house: House) -> None:

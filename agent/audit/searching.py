@@ -43,14 +43,18 @@ class FromLog:
     entries: tuple[Proven, ...]
 
 
-def entries_of(directory: Path, wanted: Callable[[dict[str, Any]], bool], hint: bytes) -> Iterator[
-    dict[str, Any]
-]:  # fmt: skip
-    """Entries that are ``wanted``, of all logs, as they stand there: nothing is checked.
+def entries_of(
+    directory: Path,
+    wanted: Callable[[dict[str, Any]], bool],
+    hint: bytes,
+    slots: Sequence[Path] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Entries that are ``wanted``, of all logs or of ``slots``, as they stand there: nothing is
+    checked.
 
     ``hint``: bytes that every wanted line holds. Raises OSError.
     """
-    for slot in slots_of(directory):
+    for slot in slots_of(directory) if slots is None else slots:
         for path in segments_of(slot).values():
             with path.open("rb") as file:
                 for line in file:

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from ringtrue.agent.audit.entries import Event, Kind, encode, iso
 from ringtrue.agent.audit.errors import LogBrokenError, LogBusyError
+from ringtrue.agent.audit.holds import kept_from as held_from
 from ringtrue.agent.audit.index import enlist
 from ringtrue.agent.audit.merkle import Frontier
 from ringtrue.agent.audit.notes import sign_checkpoint
@@ -310,14 +311,19 @@ class LogWriter:
             return
 
     def _prune(self, before: datetime, now: datetime) -> None:
-        """Delete finished segments whose last checkpoint is older, and say so first."""
+        """Delete finished segments whose last checkpoint is older, unless they are held, and say
+        so first."""
         kept_from = 0
+        held = held_from(self.slot)
         paths = segments_of(self.slot)
         for first, path in paths.items():
             if first >= self._before.size or _end_of(path) >= iso(before):
                 break
             later = [other for other in paths if other > first]
-            kept_from = later[0] if later else self._before.size
+            end = later[0] if later else self._before.size
+            if held is not None and end > held:
+                break
+            kept_from = end
         old = [path for first, path in paths.items() if first < kept_from]
         if not old:
             return

@@ -58,6 +58,9 @@ class ApiScope(StrEnum):
     CALL = "calls:place"
     """Place calls, watch and end those placed."""
 
+    INCIDENT = "incidents"
+    """Freeze voices, see what they said, and lift that."""
+
     ADMIN = "admin"
     """All of these."""
 

@@ -65,8 +65,13 @@ def test_a_word_that_was_not_heard_counts_even_where_the_rest_was() -> None:
     assert one.begins() == AGAIN
 
 
-@pytest.mark.parametrize("heard", [["Hello, this is the automated assistant of Acme, an A I."],
-                                   ["HELLO", ",", "this is the automated", "assistant of acme an ai"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "heard",
+    [
+        ["Hello, this is the automated assistant of Acme, an A I."],
+        ["HELLO", ",", "this is the automated", "assistant of acme an ai"],
+    ],
+)
 def test_how_a_service_divides_the_words_makes_no_difference(heard: list[str]) -> None:
     one = disclosure()
     one.begins()

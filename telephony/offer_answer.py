@@ -105,6 +105,9 @@ class AudioPlan:
     """What we may do: ``sends``, ``receives``."""
 
     formats: Formats
+    remote_ssrcs: frozenset[int] = frozenset()
+    """What the far end says it sends as (RFC 5576)."""
+
     srtp: SrtpKeys | None = None
     """None where the media is not encrypted."""
 
@@ -326,6 +329,7 @@ def _plan(
             receives=theirs.sends and local.direction.receives,
         ),
         formats=formats,
+        remote_ssrcs=media.ssrcs(),
     )
 
 

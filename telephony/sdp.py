@@ -144,6 +144,14 @@ class Media:
         """Payload type → format parameters."""
         return dict(self._per_format("fmtp"))
 
+    def ssrcs(self) -> frozenset[int]:
+        """Sources of the a=ssrc lines (RFC 5576 §4.1) that can be read."""
+        values = (
+            a.value.partition(" ")[0] for a in self.attributes if a.name == "ssrc" and a.value
+        )
+        numbers = (int(value) for value in values if _is_number(value))
+        return frozenset(number for number in numbers if number < 1 << 32)
+
     def _per_format(self, name: str) -> Iterator[tuple[int, str]]:
         for attribute in self.attributes:
             if attribute.name != name or not attribute.value:

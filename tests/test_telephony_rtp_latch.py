@@ -76,8 +76,12 @@ def test_an_off_path_sender_gets_nothing_after_the_latch() -> None:
     subject = latch()
     admitted(subject, NAT, 5)
     assert admitted(subject, ATTACKER, 400) == []
-    assert admitted(subject, ("192.0.2.7", 40002), 400) == []
+    assert admitted(subject, ("192.0.2.7", 40002), 400, start=10.1) == []
     assert subject.destination == NAT
+    direct = latch()
+    admitted(direct, SIGNALLED, 1)
+    assert admitted(direct, NAT, 400) == []
+    assert direct.destination == SIGNALLED
 
 
 def test_learning_can_be_switched_off() -> None:
@@ -112,6 +116,57 @@ def test_two_rivals_are_both_refused_until_one_is_quiet() -> None:
     assert taken
     assert taken[0] == pytest.approx(150, abs=2)
     assert subject.source == PUBLIC
+
+
+OTHER = ("192.0.2.7", 40002)
+"""Somebody else behind the same NAT as the caller."""
+
+
+def together(subject: Latch, start: float, ticks: int, *sources: Address) -> dict[Address, int]:
+    """How many packets of each of ``sources``, all sending at once, are taken."""
+    taken = dict.fromkeys(sources, 0)
+    for n in range(ticks):
+        for number, source in enumerate(sources):
+            now = start + n * 0.02 + number * 0.001
+            first = 1000 * (number + 1) + round(start * 50)
+            taken[source] += len(subject.admit(source, packet(first + n, ssrc=number), now))
+    return taken
+
+
+def test_who_comes_first_by_malice_gains_nothing() -> None:
+    """A stranger behind the caller's own NAT is latched before the caller sends."""
+    subject = latch()
+    assert together(subject, 0.1, 10, OTHER)[OTHER] == 10
+    assert subject.destination == OTHER
+    taken = together(subject, 0.3, 200, OTHER, NAT)
+    assert taken[OTHER] < 10, "until the caller has proved itself"
+    assert taken[NAT] == 0
+    assert subject.destination == SIGNALLED
+    assert together(subject, 4.3, 100, NAT)[NAT] >= 45, "once the stranger gives up"
+    assert subject.destination == NAT
+
+
+def test_who_comes_first_and_keeps_still_gains_nothing_either() -> None:
+    subject = latch()
+    together(subject, 0.1, 5, OTHER)
+    assert together(subject, 0.2, 200, NAT)[NAT] > 145
+    assert subject.destination == NAT
+
+
+def test_who_comes_second_is_not_heard_and_silences_nobody_after_the_window() -> None:
+    subject = latch()
+    together(subject, 0.1, 5, NAT)
+    taken = together(subject, 10.1, 100, NAT, OTHER)
+    assert taken == {NAT: 100, OTHER: 0}
+
+
+def test_where_the_description_names_its_source_no_other_is_learned() -> None:
+    subject = Latch(8000, LatchPolicy(learn="any"))
+    subject.signal(SIGNALLED, RTCP, 0.0, ssrcs=[77])
+    assert admitted(subject, ATTACKER, 100) == []
+    assert admitted(subject, NAT, 5, start=2.2, ssrc=77) == [0, 1, 2, 3, 4]
+    assert admitted(subject, ATTACKER, 100, start=2.3) == []
+    assert subject.destination == NAT
 
 
 @pytest.mark.parametrize(

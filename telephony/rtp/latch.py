@@ -8,12 +8,16 @@ another one, which is learned once, under rules an off-path sender can't meet by
 - only from a trusted host: the one signalled, or the one the signalling itself came from
   (``learn="any"`` drops this rule, for media relays on hosts signalling never names; so does
   SRTP, under which only the far end can have made the packet);
+- only with an SSRC that the far end's description names, where it names any (RFC 5576);
 - only after several packets in a row of one SSRC, consecutive in sequence number and sane in
   timestamp, spread over the time they claim to cover;
 - not while a second source is trying the same.
 
-Once latched, every other source is refused until signalling names a new address; only the
-signalled one itself may still displace a learned one, within the window.
+A learned source is not safe before the window closes. The signalled address displaces it at once.
+Another one that proves itself while it is heard makes both doubtful: neither is taken until one
+has fallen silent, so that who came first by malice gains nothing. After the window, and where it
+is the signalled address that is latched, every other source is refused until signalling names
+a new one.
 """
 
 from __future__ import annotations
@@ -69,17 +73,27 @@ class Latch:
         self._trusted: frozenset[str] = frozenset()
         self._until = 0.0
         self._source: Address | None = None
+        self._source_last = 0.0
+        self._ssrcs: frozenset[int] = frozenset()
         self._candidates: dict[Address, _Candidate] = {}
         self._rtcp_signalled: Address | None = None
         self._rtcp_source: Address | None = None
 
     def signal(
-        self, address: Address, rtcp: Address, now: float, *, trusted: Iterable[str] = ()
+        self,
+        address: Address,
+        rtcp: Address,
+        now: float,
+        *,
+        trusted: Iterable[str] = (),
+        ssrcs: Iterable[int] = (),
     ) -> None:
         """The far end's description names ``address`` (and ``rtcp`` for its reports).
 
-        ``trusted`` are the hosts its signalling came from. The same address again changes nothing.
+        ``trusted`` are the hosts its signalling came from, ``ssrcs`` those it says it sends as.
+        The same address again changes nothing.
         """
+        self._ssrcs = frozenset(ssrcs)
         address, rtcp = normalised(address), normalised(rtcp)
         self._trusted = frozenset({address[0], *(normalised((host, 0))[0] for host in trusted)})
         if self._rtcp_signalled != rtcp:
@@ -105,13 +119,18 @@ class Latch:
         """Where to send reports."""
         return self._rtcp_source or self._rtcp_signalled
 
-    def known(self, source: Address) -> bool:
+    def known(self, source: Address, now: float) -> bool:
         """``source`` is the latched one: the only test a packet of a running call needs."""
-        return source == self._source
+        if source != self._source:
+            return False
+        self._source_last = now
+        return True
 
     def may_change(self, source: Address, now: float) -> bool:
         """Once latched: whether ``source`` could still displace the learned one."""
-        return source == self._signalled and now <= self._until
+        if now > self._until or self._source == self._signalled:
+            return False
+        return source == self._signalled or self._policy.learn != "off"
 
     def admit(
         self, source: Address, packet: RtpPacket, now: float, *, proven: bool = False
@@ -121,18 +140,20 @@ class Latch:
         More than one where a source was just learned: what it sent to prove itself is not lost.
         ``proven``: it was authenticated, and is no replay.
         """
-        if source == self._source:
+        if self.known(source, now):
             return (packet,)
         if source == self._signalled and (self._source is None or self.may_change(source, now)):
-            self._latch(source)
+            self._latch(source, now)
             return (packet,)
-        if self._source is not None or self._signalled is None:
+        if self._signalled is None or self._source == self._signalled:
             return ()
         if self._policy.learn == "off" or now > self._until:
             self._candidates.clear()
             return ()
         trusted = proven or source[0] in self._trusted
         if self._policy.learn == "trusted" and not trusted:
+            return ()
+        if self._ssrcs and packet.ssrc not in self._ssrcs:
             return ()
         return self._learn(source, packet, now)
 
@@ -157,10 +178,14 @@ class Latch:
             candidate.held.pop(0)  # a burst: proof takes the time it claims to cover
             return ()
         quiet = now - self._policy.rival_quiet
+        if self._source is not None and self._source_last > quiet:
+            # doubtful from now on: as much a candidate as its rival
+            self._candidates[self._source] = _Candidate(0, 0, 0, now, self._source_last)
+            self._source = None
         if any(c.last > quiet for address, c in self._candidates.items() if address != source):
             candidate.held.pop(0)
             return ()
-        self._latch(source)
+        self._latch(source, now)
         return tuple(candidate.held)
 
     def _follows(self, candidate: _Candidate, packet: RtpPacket, now: float) -> bool:
@@ -172,8 +197,8 @@ class Latch:
             and now - candidate.last < 1.0
         )
 
-    def _latch(self, source: Address) -> None:
-        self._source = source
+    def _latch(self, source: Address, now: float) -> None:
+        self._source, self._source_last = source, now
         self._candidates.clear()
 
     def admit_rtcp(self, source: Address, ssrcs: Iterable[int], media_ssrc: int | None) -> bool:

@@ -227,6 +227,7 @@ def _stream_plan(plan: AudioPlan, options: MediaOptions) -> StreamPlan:
         rtcp_mux=plan.rtcp_mux,
         noise_type=plan.noise_type if options.send_pauses else None,
         srtp=plan.srtp,
+        remote_ssrcs=plan.remote_ssrcs,
         inband=inband,
     )
 

@@ -59,6 +59,9 @@ class StreamPlan:
     """Payload type comfort noise may be sent as; None where silence is sent as audio."""
 
     srtp: SrtpKeys | None = None
+    remote_ssrcs: frozenset[int] = frozenset()
+    """What the far end says it sends as (RFC 5576); empty where it says nothing."""
+
     inband: bool = False
     """Listen for digits in the audio."""
 
@@ -109,7 +112,13 @@ class RtpStream:
     def configure(self, plan: StreamPlan, now: float, *, trusted: Iterable[str] = ()) -> None:
         """Follow ``plan`` from now on; ``trusted`` are the hosts its signalling came from."""
         if plan.remote is not None:
-            self.latch.signal(plan.remote, plan.remote_rtcp or plan.remote, now, trusted=trusted)
+            self.latch.signal(
+                plan.remote,
+                plan.remote_rtcp or plan.remote,
+                now,
+                trusted=trusted,
+                ssrcs=plan.remote_ssrcs,
+            )
         self._rtcp_mux = plan.rtcp_mux
         if plan.srtp is None:
             self._srtp = None
@@ -150,7 +159,7 @@ class RtpStream:
         if self._rtcp_mux and is_rtcp(data):
             self.receive_rtcp(data, source, now)
             return
-        known = latch.known(source)
+        known = latch.known(source, now)
         if not known and latch.source is not None and not latch.may_change(source, now):
             self._refused += 1
             return

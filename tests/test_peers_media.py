@@ -34,7 +34,7 @@ class Answered:
     rate: int = 8000
     digits: str = ""
     refusals: list[int] = field(default_factory=list)
-    offers: list[str] = field(default_factory=list)
+    held: list[bool] = field(default_factory=list)
 
 
 async def called(
@@ -45,6 +45,7 @@ async def called(
     encryption: str | None = None,
     host: str = "127.0.0.1",
     dial: str = "",
+    hold: bool = False,
 ) -> tuple[Answered, Baresip]:
     """baresip calls an endpoint that speaks ``voice`` and keeps what it hears."""
     needs_baresip()
@@ -52,7 +53,6 @@ async def called(
     pool = PortPool(host)
 
     async def answer(invite: ServerInvite) -> None:
-        outcome.offers.append((invite.offer or b"").decode())
         try:
             call = await invite.answer(session_factory(pool, options=options))
         except MediaError as error:
@@ -73,6 +73,11 @@ async def called(
             if n == 30:
                 for key in dial:
                     await asyncio.to_thread(phone.command, "sndcode", key)
+            if hold and n in (60, 75):
+                outcome.held.append(leg.held)
+                await asyncio.to_thread(phone.command, "hold" if n == 60 else "resume")
+                due = loop.time()
+        outcome.held.append(leg.held)
         outcome.stats, outcome.codec, outcome.rate = leg.stats, leg.codec, leg.rate  # type: ignore[attr-defined]
         await call.hangup()
         over.set()
@@ -122,13 +127,16 @@ def heard_well(outcome: Answered, phone: Baresip) -> None:
 async def test_both_sides_hear_each_other_encrypted(
     tmp_path: Path, codec: str, encryption: str, mode: SrtpMode
 ) -> None:
-    """And keys pressed; beside Opus at 48 kHz baresip names telephone events at 8."""
+    """After being held, too. Beside Opus at 48 kHz baresip names telephone events at 8."""
     options = MediaOptions(security=Security(mode, SUITES))
-    outcome, phone = await called(tmp_path, codec, options, encryption=encryption, dial="7#")
+    outcome, phone = await called(
+        tmp_path, codec, options, encryption=encryption, dial="7#", hold=codec == "PCMU"
+    )
     heard_well(outcome, phone)
     assert outcome.codec == codec
     assert outcome.rate == (8000 if codec == "PCMU" else 16000)
     assert outcome.digits == "7#"
+    assert outcome.held == ([False, True, False] if codec == "PCMU" else [False])
     assert outcome.stats is not None
     # baresip opens its NAT binding with one plain RTCP packet
     assert outcome.stats.extra["srtp_failures"] <= 1

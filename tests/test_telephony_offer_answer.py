@@ -125,6 +125,14 @@ def test_comfort_noise_is_answered_where_wanted() -> None:
     assert "13" not in ours.media[0].formats, "its clock is not Opus's"
 
 
+def test_the_sources_a_description_names_are_known() -> None:
+    lines = "a=ssrc:1234 cname:x\na=ssrc:1234 label:1\na=ssrc:4294967296 cname:y\na=ssrc:x"
+    _, plan = answer_offer(offered("0", attributes=lines), LOCAL, CODECS)
+    assert plan.remote_ssrcs == {1234}
+    _, plan = answer_offer(offered("0"), LOCAL, CODECS)
+    assert plan.remote_ssrcs == frozenset()
+
+
 def test_our_order_of_codecs_where_configured() -> None:
     own = replace(LOCAL, own_order=True)
     answer, plan = answer_offer(offered("8 0 9"), own, (G722, PCMU, PCMA))

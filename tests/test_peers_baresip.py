@@ -1,17 +1,26 @@
-"""baresip calls the running server with each codec and hears what the agent says, whole."""
+"""baresip calls the running server with each codec and hears what the agent says, whole.
+
+What it recorded names the call, to who has the watermark's key.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soxr
+from real_speech import prompt
 from speech import pause, say
 
 from peers.baresip import baresip, needs_baresip
 from peers.compare import compare, read_wav, write_wav
+from peers.marks import server_keys, sessions
 from peers.server import RunningServer, running_server
 from ringtrue.config.agent_schema import load_agents
 from ringtrue.streaming.phrases import PhraseSplitter, spoken_text
@@ -48,29 +57,78 @@ async def rendered_greetings(rate: int) -> list[np.ndarray]:
         await engine.close()
 
 
-@pytest.mark.parametrize("codec", ["PCMU", "PCMA", "G722"])
-def test_the_greeting_arrives_whole(server: RunningServer, tmp_path: Path, codec: str) -> None:
-    rate = RATES[codec]
-    greetings = asyncio.run(rendered_greetings(rate))
-    seconds = max(len(g) for g in greetings) / rate + 2.5
-    source = tmp_path / "source.wav"
-    write_wav(source, pause(seconds, rate), rate)
-    calls = len(server.records())
-    target = f"sip:reception@127.0.0.1:{server.sip_port}"
-    with baresip(tmp_path / "phone", source, codec, target, seconds=int(seconds) + 5) as phone:
-        phone.wait(seconds + 15)
-    recording, recorded_rate = read_wav(phone.recording())
-    assert recorded_rate == rate, phone.log
-    found = max((compare(g, recording, rate) for g in greetings), key=lambda d: d.correlation)
+@dataclass(frozen=True)
+class Greeted:
+    """A call that heard the greeting out and hung up."""
+
+    recording: np.ndarray
+    rate: int
+    greetings: list[np.ndarray]
+    record: dict[str, Any]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def greeted(
+    server: RunningServer, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Greeted]:
+    """Calls with a codec; once, however often it is asked for."""
+
+    @cache
+    def call(codec: str) -> Greeted:
+        folder = tmp_path_factory.mktemp(codec)
+        rate = RATES[codec]
+        greetings = asyncio.run(rendered_greetings(rate))
+        seconds = max(len(g) for g in greetings) / rate + 2.5
+        source = folder / "source.wav"
+        write_wav(source, pause(seconds, rate), rate)
+        calls = len(server.records())
+        target = f"sip:reception@127.0.0.1:{server.sip_port}"
+        with baresip(folder / "phone", source, codec, target, seconds=int(seconds) + 5) as phone:
+            phone.wait(seconds + 15)
+        recording, recorded_rate = read_wav(phone.recording())
+        record = server.wait_for_records(calls + 1)[-1]
+        return Greeted(recording, recorded_rate, greetings, record, phone.log)
+
+    return call
+
+
+@pytest.mark.parametrize("codec", RATES)
+def test_the_greeting_arrives_whole(greeted: Callable[[str], Greeted], codec: str) -> None:
+    call = greeted(codec)
+    assert call.rate == RATES[codec], call.log
+    found = max(
+        (compare(g, call.recording, call.rate) for g in call.greetings),
+        key=lambda d: d.correlation,
+    )
     assert found.lost_blocks == 0
     assert found.correlation > 0.99
     assert found.snr_db > 25
-    record = server.wait_for_records(calls + 1)[-1]
-    assert record["outcome"] == "caller_hung_up"
-    assert record["rate"] == rate
-    assert record["underruns"] == 0
-    assert record["refused"] == {}
-    assert record["packets_lost"] == 0
+    assert call.record["outcome"] == "caller_hung_up"
+    assert call.record["rate"] == call.rate
+    assert call.record["underruns"] == 0
+    assert call.record["refused"] == {}
+    assert call.record["packets_lost"] == 0
+
+
+@pytest.mark.parametrize("codec", RATES)
+def test_the_recording_names_its_call(greeted: Callable[[str], Greeted], codec: str) -> None:
+    call = greeted(codec)
+    assert sessions(call.recording, call.rate, server_keys()) == [call.record["watermark"]]
+
+
+def test_two_calls_in_one_file_are_both_named_and_a_person_is_not(
+    greeted: Callable[[str], Greeted],
+) -> None:
+    one, two = greeted("PCMU"), greeted("G722")
+    person = prompt("en_US_f_Allison", "vm-tooshort").astype(float)
+    file = [soxr.resample(one.recording, one.rate, two.rate), person, two.recording]
+    keys = server_keys()
+    assert sessions(np.concatenate(file), two.rate, keys) == [
+        one.record["watermark"],
+        two.record["watermark"],
+    ]
+    assert sessions(np.tile(person, 2), two.rate, keys) == []
 
 
 def test_a_question_is_answered(server: RunningServer, tmp_path: Path) -> None:

@@ -123,6 +123,17 @@ class Metrics:
             "Caller audio the graph was too slow to take",
             registry=registry,
         )
+        self._disclosures = Counter(
+            "ringtrue_disclosures",
+            "Calls by how much was heard of the disclosure that an AI speaks",
+            ["heard"],
+            registry=registry,
+        )
+        self._claims = Counter(
+            "ringtrue_claims_replaced",
+            "Sentences that claimed that a person speaks, and were not spoken",
+            registry=registry,
+        )
         self._sealed = Counter(
             "ringtrue_frames_sealed", "Frames that passed the gate", registry=registry
         )
@@ -197,6 +208,9 @@ class Metrics:
         self._underruns.inc(record.underruns)
         self._inbound_dropped.inc(record.inbound_dropped)
         self._sealed.inc(record.frames_sealed)
+        if record.disclosure is not None:
+            self._disclosures.labels(record.disclosure).inc()
+        self._claims.inc(record.claims_replaced)
         missing = record.packets_lost + record.packets_late
         expected = record.packets_received + record.packets_lost
         self._packets.labels("received").inc(record.packets_received)

@@ -143,7 +143,10 @@ async def test_a_call_leaves_its_evidence(place: Place, tmp_path: Path) -> None:
     )
     (lease,) = place.entries(kind="voice.leased", agent="ada")[-1:]
     assert utterance["consent"] == lease["consent"]
-    assert entries[2]["detail"]["utterances"] == 1
+    assert utterance["detail"]["disclosure"] == "fully"
+    ended = entries[2]["detail"]
+    assert ended["utterances"] == 1
+    assert (ended["disclosure"], ended["disclosed"], ended["claims_replaced"]) == ("fully", 1, 0)
     place.check()
 
     bundle = tmp_path / "bundle.zip"

@@ -52,6 +52,8 @@ def test_a_call_from_start_to_end() -> None:
             interruptions=1,
             underruns=2,
             frames_sealed=1500,
+            disclosure="partly",
+            claims_replaced=2,
             packets_received=990,
             packets_lost=10,
             packets_late=10,
@@ -68,6 +70,8 @@ def test_a_call_from_start_to_end() -> None:
     assert sample(metrics, "ringtrue_underruns_total") == 2
     assert sample(metrics, "ringtrue_frames_refused_total", reason="far_end") == 3
     assert sample(metrics, "ringtrue_frames_sealed_total") == 1500
+    assert sample(metrics, "ringtrue_disclosures_total", heard="partly") == 1
+    assert sample(metrics, "ringtrue_claims_replaced_total") == 2
     assert sample(metrics, "ringtrue_packets_total", fate="lost") == 10
     assert sample(metrics, "ringtrue_call_loss_ratio_sum") == pytest.approx(0.02)
     assert sample(metrics, "ringtrue_call_jitter_seconds_bucket", le="0.005") == 0

@@ -86,7 +86,7 @@ def test_nobody_there_is_408_after_timer_b() -> None:
     call = a.ua.invite("sip:x@10.9.9.9", OFFER, net.now)
     net.run(100.0)
     assert [at for at, _ in a.lines()] == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5]
-    assert a.events == [(32.0, Rejected(call, 408, "Request Timeout", None))]
+    assert a.events == [(32.0, Rejected(call, 408, "Request Timeout", None, heard=False))]
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class Call:
             200,
             to_tag=self.dialog.local.tag,
             extra=(
-                ("contact", self._context.contact(self.dialog.flow, self._user)),
+                ("contact", self._context.contact_in(self.dialog, self._user)),
                 ("allow", ALLOW),
                 ("supported", EXTENSIONS),
                 ("accept", SDP),
@@ -205,7 +205,7 @@ class Call:
         self._respond(transaction, request, 200, now, self._update_lines(request, now))
 
     def _update_lines(self, request: Request, now: float) -> Lines:
-        contact = ("contact", self._context.contact(self.dialog.flow, self._user))
+        contact = ("contact", self._context.contact_in(self.dialog, self._user))
         return (contact, ("allow", ALLOW), *self._answer_timer(request, now))
 
     def accept(self, body: bytes, now: float) -> None:
@@ -267,7 +267,7 @@ class Call:
         hop = self._context.hop_for(self.dialog)
         request = self.dialog.request(change.method)
         headers = request.headers
-        headers.add("contact", self._context.contact(hop, self._user))
+        headers.add("contact", self._context.contact_in(self.dialog, self._user, hop))
         headers.add("allow", ALLOW)
         headers.add("supported", EXTENSIONS)
         if self._timer is not None:

@@ -61,8 +61,12 @@ class Context(Protocol):
         """Take the call out of the table."""
         ...
 
-    def contact(self, hop: Hop, user: str | None) -> str:
-        """Our Contact toward ``hop``."""
+    def contact(self, hop: Hop, user: str | None, *, secure: bool = False) -> str:
+        """Our Contact toward ``hop``, a ``sips`` one where ``secure`` (§8.1.1.8)."""
+        ...
+
+    def contact_in(self, dialog: Dialog, user: str | None, hop: Hop | None = None) -> str:
+        """Our Contact in a dialog, toward ``hop`` or else where the dialog's requests come from."""
         ...
 
     def hop_for(self, dialog: Dialog) -> Hop:

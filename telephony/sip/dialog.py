@@ -9,7 +9,7 @@ from ringtrue.telephony.sip.errors import SipParseError
 from ringtrue.telephony.sip.headers import Headers, NameAddr
 from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.transport import Hop, request_hop
-from ringtrue.telephony.sip.uri import SipUri
+from ringtrue.telephony.sip.uri import SipUri, is_secure
 
 
 def remote_target(message: Request | Response) -> SipUri:
@@ -50,6 +50,9 @@ class Dialog:
     credentials: tuple[tuple[str, str], ...] = ()
     """Of our last INVITE: its ACK repeats them (§22.1)."""
 
+    secure: bool = False
+    """It was made by a request to a ``sips`` URI: our Contacts are such (§12.1.1)."""
+
     @classmethod
     def from_request(cls, request: Request, local_tag: str, flow: Hop) -> Dialog:
         """The UAS's dialog (§12.1.1). Raises :class:`SipParseError` on an unusable Contact."""
@@ -62,6 +65,7 @@ class Dialog:
             local_seq=0,
             remote_seq=request.cseq,
             flow=flow,
+            secure=is_secure(request.uri),
         )
 
     @classmethod
@@ -77,6 +81,7 @@ class Dialog:
             remote_seq=None,
             flow=flow,
             credentials=credentials_of(request),
+            secure=is_secure(request.uri),
         )
 
     def matches(self, request: Request) -> bool:

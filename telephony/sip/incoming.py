@@ -100,7 +100,7 @@ class IncomingCall:
             respond(transaction, self._context.response(request, self._acknowledge(request)), now)
             self._context.core.schedule.track(self)
         elif request.method == "UPDATE" and not request.body:
-            contact = (("contact", self._context.contact(self._dialog.flow, self._user)),)
+            contact = (("contact", self._context.contact_in(self._dialog, self._user)),)
             respond(transaction, self._context.response(request, 200, extra=contact), now)
         else:
             wait = (("retry-after", str(self._context.random.randint(0, MAX_RETRY_AFTER))),)
@@ -155,7 +155,7 @@ class IncomingCall:
         self._context.core.schedule.track(self)
 
     def _ring(self, now: float) -> None:
-        extra = (("contact", self._context.contact(self._dialog.flow, self._user)),)
+        extra = (("contact", self._context.contact_in(self._dialog, self._user)),)
         if self._reliably is None:
             self._respond(180, now, extra=extra)
         elif self._request.body:  # without an offer, the first reliable response had to make one

@@ -17,6 +17,7 @@ from ringtrue.telephony.sip.responses import REASONS
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.session_timer import agreed, least_of, request_lines
 from ringtrue.telephony.sip.transport import Hop
+from ringtrue.telephony.sip.uri import is_secure
 
 MAX_FORKS = 16
 """Early dialogs of one INVITE that we keep; further forks are heard once they answer."""
@@ -312,7 +313,10 @@ class OutgoingCall:
     ) -> None:
         lines = extra
         if request.method == "UPDATE" and 200 <= status < 300:
-            contact = ("contact", self._context.contact(self._hop, self._user))
+            contact = (
+                "contact",
+                self._context.contact(self._hop, self._user, secure=is_secure(self._request.uri)),
+            )
             lines = (contact, ("allow", ALLOW), *extra)
         response = self._context.response(request, status, reason, extra=lines, body=body)
         self._context.core.respond(transaction, response, now)

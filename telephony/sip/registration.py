@@ -90,8 +90,8 @@ class RegistrationContext(Protocol):
         """Queue an event for the owner."""
         ...
 
-    def contact(self, hop: Hop, user: str | None) -> str:
-        """Our Contact toward ``hop``."""
+    def contact(self, hop: Hop, user: str | None, *, secure: bool = False) -> str:
+        """Our Contact toward ``hop``, a ``sips`` one where ``secure``."""
         ...
 
     def expect_pong(self, hop: Hop, heard: Callable[[bool], None]) -> None:
@@ -330,9 +330,7 @@ class Registration:
         headers.add("to", str(aor))
         headers.add("call-id", self._call_id)
         headers.add("cseq", f"{self.local_seq} REGISTER")
-        contact = self._context.contact(hop, account.user)
-        if account.secure:
-            contact = contact.replace("<sip:", "<sips:", 1).replace(";transport=tls", "")
+        contact = self._context.contact(hop, account.user, secure=account.secure)
         headers.add("contact", contact)
         headers.add("expires", str(expires))
         headers.add("supported", "path")

@@ -37,7 +37,7 @@ from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.streams import Streams
 from ringtrue.telephony.sip.transport import Hop, TransportOutput, request_hop, response_hop
 from ringtrue.telephony.sip.uas import Refusal, examine
-from ringtrue.telephony.sip.uri import SipUri
+from ringtrue.telephony.sip.uri import SipUri, is_secure
 
 _OVERLOADED: Final = (("retry-after", str(OVERLOAD_RETRY)),)
 _RESERVED: Final = frozenset(
@@ -153,7 +153,7 @@ class UserAgent:
         lines.add("to", str(NameAddr(uri.bare())))
         lines.add("call-id", self.core.token() + self.core.token())
         lines.add("cseq", "1 INVITE")
-        lines.add("contact", self.contact(hop, user))
+        lines.add("contact", self.contact(hop, user, secure=is_secure(uri)))
         lines.add("allow", ALLOW)
         lines.add("supported", EXTENSIONS)
         lines.add("accept", SDP)
@@ -403,11 +403,17 @@ class UserAgent:
         """Take the call out of the table."""
         self._calls.pop(handle, None)
 
-    def contact(self, hop: Hop, user: str | None) -> str:
-        """Our Contact toward ``hop``."""
+    def contact(self, hop: Hop, user: str | None, *, secure: bool = False) -> str:
+        """Our Contact toward ``hop``, a ``sips`` one where ``secure`` (§8.1.1.8)."""
         host, port = self._local(hop)
+        if secure:
+            return str(NameAddr(SipUri(host, port, user or None, scheme="sips")))
         params = (("transport", hop.transport),) if hop.reliable else ()
         return str(NameAddr(SipUri(host, port, user or None, params=params)))
+
+    def contact_in(self, dialog: Dialog, user: str | None, hop: Hop | None = None) -> str:
+        """Our Contact in a dialog, toward ``hop`` or else where the dialog's requests come from."""
+        return self.contact(hop or dialog.flow, user, secure=dialog.secure)
 
     def hop_for(self, dialog: Dialog) -> Hop:
         """Where a dialog's request goes: its stream while that is open, else its next hop."""

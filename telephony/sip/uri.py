@@ -89,6 +89,11 @@ class OtherUri:
 Uri = SipUri | OtherUri
 
 
+def is_secure(uri: Uri) -> bool:
+    """Whether it is a ``sips`` URI: TLS on every hop."""
+    return uri.scheme == "sips"
+
+
 def host_port(host: str, port: int | None) -> str:
     """``host[:port]`` with brackets around an IPv6 address."""
     text = f"[{host}]" if ":" in host else host

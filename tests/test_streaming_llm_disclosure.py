@@ -145,6 +145,15 @@ def test_the_answer_is_the_response_or_stands_before_it() -> None:
     assert one.questions == 2
 
 
+def test_an_answer_that_was_withdrawn_is_forgotten() -> None:
+    one = disclosure()
+    one.begins()
+    one.interrupted()
+    one.answer()
+    one.withdrawn()
+    assert one.begins() == AGAIN
+
+
 def test_an_interruption_forgets_what_was_owed() -> None:
     one = disclosure()
     one.begins()

@@ -22,6 +22,7 @@ from ringtrue.config.agent_schema import load_agents
 from ringtrue.streaming.llm.actions import CallActionFrame, Transfer
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.dialogue_state import Event, Filling, Keyed, Spoken
+from ringtrue.streaming.llm.disclosure import Disclosure
 from ringtrue.streaming.llm.embedded import DialogueLLMService, last_input
 
 pytestmark = pytest.mark.virtual_time
@@ -127,3 +128,20 @@ async def test_a_confirmed_speculation_is_spoken_and_kept() -> None:
         await settle(graph, 1)
         assert "order number" in text_of(graph)
         assert llm.state.waiting == Filling("order_status", "order_number")
+
+
+async def test_an_answer_to_a_speculative_question_waits_for_its_turn() -> None:
+    llm = service()
+    texts = load_agents()["reception"].disclosed()
+    llm.disclosure = Disclosure(texts)
+    async with running(llm) as graph:
+        for confirmed in (False, True):
+            await graph.push(UserStartedSpeakingFrame())
+            await graph.push(LLMContextFrame(heard("are you a robot"), speculation=True))
+            await asyncio.sleep(0.05)
+            assert text_of(graph) == ""
+            await graph.push(
+                UserStoppedSpeakingFrame() if confirmed else EagerEndOfTurnCancelFrame()
+            )
+        await settle(graph, 1)
+        assert text_of(graph) == texts.answer

@@ -1,4 +1,4 @@
-"""Who is frozen is not enrolled again under another name."""
+"""Frozen voices: how the ledger names an incident, and who is not enrolled again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ from typing import Final
 import numpy as np
 
 from ringtrue.voices.encoder.embeddings import similarity
+from ringtrue.voices.ledger import Act, Deed
 from ringtrue.voices.store.errors import BlobNotFoundError, VoiceFrozenError, VoiceNotFoundError
+from ringtrue.voices.store.incidents import Incident
 from ringtrue.voices.store.opening import Store
 from ringtrue.voices.store.profile import BlobKind
 
 SAME_SPEAKER: Final = 0.9
 """Cosine of two embeddings from which it is one speaker: 0.92 and more within, up to 0.86 across
 speakers, over telephone bandwidth (:func:`~ringtrue.voices.encoder.embeddings.similarity`)."""
+
+
+def incident_deed(act: Act, incident: Incident, reason: str, asked_by: str) -> Deed:
+    """What was done about an incident, as the ledger keeps it."""
+    return Deed(
+        act,
+        incident.tenant,
+        incident.voice,
+        asked_by=asked_by,
+        reason=reason,
+        detail={"incident": incident.id, "action": act.value},
+    )
 
 
 async def refuse_frozen_speaker(store: Store, tenant: str, embedding: bytes) -> None:

@@ -34,7 +34,7 @@ from ringtrue.voices.consent.records import (
 from ringtrue.voices.engine import PreparedVoice, VoiceEngine
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.flite import VOICES
-from ringtrue.voices.frozen import refuse_frozen_speaker
+from ringtrue.voices.frozen import incident_deed, refuse_frozen_speaker
 from ringtrue.voices.lease import Lease
 from ringtrue.voices.ledger import Act, Deed, Ledger, LedgerError, NoLedger
 from ringtrue.voices.library_config import LibraryConfig
@@ -289,7 +289,7 @@ class VoiceLibrary:
             tenant, profile.id, reason=reason, asked_by=asked_by, now=now
         )
         if new:
-            self._note_incident(Act.FROZEN, incident, reason, asked_by)
+            self.ledger.note(incident_deed(Act.FROZEN, incident, reason, asked_by))
         self._watch.revoke(profile.id, Reason.FROZEN)
         await self.revocations.publish(profile.id, News.CHANGED)
         await self.cache.drop(tenant, profile.id)
@@ -308,12 +308,8 @@ class VoiceLibrary:
         lifted = await self.store.incidents.lift(
             tenant, incident, reason=reason, asked_by=asked_by, now=now
         )
-        self._note_incident(Act.UNFROZEN, lifted, reason, asked_by)
+        self.ledger.note(incident_deed(Act.UNFROZEN, lifted, reason, asked_by))
         return lifted
-
-    def _note_incident(self, act: Act, incident: Incident, reason: str, asked_by: str) -> None:
-        deed = Deed(act, incident.tenant, incident.voice, asked_by=asked_by, reason=reason)
-        self.ledger.note(replace(deed, detail={"incident": incident.id, "action": act.value}))
 
     async def erase(
         self, tenant: str, voice: str, now: datetime, *, asked_by: str | None = None

@@ -162,7 +162,12 @@ class Disclosure:
     def interrupted(self) -> None:
         """Nothing that was begun is being said any more; what was heard of it comes to be known."""
         self.ends()
-        self._under_way = self._owes_answer = self._answers_itself = self._greets = False
+        self._under_way = False
+        self.withdrawn()
+
+    def withdrawn(self) -> None:
+        """The response that was to begin next will not."""
+        self._owes_answer = self._answers_itself = self._greets = False
 
     def stopped(self) -> None:
         """What the caller heard last has ended."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipecat.frames.frames import (
+    EagerEndOfTurnCancelFrame,
     Frame,
     LLMContextFrame,
     LLMFullResponseEndFrame,
@@ -90,6 +91,8 @@ class LlmHook(LLMService[Any]):
                 self._speculation_gate.begin_speculation(frame.speculation)
                 await self.speak(text)
                 return
+        elif isinstance(frame, EagerEndOfTurnCancelFrame) and self.disclosure is not None:
+            self.disclosure.withdrawn()
         await super().process_frame(frame, direction)
 
     def _settles(self, context: LLMContext) -> str:

@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 DEB=.deb
 RUN=(libflite1 libasound2)
 # Peers and tools that tests call; a test skips, saying why, where its peer is missing.
-TEST=(sip-tester baresip-core kamailio flite sox redis-server tcpdump iproute2
+TEST=(sip-tester baresip-core kamailio kamailio-tls-modules flite sox redis-server
+    tcpdump iproute2
     asterisk-core-sounds-{en,fr,it,ru}-{wav,g722})
 # Of no use unpacked: they name absolute paths, or need a user of their own.
 TEST_ROOT=(chromium postgresql)

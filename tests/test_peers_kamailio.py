@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from sip_media import MediaShelf
 
 from peers.kamailio import DOMAIN, running_kamailio
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.account import Account
 from ringtrue.telephony.sip.auth_server import AuthPolicy, Verdict
+from ringtrue.telephony.sip.driver import TlsListener
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.errors import CallFailedError, SipError
 from ringtrue.telephony.sip.handles import ServerInvite, SipCall
 from ringtrue.telephony.sip.registration import Registration, RegistrationState
+from ringtrue.telephony.sip.tls import client_context, server_context
 
 PATIENCE = 15
 
@@ -99,6 +102,39 @@ async def test_calls_through_it_both_ways(transport: str, algorithm: str, tmp_pa
             with pytest.raises(CallFailedError) as failure:
                 await outgoing.answered()
             assert failure.value.status == 404
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    """Registered and called over TLS, with its certificate verified by name."""
+    authority = Authority(tmp_path / "tls")
+    theirs, ours = authority.sign("provider", "127.0.0.1"), authority.sign("us", "127.0.0.1")
+    desk, listener = Desk(), TlsListener(server_context(ours.both), 0)
+    with running_kamailio(tmp_path / "kamailio", certificate=theirs.both) as provider:
+
+        def made(user: str, ca: Path) -> SipEndpoint:
+            return SipEndpoint(
+                "127.0.0.1",
+                0,
+                on_invite=desk,
+                udp=False,
+                tcp=False,
+                tls=listener,
+                tls_client=client_context(ca=ca),
+                accounts=[provider.account(user, transport="tls")],
+            )
+
+        async with made("alice", authority.path) as caller, made("agent", authority.path) as agent:
+            await registered(caller)
+            await registered(agent)
+            outgoing = await caller.call(f"sip:agent@{DOMAIN}", MediaShelf(), account="alice")
+            call = await outgoing.answered()
+            await (await desk.calls.get()).hangup()
+            assert await call.ended() is EndReason.CALLER_HUNG_UP
+        strangers = Authority(tmp_path / "others")
+        async with made("bob", strangers.path) as mistrusting:
+            await until(lambda: state(mistrusting) is RegistrationState.WAITING)
+            assert mistrusting.registrations[0].detail == "unreachable"
+            assert provider.challenged("REGISTER") == 2
 
 
 async def test_a_wrong_password(tmp_path: Path) -> None:

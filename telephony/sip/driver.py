@@ -98,8 +98,8 @@ class Driver:
         self._port = await self.sockets.open(host, port, udp=udp, tcp=tcp)
         if tls is not None:
             self._tls_port = await self.sockets.open_tls(host, tls.port, tls.context)
-        usable = [name for name, on in (("udp", udp), ("tcp", tcp)) if on]
-        self.locator.transports = (*usable, *(("tls",) if self.sockets.secure else ()))
+        usable = (("udp", udp), ("tcp", True), ("tls", self.sockets.secure))
+        self.locator.transports = tuple(name for name, on in usable if on)
         if is_address(host):
             self.locator.family = socket.AF_INET6 if ":" in host else socket.AF_INET
 

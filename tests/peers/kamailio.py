@@ -29,6 +29,7 @@ children=2
 tcp_children=1
 listen=udp:{host}:{port}
 listen=tcp:{host}:{port}
+{listen_tls}
 auto_aliases=no
 alias="{domain}"
 dns=no
@@ -50,6 +51,7 @@ loadmodule "registrar.so"
 loadmodule "auth.so"
 loadmodule "htable.so"
 loadmodule "dispatcher.so"
+{load_tls}
 modparam("usrloc", "db_mode", 0)
 modparam("registrar", "max_expires", {longest})
 modparam("registrar", "min_expires", {least})
@@ -67,6 +69,7 @@ modparam("dispatcher", "ds_probing_mode", 1)
 modparam("dispatcher", "ds_probing_threshold", 1)
 modparam("dispatcher", "ds_ping_from", "sip:ping@{domain}")
 modparam("tm", "fr_timer", 1000)
+{tls_settings}
 event_route[htable:mod-init] {{
   {passwords}
 }}
@@ -120,6 +123,7 @@ class Kamailio:
 
     host: str
     port: int
+    tls_port: int
     folder: Path
 
     @property
@@ -133,12 +137,13 @@ class Kamailio:
 
     def account(self, user: str, password: str | None = None, transport: str = "udp") -> Account:
         """An account of ours with it."""
+        port = self.tls_port if transport == "tls" else self.port
         return Account(
             name=user,
             domain=DOMAIN,
             user=user,
             password=USERS[user] if password is None else password,
-            servers=(SipUri(self.host, self.port),),
+            servers=(SipUri(self.host, port),),
             transport=transport,
         )
 
@@ -163,21 +168,31 @@ def running_kamailio(
     nonce: int = 60,
     agents: Sequence[int] = (),
     users: Mapping[str, str] = USERS,
+    certificate: Path | None = None,
 ) -> Iterator[Kamailio]:
     """Run it; the user part ``agents`` is spread over the UDP ports ``agents``.
 
-    Skips the test, saying why, where it is not installed.
+    With ``certificate``, a PEM file with its key, it listens for TLS as well. Skips the test,
+    saying why, where it is not installed.
     """
     place = modules()
     if place is None:
         pytest.skip("needs Kamailio (Debian package kamailio)")
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port, tls_port = free_port(), free_port(socket.SOCK_STREAM)
+    if certificate is not None and not (place / "tls.so").exists():
+        pytest.skip("needs Kamailio's TLS (Debian package kamailio-tls-modules)")
+    files = f"certificate = {certificate}\nprivate_key = {certificate}\n"
+    domains = f"method = TLSv1.2+\nverify_certificate = no\n{files}"
+    (folder / "tls.cfg").write_text(f"[server:default]\n{domains}[client:default]\n{domains}")
     passwords = " ".join(f'$sht(pw=>{name}) = "{word}";' for name, word in users.items())
     (folder / "kamailio.cfg").write_text(
         CONFIG.format(
             host=host,
             port=port,
+            listen_tls=f"enable_tls=yes\nlisten=tls:{host}:{tls_port}" if certificate else "",
+            load_tls='loadmodule "tls.so"' if certificate else "",
+            tls_settings='modparam("tls", "config", "tls.cfg")' if certificate else "",
             domain=DOMAIN,
             modules=f"{place}/",
             least=least,
@@ -199,7 +214,7 @@ def running_kamailio(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    server = Kamailio(host, port, folder)
+    server = Kamailio(host, port, tls_port, folder)
     try:
         _wait(server, process)
         yield server

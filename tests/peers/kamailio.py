@@ -148,13 +148,16 @@ class Kamailio:
         )
 
 
-def modules() -> Path | None:
-    """Where its modules are; None without it."""
-    found = sorted(Path("/usr/lib").glob("*/kamailio/modules/tm.so"))
-    return found[0].parent if found and shutil.which("kamailio", path=_PATH) else None
+def program() -> Path | None:
+    """Where it is; None without it. It may be unpacked, not installed."""
+    found = shutil.which("kamailio") or shutil.which("kamailio", path="/usr/sbin:/sbin")
+    return Path(found).resolve() if found else None
 
 
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+def modules(binary: Path) -> Path | None:
+    """Where its modules are, beside the program."""
+    found = sorted((binary.parents[1] / "lib").glob("*/kamailio/modules/tm.so"))
+    return found[0].parent if found else None
 
 
 @contextlib.contextmanager
@@ -175,7 +178,8 @@ def running_kamailio(
     With ``certificate``, a PEM file with its key, it listens for TLS as well. Skips the test,
     saying why, where it is not installed.
     """
-    place = modules()
+    binary = program()
+    place = modules(binary) if binary is not None else None
     if place is None:
         pytest.skip("needs Kamailio (Debian package kamailio)")
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,8 +208,7 @@ def running_kamailio(
     )
     lines = [f"1 sip:127.0.0.1:{agent} 0 0\n" for agent in agents or (9,)]
     (folder / "dispatcher.list").write_text("".join(lines))
-    program = shutil.which("kamailio", path=_PATH) or "kamailio"
-    command = [program, "-f", "kamailio.cfg", "-DD", "-E", "-w", ".", "-Y", str(folder)]
+    command = [str(binary), "-f", "kamailio.cfg", "-DD", "-E", "-w", ".", "-Y", str(folder)]
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(
             [*command, "-P", "./pid", "-m", "32", "-M", "4"],

@@ -88,7 +88,7 @@ class Provider:
     def _replies(self, message: Request) -> list[bytes]:
         asked = int(message.headers.get("expires") or 0)
         if self.status is not None:
-            return [make_response(message, self.status, "No", extra=self.extra).encode()]
+            return [make_response(message, self.status, "N\udcff", extra=self.extra).encode()]
         if self.auth is not None:
             verdict = self.auth.judge(message, A, self.net.now)
             if verdict is not Verdict.AUTHENTICATED:
@@ -416,6 +416,24 @@ def test_the_stream_is_closed() -> None:
     )
     provider.net.run(12.1)
     assert registration.state is RegistrationState.REGISTERED
+
+
+NASTY = ("", ",", '"', "<", "*", "<sip:a@b>;expires=\u00b2", "<sip:[::>", "\udcff", "-1", "9" * 30)
+
+
+@pytest.mark.parametrize("value", NASTY)
+@pytest.mark.parametrize(
+    "header",
+    ["service-route", "contact", "expires", "flow-timer", "min-expires", "retry-after"]
+    + ["www-authenticate", "proxy-authenticate"],
+)
+def test_whatever_the_registrar_says_nothing_raises(header: str, value: str) -> None:
+    for status in (200, 401, 407, 423, 503):
+        provider = Provider()
+        provider.status, provider.extra = status, ((header, value),)
+        registration = provider.register()
+        assert registration.state is not RegistrationState.RESOLVING
+        assert registration.detail.isascii()
 
 
 def test_no_secret_is_shown() -> None:

@@ -23,6 +23,7 @@ from ringtrue.telephony.sip.digest import (
 )
 from ringtrue.telephony.sip.errors import SipParseError
 from ringtrue.telephony.sip.message import Request, Response
+from ringtrue.telephony.sip.responses import printable
 from ringtrue.telephony.sip.transport import Hop
 from ringtrue.telephony.sip.uri import SipUri
 
@@ -137,7 +138,7 @@ class AuthClient:
                 self._learn(request, hop, realm)
             credential = self._credential(request, hop, realm)
             if credential is None:
-                log.warning("sip.challenge_not_ours", realm=realm[:80], method=request.method)
+                log.warning("sip.challenge_not_ours", realm=printable(realm), method=request.method)
                 continue
             if (header, realm) in attempts.answered and not challenge.stale:
                 self._spaces.pop((header, credential.user, realm), None)

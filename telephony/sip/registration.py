@@ -19,6 +19,7 @@ from ringtrue.telephony.sip.events import Event
 from ringtrue.telephony.sip.headers import Headers, NameAddr, param, parse_name_addr, split_list
 from ringtrue.telephony.sip.keepalive import Keepalive
 from ringtrue.telephony.sip.message import Request, Response
+from ringtrue.telephony.sip.responses import printable
 from ringtrue.telephony.sip.transport import Hop
 from ringtrue.telephony.sip.uri import SipUri
 
@@ -187,7 +188,7 @@ class Registration:
         if response.provisional or request is not self._pending:
             return
         self._pending = None
-        said = f"{response.status} {response.reason}".strip()
+        said = printable(f"{response.status} {response.reason}".strip())
         if self.state is RegistrationState.UNREGISTERING:
             self._enter(RegistrationState.ENDED, said)
         elif response.success:
@@ -221,7 +222,7 @@ class Registration:
         if fresh:
             self._since = now
         self._bound = True
-        self.service_route = tuple(_values(response, "service-route"))
+        self.service_route = _service_route(response)
         wait = max(LEAST_REFRESH, granted - 40.0, granted / 2)
         self._due = now + max(LEAST_REFRESH, wait * self._context.random.uniform(0.9, 1.0))
         self._keep_alive(response, now)
@@ -384,6 +385,14 @@ def granted_expires(request: Request, response: Response, asked: int) -> int:
                 return int(text)
     text = response.headers.get("expires") or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else asked
+
+
+def _service_route(response: Response) -> tuple[str, ...]:
+    """Service-Route values (RFC 3608); none where they can't be read."""
+    try:
+        return tuple(str(parse_name_addr(value)) for value in _values(response, "service-route"))
+    except SipParseError:
+        return ()
 
 
 def _values(response: Response, name: str) -> list[str]:

@@ -97,9 +97,13 @@ def make_fragment_response(
         if name == "to" and "tag=" not in raw.lower():
             raw += f";tag={to_tag}"
         headers.add(name, raw)
-    printable = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in detail)
-    headers.add("warning", f'399 ringtrue "{printable[:120]}"')
+    headers.add("warning", f'399 ringtrue "{printable(detail)}"')
     return Response(status=status, reason=REASONS[status], headers=headers)
+
+
+def printable(text: str) -> str:
+    """``text`` as it can stand in a quoted string and in a log, shortened."""
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text[:120])
 
 
 def mark_source(request: Request, source: Hop) -> None:

@@ -32,7 +32,12 @@ from ringtrue.telephony.sip.headers import Headers, NameAddr, parse_name_addr
 from ringtrue.telephony.sip.incoming import IncomingCall
 from ringtrue.telephony.sip.message import Request, Response, parse_message, parse_target
 from ringtrue.telephony.sip.outgoing import OutgoingCall
-from ringtrue.telephony.sip.responses import make_fragment_response, make_response, mark_source
+from ringtrue.telephony.sip.responses import (
+    make_fragment_response,
+    make_response,
+    mark_source,
+    printable,
+)
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.streams import Streams
 from ringtrue.telephony.sip.transport import Hop, TransportOutput, request_hop, response_hop
@@ -208,8 +213,7 @@ class UserAgent:
         if retry_after is not None:
             extra.append(("retry-after", str(max(0, int(retry_after)))))
         if warning is not None:
-            text = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in warning)
-            extra.append(("warning", f'399 ringtrue "{text[:120]}"'))
+            extra.append(("warning", f'399 ringtrue "{printable(warning)}"'))
         self._answerable(call).reject(status, reason, tuple(extra), now)
 
     def reinvite(self, call: str, offer: bytes, now: float) -> None:

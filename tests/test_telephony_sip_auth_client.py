@@ -201,6 +201,21 @@ def test_a_cancelled_call_is_not_tried_again() -> None:
     assert len(trunk.station.of(Rejected)) == 1
 
 
+def test_a_call_is_cancelled_between_its_challenge_and_the_next_answer() -> None:
+    """CANCEL waits for a provisional response to the INVITE that it is for (§9.1)."""
+    trunk = Trunk()
+    first = trunk.invite()
+    trunk.say(first, 100)
+    trunk.challenge(first)
+    second = trunk.heard[-1]
+    trunk.station.ua.cancel(first.from_.tag or "", trunk.net.now)
+    trunk.net.flush()
+    assert [r.method for r in trunk.heard] == ["INVITE", "ACK", "INVITE"]
+    trunk.say(second, 100)
+    cancel = trunk.heard[-1]
+    assert (cancel.method, cancel.cseq, cancel.via) == ("CANCEL", 2, second.via)
+
+
 def test_a_bye_is_challenged() -> None:
     """The dialog's number goes on from the request that was sent again."""
     trunk = Trunk()

@@ -66,7 +66,7 @@ class OutgoingCall:
         policy = context.core.policy
         self._ring_limit = policy.ring_limit if ring_limit is None else ring_limit
         self._settled = False
-        self._proceeding = False
+        self._proceeding: str | None = None  # branch of the INVITE that is being worked on
         self._cancelled = False
         self._cancel_sent = False
         self._rang_out = False
@@ -99,7 +99,7 @@ class OutgoingCall:
         self._cancelled = True
         self._limit_at = now + self._context.core.policy.timers.timeout
         self._context.core.schedule.track(self)
-        if self._proceeding:
+        if self._proceeding is not None and self._proceeding == self._request.via.branch:
             self._send_cancel(now)
 
     def _send_cancel(self, now: float) -> None:
@@ -139,7 +139,7 @@ class OutgoingCall:
         if self._settled or self._cancelled or least <= self._least:
             return False
         self._least, self._seconds = least, max(self._seconds, least)
-        self._proceeding = False
+        self._proceeding = None
         old = self._request
         lines = Headers([line for line in old.headers if line[0] not in ("via", "cseq")])
         lines.add("cseq", f"{old.cseq + 1} INVITE")
@@ -151,7 +151,7 @@ class OutgoingCall:
         return True
 
     def _provisional(self, response: Response, now: float) -> None:
-        self._proceeding = True
+        self._proceeding = response.via.branch
         fork = self._fork(response) if response.status > 100 and response.to.tag else None
         number = rseq_of(response)
         if fork is not None and number is not None:

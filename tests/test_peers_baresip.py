@@ -20,11 +20,10 @@ from speech import pause, say
 
 from peers.baresip import baresip, needs_baresip
 from peers.compare import compare, read_wav, write_wav
+from peers.greetings import rendered_greetings
 from peers.marks import server_keys, sessions
 from peers.server import RunningServer, running_server
 from ringtrue.config.agent_schema import load_agents
-from ringtrue.streaming.phrases import PhraseSplitter, spoken_text
-from ringtrue.voices.stock import FliteEngine
 
 RATES = {"PCMU": 8000, "PCMA": 8000, "G722": 16000}
 
@@ -34,27 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     needs_baresip()
     with running_server(tmp_path_factory.mktemp("server")) as running:
         yield running
-
-
-async def rendered_greetings(rate: int) -> list[np.ndarray]:
-    """The reception's greetings as the engine renders them, phrase by phrase, alone."""
-    agent = load_agents()["reception"]
-    engine = FliteEngine()
-    try:
-        await engine.warm()
-        renderings = []
-        for template in agent.openings():
-            greeting = template.format(**agent.variables)
-            splitter = PhraseSplitter()
-            stream = engine.open(agent.voice, rate)
-            for phrase in [*splitter.feed(greeting), *splitter.flush()]:
-                stream.feed(spoken_text(phrase))
-            stream.finish()
-            pcm = b"".join([chunk.pcm async for chunk in stream.frames()])
-            renderings.append(np.frombuffer(pcm, np.int16).astype(float) / 32768)
-        return renderings
-    finally:
-        await engine.close()
 
 
 @dataclass(frozen=True)
@@ -78,7 +56,7 @@ def greeted(
     def call(codec: str) -> Greeted:
         folder = tmp_path_factory.mktemp(codec)
         rate = RATES[codec]
-        greetings = asyncio.run(rendered_greetings(rate))
+        greetings = asyncio.run(rendered_greetings(load_agents()["reception"], rate))
         seconds = max(len(g) for g in greetings) / rate + 2.5
         source = folder / "source.wav"
         write_wav(source, pause(seconds, rate), rate)
@@ -132,7 +110,7 @@ def test_two_calls_in_one_file_are_both_named_and_a_person_is_not(
 
 
 def test_a_question_is_answered(server: RunningServer, tmp_path: Path) -> None:
-    greetings = asyncio.run(rendered_greetings(8000))
+    greetings = asyncio.run(rendered_greetings(load_agents()["reception"], 8000))
     lead = max(len(g) for g in greetings) / 8000 + 1
     question = say("What are your opening hours?", 8000, "rms")
     source = tmp_path / "source.wav"

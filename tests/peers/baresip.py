@@ -38,6 +38,8 @@ class Baresip:
     folder: Path
     control_port: int
     process: subprocess.Popen[bytes]
+    sip_port: int
+    """Where it can be called, with ``;answermode=auto`` in its account."""
 
     def command(self, name: str, parameters: str = "") -> str:
         """Send a command over its control socket (netstrings of JSON) and return the answer."""
@@ -142,7 +144,7 @@ ctrl_tcp_listen 127.0.0.1:{control}
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", control), 1):
                 break
             time.sleep(0.05)
-        yield Baresip(folder, control, process)
+        yield Baresip(folder, control, process, sip)
     finally:
         process.terminate()
         try:

@@ -359,6 +359,7 @@ class Calls:
             self._engines.models,
             policy=self._policy,
             watermarker=self._engines.watermarker(call.leg.rate),
+            watch=casting.lease and self._engines.watch(casting.lease, call.leg.rate),
             on_heard=heard,
             on_silence=stopped,
             on_turn=turn,

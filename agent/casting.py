@@ -20,12 +20,14 @@ from ringtrue.config.agent_schema import Agent
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import FliteSettings, Settings
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.voices.encoder import EncoderError
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.lease import Lease
 from ringtrue.voices.ledger import LedgerError
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.library_config import library_wanted
 from ringtrue.voices.licensing import ConsentRefusedError
+from ringtrue.voices.rolling_likeness import speaker_of
 from ringtrue.voices.stock import FliteEngine
 from ringtrue.voices.store.errors import VoiceNotFoundError
 
@@ -158,12 +160,18 @@ class Cast:
     async def _lease(self, agent: Agent) -> Lease | None:
         if self.library is None:
             return None
-        return await self.library.lease(
+        lease = await self.library.lease(
             tenant=agent.tenant,
             voice=agent.voice,
             agent=agent.name,
             purpose=agent.purpose or "",
         )
+        try:
+            speaker_of(lease.speaker)  # a voice that can't be told from others doesn't speak
+        except EncoderError:
+            lease.close()
+            raise
+        return lease
 
     async def _try(self) -> None:
         self.library = await self._open.enter_async_context(

@@ -41,8 +41,10 @@ from ringtrue.streaming.recognizers.whisper import WhisperPolicy, WhisperRecogni
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.services import build_stt, build_tts
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
+from ringtrue.voices.lease import Lease
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.library_config import mark_keys
+from ringtrue.voices.rolling_likeness import LikenessJudge, LikenessWatch
 from ringtrue.voices.stock import FliteEngine
 from ringtrue.voices.watermark.embedder import RATES
 from ringtrue.voices.watermark.keyring import MarkKeys
@@ -73,6 +75,9 @@ class Engines:
         self._engine: FliteEngine | None = None
         self._models: SharedModels | None = None
         self._marks: MarkKeys | None = None
+        self.likeness = LikenessJudge()
+        """Listens to the cloned voices of all calls."""
+
         self._seeds = random.Random()
         if isinstance(settings.llm, DialogueSettings):
             self._dialogues = {agent.name: Dialogue(agent) for agent in self._agents}
@@ -106,6 +111,19 @@ class Engines:
         if self._marks is None:
             self._marks = mark_keys(self._settings.voices)
         return Marker(self._marks, rate, datetime.now(UTC))
+
+    def watch(self, lease: Lease, rate: int) -> LikenessWatch:
+        """Listens to a call's cloned voice at ``rate`` Hz, and takes it away from a stranger.
+
+        Raises :class:`~ringtrue.voices.encoder.errors.EncoderError` where it isn't known whose
+        voice it should be.
+        """
+
+        def unlike(cosine: float) -> None:
+            log.error("voices.unlike_speaker", voice=lease.voice, cosine=round(cosine, 2))
+            lease.distrust()
+
+        return self.likeness.watch(lease.speaker, lease.sound, rate, unlike)
 
     @property
     def speaker(self) -> str:
@@ -149,6 +167,7 @@ class Engines:
                 stack.callback(self._models.close)
             if self._engine is not None:
                 stack.push_async_callback(self._engine.close)
+            stack.push_async_callback(asyncio.to_thread, self.likeness.close)
             stack.push_async_callback(self._cast.close)
             if self._pool is not None:
                 stack.push_async_callback(self._pool.close)

@@ -237,6 +237,8 @@ class Gate:
         self.end_utterance()
         self._up = False
         self._refusals.close()
+        if self._watch is not None:
+            self._watch.close()
 
     def admit(self, draft: Draft, now: float) -> SealedFrame:
         """Check, mark, record and seal one draft; on any failure seal comfort noise instead."""

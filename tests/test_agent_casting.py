@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from library_links import NAME, PURPOSE, RecordingEngine, admit
+from library_links import EMBEDDING, NAME, PURPOSE, RecordingEngine, admit
 from test_voices_embedded import model
 
 from ringtrue.agent import casting, voice_library
@@ -178,7 +178,7 @@ async def test_a_lease_that_takes_too_long_costs_the_voice_and_not_the_call(
 async def test_the_embedded_engine_speaks_by_lease(tmp_path: Path, stock: FliteEngine) -> None:
     chosen = settings(tmp_path)
     async with open_voices(chosen, stock) as library:
-        made = Candidate(NAME, "en", ENGINE_ID, bytes(1024), model().to_bytes())
+        made = Candidate(NAME, "en", ENGINE_ID, EMBEDDING, model().to_bytes())
         consent = Statement(NAME, "I consent.", "0" * 64, (PURPOSE,), "operator")
         await library.admit("default", made, consent, utc_now())
     cast = Cast(chosen, [agent()], stock)
@@ -193,4 +193,20 @@ async def test_the_embedded_engine_speaks_by_lease(tmp_path: Path, stock: FliteE
     assert [mark.text for chunk in chunks for mark in chunk.words][-1] == "calling."
     assert sum(len(chunk.pcm) for chunk in chunks) > 8000
     casted.close()
+    await cast.close()
+
+
+async def test_a_voice_that_could_not_be_told_from_others_does_not_speak(
+    tmp_path: Path, stock: FliteEngine
+) -> None:
+    chosen = settings(tmp_path)
+    async with open_voices(chosen, stock) as library:
+        made = Candidate(NAME, "en", ENGINE_ID, bytes(1024), model().to_bytes())
+        consent = Statement(NAME, "I consent.", "0" * 64, (PURPOSE,), "operator")
+        await library.admit("default", made, consent, utc_now())
+    cast = Cast(chosen, [agent()], stock)
+    await cast.open()
+    casted = await cast.cast(agent())
+    assert casted.lease is None
+    assert casted.refused == casting.UNAVAILABLE
     await cast.close()

@@ -34,12 +34,14 @@ class ConsentLostError(SynthesisError):
 class CallLicence:
     """Implements :class:`~ringtrue.streaming.ports.Licence` for one lease."""
 
-    __slots__ = ("_closed", "_grant")
+    __slots__ = ("_closed", "_grant", "distrusted")
 
     def __init__(self, grant: Grant) -> None:
         """Hold as long as ``grant`` does."""
         self._grant = grant
         self._closed = False
+        self.distrusted: Reason | None = None
+        """Why it does not hold although the consent stands."""
 
     @property
     def voice(self) -> str:
@@ -53,7 +55,7 @@ class CallLicence:
 
     def holds(self, now: float) -> bool:
         """Whether the voice may be heard at ``now``, in loop time."""
-        return not self._closed and self._grant.holds(now)
+        return not self._closed and self.distrusted is None and self._grant.holds(now)
 
 
 @final
@@ -68,8 +70,16 @@ class Lease:
         *,
         engine: str = "",
         version: int = 0,
+        speaker: bytes = b"",
+        sound: bytes = b"",
     ) -> None:
         """Use :meth:`~ringtrue.voices.library.VoiceLibrary.lease`."""
+        self.speaker = speaker
+        """Embedding of who consented, as it is stored; empty where it is not known."""
+
+        self.sound = sound
+        """How the voice sounded when it was enrolled; empty where that was not kept."""
+
         self.engine = engine
         """Id of the engine that speaks it."""
 
@@ -100,22 +110,31 @@ class Lease:
 
     @property
     def lost(self) -> Reason | None:
-        """Why its consent is gone; None while it stands."""
-        return self._grant.lost
+        """Why it may not speak any more, its consent gone or its likeness; None while it may."""
+        return self._grant.lost or self._licence.distrusted
 
     def open(self, rate: int) -> SynthesisStream:
         """Start an utterance at ``rate`` Hz (8000 or 16000).
 
         Raises :class:`ConsentLostError` once the consent is gone or the lease closed.
         """
-        if self._grant.lost is not None or self._closed:
-            raise ConsentLostError(self._grant.lost or Reason.NO_CONSENT)
+        if self.lost is not None or self._closed:
+            raise ConsentLostError(self.lost or Reason.NO_CONSENT)
         return _LicensedStream(self.__prepared.open(rate), self._licence, self._grant)
 
     def on_lost(self, callback: Callable[[Reason], None]) -> None:
         """Call ``callback`` once, on the loop, when the consent is gone; not after closing."""
         self._told.append(callback)
         self._grant.on_lost(callback)
+
+    def distrust(self) -> None:
+        """The voice is not its speaker's: it says no more by this lease. Idempotent."""
+        if self._closed or self.lost is not None:
+            return
+        self._licence.distrusted = Reason.LIKENESS
+        for callback in self._told:
+            self._grant.forget(callback)
+            callback(Reason.LIKENESS)
 
     def close(self) -> None:
         """The call is over; nothing may be heard by this lease any more. Idempotent."""
@@ -175,7 +194,8 @@ class _LicensedStream:
         while not self._cut:
             if self._licence.holds(loop.time()):
                 return True
-            if self._grant.lost is not None or self._licence._closed:
-                raise ConsentLostError(self._grant.lost or Reason.NO_CONSENT)
+            lost = self._grant.lost or self._licence.distrusted
+            if lost is not None or self._licence._closed:
+                raise ConsentLostError(lost or Reason.NO_CONSENT)
             await asyncio.sleep(WAIT_SECONDS)
         return False

@@ -31,7 +31,7 @@ from ringtrue.voices.consent.records import (
     sha256_of,
     sign,
 )
-from ringtrue.voices.engine import PreparedVoice, VoiceEngine
+from ringtrue.voices.engine import VoiceEngine
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.frozen import incident_deed, refuse_frozen_speaker
@@ -39,7 +39,8 @@ from ringtrue.voices.lease import Lease
 from ringtrue.voices.ledger import Act, Deed, Ledger, LedgerError, NoLedger
 from ringtrue.voices.library_config import LibraryConfig
 from ringtrue.voices.licensing import ConsentRefusedError, ConsentWatch, Grant, Question
-from ringtrue.voices.shelf import Shelf
+from ringtrue.voices.rolling_likeness import SOUND
+from ringtrue.voices.shelf import ReadyVoice, Shelf
 from ringtrue.voices.store.incidents import Incident
 from ringtrue.voices.store.opening import Store, open_store
 from ringtrue.voices.store.profile import BlobKind, Lifecycle, Tombstone, Voice, is_voice_id
@@ -113,7 +114,7 @@ class VoiceLibrary:
         self.config = config
         self.engines = dict(engines)
         self._blobs = CachedBlobs(store.voices, store.vault, caching.cache)
-        self._shelf = Shelf()
+        self._shelf: Shelf[ReadyVoice] = Shelf()
         self._watch = ConsentWatch(
             store.consents, store.voices.versions, term=config.lease_seconds, clock=utc_now
         )
@@ -155,7 +156,7 @@ class VoiceLibrary:
             self.ledger.note(replace(deed, reason=decision.reason.value))
             raise
         try:
-            prepared = await self._prepared(profile)
+            ready = await self._ready(profile)
         except BaseException:
             self._watch.release(grant)
             raise
@@ -170,7 +171,15 @@ class VoiceLibrary:
                 detail={"version": profile.version},
             )
         )
-        return Lease(grant, prepared, self._release, engine=profile.engine, version=profile.version)
+        return Lease(
+            grant,
+            ready.prepared,
+            self._release,
+            engine=profile.engine,
+            version=profile.version,
+            speaker=ready.speaker,
+            sound=ready.sound,
+        )
 
     async def admit(
         self, tenant: str, candidate: Candidate, statement: Statement, now: datetime
@@ -383,14 +392,16 @@ class VoiceLibrary:
         await self.store.consents.add(sign(artifact, self.signer), now)
         return artifact
 
-    async def _prepared(self, voice: Voice) -> PreparedVoice:
+    async def _ready(self, voice: Voice) -> ReadyVoice:
         engine = self.engines.get(voice.engine)
         if engine is None:
             raise EngineStateError(self._no_engine(voice.engine))
 
-        async def make() -> PreparedVoice:
-            blob = await self._blobs.get_blob(voice.tenant, voice.id, BlobKind.ENGINE_STATE)
-            return await engine.prepare(blob.data)
+        async def make() -> ReadyVoice:
+            state = await self._blobs.get_blob(voice.tenant, voice.id, BlobKind.ENGINE_STATE)
+            speaker = await self._blobs.get_blob(voice.tenant, voice.id, BlobKind.EMBEDDING)
+            sound = await self._blobs.data(voice.tenant, voice.id, SOUND)
+            return ReadyVoice(await engine.prepare(state.data), speaker.data, sound)
 
         return await self._shelf.get(voice.id, voice.version, make)
 

@@ -5,28 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
 
 from ringtrue.voices.engine import PreparedVoice
+
+T = TypeVar("T")
 
 MAX_PREPARED: Final = 64
 """Voices kept ready; the one not used for longest goes first."""
 
 
-class Shelf:
+@dataclass(frozen=True, slots=True)
+class ReadyVoice:
+    """A voice that can speak, and whose it is."""
+
+    prepared: PreparedVoice
+    speaker: bytes = field(repr=False)
+    """Embedding of who consented, as it is stored."""
+
+    sound: bytes = field(repr=False)
+    """How the voice sounded when it was enrolled; empty where that was not kept."""
+
+
+class Shelf(Generic[T]):
     """Prepared voices by id and version; each is made once, however many ask at the same time."""
 
     def __init__(self, size: int = MAX_PREPARED) -> None:
         """Keep at most ``size``."""
         self._size = size
-        self._ready: OrderedDict[str, tuple[int, PreparedVoice]] = OrderedDict()
+        self._ready: OrderedDict[str, tuple[int, T]] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
         self._asking: Counter[str] = Counter()
         self._dropped = 0
 
-    async def get(
-        self, voice: str, version: int, make: Callable[[], Awaitable[PreparedVoice]]
-    ) -> PreparedVoice:
+    async def get(self, voice: str, version: int, make: Callable[[], Awaitable[T]]) -> T:
         """The voice at ``version``; ``make`` makes it where it isn't here."""
         lock = self._locks.setdefault(voice, asyncio.Lock())
         self._asking[voice] += 1

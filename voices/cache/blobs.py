@@ -38,3 +38,10 @@ class CachedBlobs:
         except BlobNotFoundError:
             # It was written anew since its version was read; the store has the newest.
             return await self._voices.get_blob(tenant, voice, kind)
+
+    async def data(self, tenant: str, voice: str, kind: str) -> bytes:
+        """What is in a blob; empty where the voice has none of that kind. Raises as above."""
+        try:
+            return (await self.get_blob(tenant, voice, kind)).data
+        except BlobNotFoundError:
+            return b""

@@ -39,6 +39,9 @@ class Reason(StrEnum):
     FROZEN = "frozen"
     """An incident stopped the voice."""
 
+    LIKENESS = "likeness"
+    """What was heard of the voice is not like its speaker."""
+
     UNAVAILABLE = "unavailable"
     """The register couldn't find out."""
 

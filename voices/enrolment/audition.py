@@ -14,7 +14,7 @@ from ringtrue.voices.encoder.embeddings import Embedding
 from ringtrue.voices.encoder.errors import EncoderError
 from ringtrue.voices.errors import CloningError
 from ringtrue.voices.lease import Lease
-from ringtrue.voices.quality.likeness import likeness
+from ringtrue.voices.quality.likeness import Heard, heard
 from ringtrue.voices.store.errors import BlobNotFoundError
 from ringtrue.voices.store.voices import VoiceStore
 
@@ -27,8 +27,8 @@ LIKENESS: Final = "likeness"
 _FIGURE: Final = struct.Struct("<d")
 
 
-async def audition(lease: Lease, speaker: Embedding) -> float:
-    """The :func:`~ringtrue.voices.quality.likeness.likeness` to ``speaker`` (256,) of a new voice.
+async def audition(lease: Lease, speaker: Embedding) -> Heard:
+    """How like ``speaker`` (256,) a new voice is, and how it sounds.
 
     Raises :class:`~ringtrue.voices.errors.CloningError` where the voice can't be heard,
     :class:`~ringtrue.streaming.errors.SynthesisError` where it can't speak.
@@ -36,7 +36,7 @@ async def audition(lease: Lease, speaker: Embedding) -> float:
     encoder = await asyncio.to_thread(SpeakerEncoder.load)
     try:
         async with asyncio.timeout(SECONDS):
-            return await likeness(lease, speaker, encoder)
+            return await heard(lease, speaker, encoder)
     except TimeoutError:
         raise CloningError(f"the new voice took more than {SECONDS:g} s to speak") from None
     except EncoderError as error:

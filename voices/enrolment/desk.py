@@ -33,6 +33,7 @@ from ringtrue.voices.hosted import choose_engine
 from ringtrue.voices.ledger import Act, Deed
 from ringtrue.voices.library import Candidate, Statement, VoiceLibrary, checked_name
 from ringtrue.voices.pool import JobLimits, JobPool
+from ringtrue.voices.rolling_likeness import SOUND
 from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
 from ringtrue.voices.store.profile import BlobKind, Lifecycle, Voice
 from ringtrue.voices.watermark.keys import DetectionKey
@@ -289,12 +290,13 @@ class EnrolmentDesk:
                 purpose=consent.scope.purposes[0],
             )
             try:
-                alike = await audition(lease, speaker)
+                heard = await audition(lease, speaker)
             finally:
                 lease.close()
             voices = self._library.store.voices
-            await voices.put_blob(voice.tenant, voice.id, LIKENESS, kept(alike), now)
-            return alike
+            await voices.put_blob(voice.tenant, voice.id, LIKENESS, kept(heard.likeness), now)
+            await voices.put_blob(voice.tenant, voice.id, SOUND, heard.sound, now)
+            return heard.likeness
         except BaseException:
             await asyncio.shield(self._library.erase(voice.tenant, voice.id, now))
             raise

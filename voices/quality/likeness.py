@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.voices.encoder import SpeakerEncoder, centroid, similarity
 from ringtrue.voices.engine import PreparedVoice
+from ringtrue.voices.rolling_likeness import sound_of
 from ringtrue.voices.saying import said
 
 RATE: Final = 16000
@@ -54,6 +55,17 @@ class Audit:
         return self.enrolled - self.likeness > self.max_drop
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What listening to a voice gave."""
+
+    likeness: float
+    """Cosine to its speaker."""
+
+    sound: bytes = field(repr=False)
+    """What :func:`~ringtrue.voices.rolling_likeness.sound_of` gives."""
+
+
 async def spoken(
     voice: PreparedVoice, sentences: Sequence[str] = SENTENCES
 ) -> list[npt.NDArray[np.float32]]:
@@ -74,10 +86,10 @@ async def spoken(
     return found
 
 
-async def likeness(
+async def heard(
     voice: PreparedVoice, speaker: npt.NDArray[np.float32], encoder: SpeakerEncoder
-) -> float:
-    """Cosine of ``voice``'s own embedding to ``speaker``'s, shape (256,).
+) -> Heard:
+    """How like ``speaker``, shape (256,), a voice is, and how it sounds.
 
     Speaks :data:`SENTENCES` anew, some 12 s of speech; the encoder runs in a thread. Raises
     :class:`~ringtrue.streaming.errors.SynthesisError` where the engine fails and
@@ -85,10 +97,18 @@ async def likeness(
     """
     recordings = await spoken(voice)
 
-    def embedded() -> npt.NDArray[np.float32]:
-        return centroid([encoder.embed(samples, RATE) for samples in recordings])
+    def listened() -> Heard:
+        own = centroid([encoder.embed(samples, RATE) for samples in recordings])
+        return Heard(similarity(own, speaker), sound_of(recordings, encoder))
 
-    return similarity(await asyncio.to_thread(embedded), speaker)
+    return await asyncio.to_thread(listened)
+
+
+async def likeness(
+    voice: PreparedVoice, speaker: npt.NDArray[np.float32], encoder: SpeakerEncoder
+) -> float:
+    """Cosine of ``voice``'s own embedding to ``speaker``'s, shape (256,); as :func:`heard`."""
+    return (await heard(voice, speaker, encoder)).likeness
 
 
 async def audit(

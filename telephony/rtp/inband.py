@@ -93,7 +93,8 @@ class ToneDetector:
         tones = [
             cosine * cosine + sine * sine for cosine, sine in zip(parts[:8], parts[8:], strict=True)
         ]
-        return (max(tones[:4]) + max(tones[4:])) * 2 / self._block >= HINT * energy
+        pure = (max(tones[:4]) + max(tones[4:])) * 2 / self._block
+        return bool(pure >= HINT * energy)
 
     def _look(self, key: str | None) -> str:
         self._looks = self._looks + 1 if key is not None and key == self._candidate else 1

@@ -85,8 +85,13 @@ def excitation(key: MarkKey, symbols: npt.NDArray[np.float64]) -> Chips:
         raise WatermarkError(f"a period carries {SYMBOLS} symbols, got shape {symbols.shape}")
     data = key.carrier * np.repeat(symbols, SYMBOL_CHIPS)
     chips = math.sqrt(PILOT_SHARE) * key.detection.pilot + math.sqrt(1 - PILOT_SHARE) * data
-    tilted = chips + TILT * (np.roll(chips, 1) + np.roll(chips, -1))
-    return np.asarray(tilted / math.sqrt(1 + 2 * TILT**2), np.float64)
+    return tilted(chips)
+
+
+def tilted(chips: Chips) -> Chips:
+    """A period of chips, lifted towards high frequencies; power as before."""
+    shaped = chips + TILT * (np.roll(chips, 1) + np.roll(chips, -1))
+    return np.asarray(shaped / math.sqrt(1 + 2 * TILT**2), np.float64)
 
 
 class Bank:

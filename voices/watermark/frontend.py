@@ -25,8 +25,8 @@ MARGIN: Final = SIZE
 """Samples at either end that are less sure: 32 ms."""
 
 LOW_HZ: Final = 150.0
-HIGH_HZ: Final = 3700.0
-OWN_SHARE: Final = 0.1
+HIGH_HZ: Final = 3850.0
+OWN_SHARE: Final = 0.35
 """How far whitening keeps to the smooth envelope; the rest is each bin's own level."""
 
 ACTIVE: Final = 1e-3
@@ -42,7 +42,7 @@ LIFT: Final = 0.2
 """By what power of their level frames are lifted: the quieter, the less hides their mark."""
 
 LOWEST: Final = 1e-6
-TILT_DB_PER_KHZ: Final = -2.0
+TILT_DB_PER_KHZ: Final = 0.5
 SMOOTH_BINS: Final = 4.0
 NOISE_SMOOTH_BINS: Final = 3.0
 LEVEL_SAMPLES: Final = 20

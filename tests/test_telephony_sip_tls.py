@@ -14,6 +14,7 @@ from certificates import Authority, Pair
 from sip_media import MediaShelf
 
 from ringtrue.streaming.ports import EndReason
+from ringtrue.telephony.sip import tls_acceptor
 from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.driver import TlsListener
 from ringtrue.telephony.sip.endpoint import SipEndpoint
@@ -147,6 +148,34 @@ async def test_old_tls_and_plain_text_get_nowhere(authority: Authority, desk: Pa
             assert b"SIP" not in await reader.read()
         writer.close()
         assert server.sizes()["streams"] == 0
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_handshakes_that_never_end_are_bounded(
+    limit: int, authority: Authority, desk: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stranger holds a place until its time is up; then the next one's turn comes."""
+    monkeypatch.setattr(tls_acceptor, "MAX_HANDSHAKES", limit)
+    monkeypatch.setattr(tls_acceptor, "HANDSHAKE_LIMIT", 0.2)
+    async with (
+        listening(server_context(desk.both)) as (server, _),
+        calling(client_context(ca=authority.path)) as client,
+    ):
+        silent = [socket.create_connection(("127.0.0.1", server.tls_port)) for _ in range(4)]
+        try:
+            target = f"sips:desk@127.0.0.1:{server.tls_port}"
+            call = await (await client.call(target, MediaShelf())).answered()
+            await call.hangup()
+        finally:
+            for stranger in silent:
+                stranger.close()
+
+
+@pytest.mark.uvloop
+async def test_handshakes_are_bounded_under_uvloop(
+    authority: Authority, desk: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await test_handshakes_that_never_end_are_bounded(1, authority, desk, monkeypatch)
 
 
 def test_files_that_cannot_be_used_are_named(

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import structlog
 
+from ringtrue.telephony.sip.tls_acceptor import TlsAcceptor
 from ringtrue.telephony.sip.transport import TRANSPORTS, Hop
 
 log = structlog.get_logger(__name__)
@@ -23,9 +24,6 @@ MAX_WAITING: Final = 32
 """Messages that wait for one hop's connection or name; one more fails the hop."""
 
 CONNECT_LIMIT: Final = 10.0
-HANDSHAKE_LIMIT: Final = 5.0
-"""Seconds a stranger's TLS handshake may take."""
-
 BIND_ATTEMPTS: Final = 16
 
 
@@ -99,6 +97,7 @@ class Sockets:
         self._max_streams = max_streams
         self._udp: asyncio.DatagramTransport | None = None
         self._servers: list[asyncio.Server] = []
+        self._acceptor: TlsAcceptor | None = None
         self._client_tls: ssl.SSLContext | None = None
         self._streams: OrderedDict[Hop, _Stream] = OrderedDict()
         self._waiting: dict[Hop, list[bytes]] = {}
@@ -147,15 +146,8 @@ class Sockets:
 
     async def open_tls(self, host: str, port: int, context: ssl.SSLContext) -> int:
         """Listen for TLS; returns the port. Raises OSError where it is taken."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Stream(self, "tls"),
-            host,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_LIMIT,
-        )
-        self._servers.append(server)
-        return cast(int, server.sockets[0].getsockname()[1])
+        self._acceptor = TlsAcceptor(context, lambda: _Stream(self, "tls"))
+        return await self._acceptor.open(host, port)
 
     async def close(self) -> None:
         """Close everything at once; idempotent."""
@@ -164,6 +156,8 @@ class Sockets:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._acceptor is not None:
+            await self._acceptor.close()
         for server in self._servers:
             server.close()
         for stream in list(self._streams.values()):

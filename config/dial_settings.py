@@ -9,19 +9,41 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from ringtrue.config.section import Seconds, Section, split_list
 from ringtrue.config.sip_settings import AccountName
 
 TRUNK_URI: Final = re.compile(r"sips?:[^\s@?;]+(?:;transport=(?:udp|tcp|tls))?")
 SIP_PATTERN: Final = re.compile(r"sips?:[^\s@?;]+@[^\s@?;]+")
+_PREFIX: Final = re.compile(r"\+[0-9]{0,15}")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 CALLER: Final = re.compile(r"\+[0-9]{4,15}|sips?:[^\s@?;\"<>]+@[^\s@?;\"<>]+")
 
-Prefix = Annotated[str, StringConstraints(pattern=r"^\+[0-9]{0,15}$")]
+
+def _prefix(value: str) -> str:
+    if _PREFIX.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is not the beginning of a number, like +44; + is every number")
+    return value
+
+
+def _country(value: str) -> str:
+    if _COUNTRY.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is no country code of two capital letters, like US")
+    return value
+
+
+Prefix = Annotated[str, AfterValidator(_prefix)]
 """The beginning of E.164 numbers: ``+44``; ``+`` is every number."""
 
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+Country = Annotated[str, AfterValidator(_country)]
 """ISO 3166-1 alpha-2."""
 
 Money = Annotated[float, Field(ge=0, le=1_000_000)]

@@ -42,6 +42,7 @@ PATH_KEYS: Final = (
     ("voices", "watermark_key_file"),
     ("voices", "pocket", "model"),
     ("audit", "dir"),
+    ("outbound", "usage_file"),
     ("audit", "signing_key_file"),
     ("audit", "text_key_file"),
     ("records", "dir"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from rtp_link import Speaker, voice
 from peers.baresip import Baresip, baresip, needs_baresip
 from peers.compare import read_wav, write_wav
 from ringtrue.streaming.ports import LegStats
+from ringtrue.streaming.tones import dtmf_frames
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.session import MediaOptions, session_factory
 from ringtrue.telephony.sdes import SUITES, Security, SrtpMode
@@ -21,6 +23,7 @@ from ringtrue.telephony.sip.handles import ServerInvite
 from ringtrue.telephony.sip.media import MediaError
 
 SECONDS = 2.0
+OUR_DIGITS = "5#"
 SOURCE_RATES = {"PCMU": 8000, "G722": 16000, "opus": 48000}
 
 
@@ -61,6 +64,7 @@ async def called(
             return
         leg = call.leg
         speaker, said = Speaker(leg.rate, call.id), voice(6, leg.rate)
+        tones = dtmf_frames(OUR_DIGITS, leg.rate)
         loop = asyncio.get_running_loop()
         due, size = loop.time(), leg.rate // 50
         for n in range(int(SECONDS * 50)):
@@ -69,7 +73,10 @@ async def called(
             step = leg.pull(due)
             outcome.heard += step.pcm
             outcome.digits += "".join(step.digits)
-            leg.send(speaker.frame(said[n * size : (n + 1) * size].tobytes(), due), due)
+            pcm, key = said[n * size : (n + 1) * size].tobytes(), None
+            if 5 <= n < 5 + len(tones):
+                pcm, key = tones[n - 5]
+            leg.send(speaker.frame(pcm, due, key), due)
             if n == 30:
                 for key in dial:
                     await asyncio.to_thread(phone.command, "sndcode", key)
@@ -108,7 +115,7 @@ async def called(
 
 
 def heard_well(outcome: Answered, phone: Baresip) -> None:
-    """Both sides heard speech, and nothing was lost or refused on the way."""
+    """Both sides heard speech and we were heard dialling; nothing was lost or refused."""
     stats = outcome.stats
     assert stats is not None, phone.log
     assert stats.packets_received > 60
@@ -116,6 +123,7 @@ def heard_well(outcome: Answered, phone: Baresip) -> None:
     assert stats.packets_refused <= 2
     ours = np.frombuffer(outcome.heard, "<i2").astype(float)
     assert ours[len(ours) // 2 :].std() > 300
+    assert re.findall(r"received event: '(.)' \(end=1\)", phone.log) == [*OUR_DIGITS]
     theirs, _ = read_wav(phone.recording())
     assert theirs[len(theirs) // 2 :].std() > 0.01
 

@@ -36,6 +36,9 @@ DELAY: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 
 RATIO: Final = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
+OPINION: Final = (1.5, 2.0, 2.58, 3.1, 3.6, 3.8, 4.03, 4.2, 4.34, 4.4)
+"""Bucket bounds of opinion scores; 4.34, 4.03, 3.6, 3.1 and 2.58 divide G.107 Annex B's classes."""
+
 LAG_INTERVAL: Final = 0.25
 
 
@@ -173,6 +176,12 @@ class Metrics:
             buckets=DELAY,
             registry=registry,
         )
+        self._opinion = Histogram(
+            "ringtrue_call_mos",
+            "Estimated opinion score of what was heard of a caller, delay included (G.107)",
+            buckets=OPINION,
+            registry=registry,
+        )
         self._standing = Histogram(
             "ringtrue_call_standing_delay_seconds",
             "Largest standing delay of a call",
@@ -220,6 +229,8 @@ class Metrics:
         if expected:
             self._loss.observe(missing / expected)
             self._jitter.observe(record.jitter_ms / 1000)
+        if "mos_conversational" in record.media:
+            self._opinion.observe(record.media["mos_conversational"])
         self._standing.labels("in").observe(record.standing_delay_in_ms / 1000)
         self._standing.labels("out").observe(record.standing_delay_out_ms / 1000)
         if record.voice_refused is not None:

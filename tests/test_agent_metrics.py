@@ -59,6 +59,7 @@ def test_a_call_from_start_to_end() -> None:
             packets_late=10,
             frames_concealed=20,
             jitter_ms=7.0,
+            media={"mos_conversational": 3.9},
             standing_delay_in_ms=45.0,
             errors=Counter({"RecognizerError": 1}),
         )
@@ -73,6 +74,8 @@ def test_a_call_from_start_to_end() -> None:
     assert sample(metrics, "ringtrue_disclosures_total", heard="partly") == 1
     assert sample(metrics, "ringtrue_claims_replaced_total") == 2
     assert sample(metrics, "ringtrue_packets_total", fate="lost") == 10
+    assert sample(metrics, "ringtrue_call_mos_sum") == 3.9
+    assert sample(metrics, "ringtrue_call_mos_bucket", le="3.8") == 0
     assert sample(metrics, "ringtrue_call_loss_ratio_sum") == pytest.approx(0.02)
     assert sample(metrics, "ringtrue_call_jitter_seconds_bucket", le="0.005") == 0
     assert sample(metrics, "ringtrue_call_jitter_seconds_bucket", le="0.01") == 1

@@ -32,6 +32,11 @@ class SipCollector(Collector):
         for held in endpoint.registrations:
             states.add_metric([held.account.name, held.state], 1)
         yield states
+        yield CounterMetricFamily(
+            "ringtrue_sip_calls_dropped",
+            "New calls of sources that began too many, not looked at",
+            value=endpoint.dropped,
+        )
         if endpoint.auth is None:
             return
         verdicts = CounterMetricFamily(

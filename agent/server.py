@@ -169,6 +169,7 @@ class Server:
                 tls=tls_listener(self.settings),
                 tls_client=tls_client(self.settings),
                 auth=auth_policy(self.settings),
+                call_rate=(sip.callers.calls_per_second, sip.callers.calls_at_once),
                 accounts=accounts_of(self.settings),
             )
             with _naming("SIP", sip.host, sip.port):

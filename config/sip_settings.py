@@ -141,6 +141,12 @@ class CallersSettings(Section):
     nonce_seconds: Seconds = 300
     """How long the answer to a challenge is good."""
 
+    calls_per_second: Annotated[float, Field(gt=0, le=10_000)] = 10
+    """New calls that one source may begin each second, once it has begun ``calls_at_once``.
+    Trusted ones are not counted."""
+
+    calls_at_once: Annotated[int, Field(ge=1, le=100_000)] = 50
+
     @field_validator("users")
     @classmethod
     def _with_passwords(cls, value: dict[str, CallerSettings]) -> dict[str, CallerSettings]:

@@ -38,7 +38,7 @@ class FailureThrottle:
 
     def failed(self, address: str, now: float) -> None:
         """Count one failure."""
-        key = _network(address)
+        key = network_of(address)
         self._full[key] = (self._level(key, now) + 1, now)
         self._full.move_to_end(key)
         while len(self._full) > self._max:
@@ -46,7 +46,7 @@ class FailureThrottle:
 
     def wait(self, address: str, now: float) -> float:
         """Seconds until ``address`` may try again; 0 where it may now."""
-        key = _network(address)
+        key = network_of(address)
         over = self._level(key, now) - (self._burst - 1)
         if over <= 0:
             return 0.0
@@ -57,7 +57,7 @@ class FailureThrottle:
         return max(0.0, level - (now - when) / self._leak)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What one party controls: an IPv4 address, or an IPv6 /64."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])

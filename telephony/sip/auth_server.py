@@ -161,7 +161,7 @@ class AuthServer:
     # -- the verdict -------------------------------------------------------------------------
 
     def _judge(self, request: Request, host: str, now: float) -> Verdict:
-        if self._is_own(host) or self._trusts(host):
+        if self.trusts(host):
             return Verdict.TRUSTED
         if not self._policy.users:
             return Verdict.FORBIDDEN
@@ -183,7 +183,10 @@ class AuthServer:
             return Verdict.STALE
         return Verdict.AUTHENTICATED
 
-    def _trusts(self, host: str) -> bool:
+    def trusts(self, host: str) -> bool:
+        """Whether calls from ``host`` need no password."""
+        if self._is_own(host):
+            return True
         if not self._policy.trusted:
             return False
         try:

@@ -13,6 +13,7 @@ import structlog
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.account import Account
 from ringtrue.telephony.sip.auth_server import AuthPolicy, AuthServer
+from ringtrue.telephony.sip.call_rate import CallRate
 from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.driver import Driver, TlsListener
 from ringtrue.telephony.sip.errors import SipError
@@ -54,14 +55,16 @@ class SipEndpoint:
         tls: TlsListener | None = None,
         tls_client: ssl.SSLContext | None = None,
         auth: AuthPolicy | None = None,
+        call_rate: tuple[float, int] | None = None,
         accounts: Iterable[Account] = (),
         locator: Locator | None = None,
     ) -> None:
         """Nothing is bound until :meth:`start`. Port 0 takes a free one, the same for both.
 
         ``tls`` is what TLS is listened for with, ``tls_client`` what connects to TLS servers;
-        ``auth`` says who may call (None: everybody), ``accounts`` where we register. ``locator``
-        finds servers; the default asks the system's DNS.
+        ``auth`` says who may call (None: everybody), ``call_rate`` how many new calls a second
+        one source may begin, and how many at once (None: any), ``accounts`` where we register.
+        ``locator`` finds servers; the default asks the system's DNS.
 
         ``advertised_host`` is what far ends are told (behind NAT, or bound to 0.0.0.0 with
         several addresses); by default it is our address on the way to each of them.
@@ -81,6 +84,8 @@ class SipEndpoint:
         ua = self._driver.ua
         if auth is not None:
             ua.auth = AuthServer(auth, is_own=ua.core.auth.knows)
+        if call_rate is not None:
+            ua.call_rate = CallRate(*call_rate, is_exempt=self._known)
         self._closing = False
 
     async def start(self) -> None:
@@ -114,6 +119,16 @@ class SipEndpoint:
     def sizes(self) -> dict[str, int]:
         """Entries in the tables: ``calls``, ``client``, ``server``, ``streams``."""
         return self._driver.ua.sizes()
+
+    @property
+    def dropped(self) -> int:
+        """New calls not looked at, because their source began too many."""
+        rate = self._driver.ua.call_rate
+        return 0 if rate is None else rate.refused
+
+    def _known(self, host: str) -> bool:
+        ua = self._driver.ua
+        return ua.core.auth.knows(host) if ua.auth is None else ua.auth.trusts(host)
 
     async def idle(self) -> None:
         """Wait until nothing is being looked up or answered."""

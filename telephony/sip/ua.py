@@ -18,6 +18,7 @@ from typing import Final
 from ringtrue.telephony.sip.accounts import Accounts
 from ringtrue.telephony.sip.auth_server import AuthServer
 from ringtrue.telephony.sip.call import Call
+from ringtrue.telephony.sip.call_rate import CallRate, makes_call
 from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Usage
 from ringtrue.telephony.sip.core import OVERLOAD_RETRY, Core, Policy
 from ringtrue.telephony.sip.dialog import Dialog
@@ -71,6 +72,9 @@ class UserAgent:
         self.random = rng or random.SystemRandom()
         self.auth: AuthServer | None = None
         """Who may call; None lets everybody."""
+
+        self.call_rate: CallRate | None = None
+        """How fast; None sets no limit."""
 
         self._local = local
         self._calls: dict[str, Usage] = {}
@@ -244,6 +248,8 @@ class UserAgent:
     # -- messages ----------------------------------------------------------------------------
 
     def _message(self, data: bytes, source: Hop, now: float) -> None:
+        if not source.reliable and makes_call(data) and not self._in_time(source, now):
+            return  # who means it sends it again
         try:
             message = parse_message(data, stream=source.reliable)
         except SipParseError as error:
@@ -318,9 +324,14 @@ class UserAgent:
             return Refusal(481) if usage is None else None
         if self.core.merged(request):
             return Refusal(482)
-        if request.method == "INVITE" and self.auth is not None:
-            return self.auth.refusal(request, source.host, now)
-        return None
+        if request.method != "INVITE":
+            return None
+        if source.reliable and not self._in_time(source, now):
+            return Refusal(503, _OVERLOADED)
+        return None if self.auth is None else self.auth.refusal(request, source.host, now)
+
+    def _in_time(self, source: Hop, now: float) -> bool:
+        return self.call_rate is None or self.call_rate.admit(source.host, now)
 
     def _invite(
         self, transaction: ServerTransaction, request: Request, source: Hop, now: float

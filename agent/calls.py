@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -96,7 +96,7 @@ class Calls:
         self._idle.set()
         self.clock = MediaClock(on_fault=self._fault)
         self.refused: Counter[Admission] = Counter()
-        turns, vad, gate = settings.turns, settings.vad, settings.gate
+        turns, vad = settings.turns, settings.vad
         self._policy = GraphPolicy(
             vad=VadPolicy(
                 confidence=vad.confidence,
@@ -110,11 +110,14 @@ class Calls:
                 incomplete_seconds=turns.incomplete_seconds,
                 transcript_seconds=turns.transcript_seconds,
             ),
-            gate=GatePolicy(
-                far_end_timeout=gate.far_end_timeout_seconds,
-                far_end_grace=gate.far_end_grace_seconds,
-                max_age=gate.max_age_seconds,
-            ),
+        )
+
+    def _gate_policy(self, transport: str) -> GatePolicy:
+        gate = self._settings.gate
+        return GatePolicy(
+            far_end_timeout=gate.far_end_timeout_seconds.of(transport),
+            far_end_grace=gate.far_end_grace_seconds,
+            max_age=gate.max_age_seconds,
         )
 
     def __len__(self) -> int:
@@ -357,7 +360,7 @@ class Calls:
             record,
             services,
             self._engines.models,
-            policy=self._policy,
+            policy=replace(self._policy, gate=self._gate_policy(call.transport)),
             watermarker=self._engines.watermarker(call.leg.rate),
             watch=casting.lease and self._engines.watch(casting.lease, call.leg.rate),
             on_heard=heard,
@@ -429,7 +432,7 @@ class Calls:
             heard = active.call.leg.last_heard()
             since, limit = started, gate.far_end_grace_seconds
             if heard is not None:
-                since, limit = heard, gate.far_end_timeout_seconds
+                since, limit = heard, gate.far_end_timeout_seconds.of(active.call.transport)
             if loop.time() - since > LOST_FACTOR * limit:
                 return EndReason.FAR_END_LOST
             if loop.time() - started > self._settings.server.max_call_seconds:

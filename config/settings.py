@@ -298,10 +298,28 @@ class FliteSettings(Section):
     """Overrides every agent's own voice."""
 
 
+class FarEndSettings(Section):
+    """How long a far end may not be heard before the agent stops speaking, by transport."""
+
+    sip: Seconds = 20
+    """Phones may send nothing while their user is silent, and reports only every 5 s or so, give
+    or take half (RFC 3550 §6.2): this is more than two of them lost."""
+
+    webrtc: Seconds = 5
+    """Browsers send audio and reports all the time, and ICE checks (RFC 7675)."""
+
+    twilio: Seconds = 8
+    """Twilio sends 20 ms of audio every 20 ms, silence too."""
+
+    def of(self, transport: str) -> float:
+        """The limit of a call's transport; SIP's for one that is none of these."""
+        return {"webrtc": self.webrtc, "twilio": self.twilio}.get(transport, self.sip)
+
+
 class GateSettings(Section):
     """Limits the outbound gate enforces."""
 
-    far_end_timeout_seconds: Seconds = 10
+    far_end_timeout_seconds: FarEndSettings = FarEndSettings()
     far_end_grace_seconds: Seconds = 10
     max_age_seconds: Seconds = 120
 

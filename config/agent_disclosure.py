@@ -63,6 +63,7 @@ LOCALES: Final[Mapping[str, LocaleTexts]] = {
             "are you a human",
             "are you a real person",
             "are you a machine",
+            "are you a computer",
             "is this a recording",
             "is this a real person",
             "am i talking to a robot",

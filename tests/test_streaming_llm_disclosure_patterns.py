@@ -16,7 +16,8 @@ ASKED = {
         aren't you a bot|do i have a human or am i talking to a computer|did i reach a recording
         you sound like a robot|is this a live person|are you an actual human being
         is this automated|hold on are you real|is that a real person|are you a person or a machine
-        isn't this just a machine|so I'm speaking with a bot?""",
+        isn't this just a machine|so I'm speaking with a bot?|thirty you a robot|the you human
+        can i speaking to a real person|the my speaking to a real person|you a real person""",
     "de": """
         Sind Sie ein Mensch?|Bist du ein Roboter?|Spreche ich mit einem echten Menschen?
         Rede ich gerade mit einer Maschine?|Ist das eine Bandansage?|Sind Sie eine KI?
@@ -40,7 +41,9 @@ NOT_ASKED = {
         Is there a person in charge of billing?|my computer is broken|are you sure
         is this machine still available|are you open today|are you a real estate agent
         are you recording this call|are you human resources|connect me with a person please
-        is it a computer problem|who am i talking to|am I speaking to the right department""",
+        is it a computer problem|I sent you a machine last week|thank you human resources
+        I'd rather be talking to a real person|I gave you a program
+        who am i talking to|am I speaking to the right department""",
     "de": """
         Ich möchte mit einem Menschen sprechen|Sind Sie sicher?|Mein Computer ist kaputt
         Spreche ich mit der Buchhaltung?|Haben Sie eine Maschine da""",

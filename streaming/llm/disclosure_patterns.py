@@ -116,6 +116,10 @@ _IT_MACHINE = (
 QUESTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "en": (
         f"are|re you|u <q> {_EN_WHO} !resources|learning|readable",
+        # Without its first word, which recognizers often lose or mistake.
+        f"~give|gave|sell|sold|buy|bought|show|send|sent|tell|get|got|thank|for|to|call "
+        f"you <q> {_EN_WHO} !resources|learning|readable",
+        f"i|my|we speaking|talking <adv> to|with <q> {_EN_WHO}|recording",
         "are|re you <q> real|alive !estate|time|quick|fast|busy|sure|good|close|sorry",
         "are|re you <adv> a|an <adj> recording",
         f"aren|arent t? you <q> {_EN_WHO}|real",

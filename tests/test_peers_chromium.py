@@ -14,6 +14,7 @@ from speech import pause, say
 
 from peers.chromium import BrowserCaller, browser_caller, chromium, find_chromium, write_microphone
 from peers.loopback import ensure_ice_address
+from peers.marks import server_keys, sessions_in
 from peers.server import RunningServer, running_server
 from ringtrue.config.agent_schema import load_agents
 
@@ -57,13 +58,16 @@ def of_kind(stats: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found
 
 
-async def test_a_conversation_in_the_browser(server: RunningServer, microphone: Path) -> None:
+async def test_a_conversation_in_the_browser(
+    server: RunningServer, microphone: Path, tmp_path: Path
+) -> None:
     agent = load_agents()["reception"]
     assert agent.dialogue is not None
     answers = [text.format(**agent.variables) for text in agent.dialogue.intents["hours"].answers]
     async with chromium(microphone) as browser, browser_caller(browser) as caller:
         await caller.open(server.url)
         await caller.call("reception")
+        await caller.record()
         await caller.wait_for_state("speaking")
         await shown(caller, "#transcript .caller:not(.partial):has-text('opening hours')")
         await shown(caller, "#transcript .interrupted")
@@ -74,6 +78,8 @@ async def test_a_conversation_in_the_browser(server: RunningServer, microphone: 
         received = await caller.received()
         stats = await caller.stats()
         figure = await caller.page.inner_text("#figure")
+        recording = tmp_path / "call.webm"
+        recording.write_bytes(await caller.recorded())
         await caller.hang_up()
         await caller.wait_for_state("ended")
         assert await caller.page.inner_text("#state") == "You hung up"
@@ -125,6 +131,8 @@ async def test_a_conversation_in_the_browser(server: RunningServer, microphone: 
     assert record["inbound_dropped"] == 0
     assert record["standing_delay_in_ms"] > 0
     assert "standing_delay_out_ms" in record
+    # what the page recorded, coded by Opus a second time, names the call
+    assert sessions_in(recording, server_keys()) == [record["watermark"]]
 
 
 async def test_a_stopping_server_says_goodbye_to_the_page(tmp_path: Path) -> None:

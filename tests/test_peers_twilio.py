@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from fakes.openai_server import Say, openai_server
 from peers.compare import Difference, compare
+from peers.marks import server_keys, sessions
 from peers.server import RunningServer, running_server
 from peers.twilio_client import Rejected, TwilioCaller, dial, new_sid, ring, signed_headers
 from ringtrue.config.agent_schema import Agent, load_agents
@@ -176,6 +177,7 @@ async def test_a_conversation(server: RunningServer, engine: FliteEngine, agent:
     assert record["errors"] == {}
     assert record["packets_lost"] == 0
     assert len(record["digests"]) == 4
+    assert sessions(heard(caller), RATE, server_keys()) == [record["watermark"]]
 
 
 async def test_the_context_keeps_what_marks_confirmed(

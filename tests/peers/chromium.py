@@ -6,6 +6,7 @@ ask for a browser where there is none are skipped with the reason.
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import wave
@@ -92,6 +93,35 @@ class BrowserCaller:
 
     async def wait_for_state(self, state: str) -> None:
         await self.page.wait_for_selector(f"#state[data-state={state}]")
+
+    async def record(self) -> None:
+        """Record what the agent says from now on, as a page can: Opus in WebM."""
+        await self.page.evaluate(
+            """() => {
+                const voice = document.getElementById("voice").srcObject;
+                const recorder = new MediaRecorder(voice, {mimeType: "audio/webm;codecs=opus"});
+                const parts = [];
+                recorder.ondataavailable = ({data}) => parts.push(data);
+                window.recording = new Promise((done) => {
+                    recorder.onstop = () => done(new Blob(parts));
+                });
+                window.stopRecording = () => recorder.stop();
+                recorder.start();
+            }"""
+        )
+
+    async def recorded(self) -> bytes:
+        """Stop recording; the file."""
+        encoded: str = await self.page.evaluate(
+            """async () => {
+                window.stopRecording();
+                const reader = new FileReader();
+                reader.readAsDataURL(await window.recording);
+                await new Promise((done) => { reader.onload = done; });
+                return reader.result.split(",")[1];
+            }"""
+        )
+        return base64.b64decode(encoded)
 
     async def hang_up(self) -> None:
         await self.page.click("#hangup")

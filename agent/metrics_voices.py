@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from ringtrue.voices.cache.breaker import BreakerState
 from ringtrue.voices.library import VoiceLibrary
+from ringtrue.voices.rolling_likeness import LikenessStats
 
 
 class LibraryCollector(Collector):
@@ -31,6 +32,35 @@ class LibraryCollector(Collector):
         yield from _cache(library)
         yield from _redis(library)
         yield from _bus(library)
+
+
+class LikenessCollector(Collector):
+    """Reads at scrape time what was heard of cloned voices in calls."""
+
+    def __init__(self, stats: LikenessStats) -> None:
+        """Show ``stats``."""
+        self._stats = stats
+
+    def collect(self) -> Iterable[Metric]:
+        """Windows by what became of them, and alarms."""
+        stats = self._stats
+        yield _counts(
+            "ringtrue_likeness_windows",
+            "Windows of 1.6 s of cloned voices, by what was heard in them",
+            "fate",
+            {
+                "like": stats.judged - stats.below,
+                "unlike": stats.below,
+                "speechless": stats.speechless,
+                "skipped": stats.skipped,
+                "failed": stats.failed,
+            },
+        )
+        yield CounterMetricFamily(
+            "ringtrue_likeness_alarms",
+            "Cloned voices taken out of a call because they were not themselves",
+            value=stats.alarms,
+        )
 
 
 def _cache(library: VoiceLibrary) -> Iterable[Metric]:

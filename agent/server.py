@@ -26,7 +26,7 @@ from ringtrue.agent.incidents_api import router as incidents_router
 from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.metrics_sip import SipCollector
-from ringtrue.agent.metrics_voices import LibraryCollector
+from ringtrue.agent.metrics_voices import LibraryCollector, LikenessCollector
 from ringtrue.agent.outbound import Phone
 from ringtrue.agent.outbound_api import CallsApi
 from ringtrue.agent.outbound_api import router as calls_router
@@ -123,6 +123,7 @@ class Server:
         self.voices.app.include_router(incidents_router, responses=PROBLEMS)
         self.metrics.registry.register(AuditCollector(self.audit))
         self.metrics.registry.register(LibraryCollector(lambda: self.library))
+        self.metrics.registry.register(LikenessCollector(self.engines.likeness.stats))
         self.metrics.registry.register(SipCollector(lambda: self._sip))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))

@@ -74,6 +74,7 @@ async def test_audio_flows_both_ways(office: Office) -> None:
         assert stats.packets_sent > 25
         assert stats.packets_lost == 0
         assert stats.extra["frames_dropped"] == 0
+        assert stats.extra["mos_listening"] > 4
         heard = call.leg.last_heard()
         assert heard is not None
         assert asyncio.get_running_loop().time() - heard < 1

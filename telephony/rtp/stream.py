@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringtrue.streaming.gate import SealedFrame
-from ringtrue.streaming.ports import FRAME_MS, Inbound, LegStats
+from ringtrue.streaming.ports import Inbound, LegStats
 from ringtrue.telephony.codecs import Codec
 from ringtrue.telephony.rtp.e_model import opinion_score, rating
 from ringtrue.telephony.rtp.inband import ToneDetector
 from ringtrue.telephony.rtp.latch import Address, Latch, LatchPolicy
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket, is_rtcp
+from ringtrue.telephony.rtp.quality import note_quality
 from ringtrue.telephony.rtp.receiver import RtpReceiver
 from ringtrue.telephony.rtp.reception import round_trip
 from ringtrue.telephony.rtp.rtcp import (
@@ -296,31 +297,14 @@ class RtpStream:
         stats.extra["playout_delay_ms"] = 1000 * buffer.depth
         stats.extra["time_joins"] = receiver.joins
         stats.extra["timeline_resets"] = buffer.resets
-        self._rate_quality(stats)
+        note_quality(stats, receiver)
         if self._srtp is not None:
             stats.extra["srtp_failures"] = self._srtp.failures
         if self._far_report is not None:
             stats.extra["far_lost"] = self._far_report.cumulative_lost
             stats.extra["far_fraction_lost"] = self._far_report.fraction_lost / 256
             stats.extra["far_jitter_ms"] = 1000 * self._far_report.jitter / self._clock_rate
+            share = max(0, self._far_report.cumulative_lost) / max(1, self.sender.packets)
+            heard = rating(min(1.0, share), 1.0, 0.0)
+            stats.extra["far_mos_listening"] = opinion_score(heard)
         return stats
-
-    def _rate_quality(self, stats: LegStats) -> None:
-        """As RFC 3611 §4.7 reports it: what the agent hears, and what the caller would say."""
-        extra, clustering = stats.extra, self.receiver.bursts.clustering()
-        # half the way there and back, one packet's length, and what the buffer holds
-        delay = (self._rtt or 0.0) / 2 + FRAME_MS / 1000 + self.receiver.buffer.target
-        listening = rating(clustering.loss, clustering.burst_ratio, 0.0)
-        talking = rating(clustering.loss, clustering.burst_ratio, delay)
-        extra["loss_and_late"] = clustering.loss
-        extra["burst_density"] = clustering.burst_density
-        extra["gap_density"] = clustering.gap_density
-        extra["burst_ms"] = clustering.burst_packets * FRAME_MS
-        extra["gap_ms"] = clustering.gap_packets * FRAME_MS
-        extra["r_factor"] = talking
-        extra["mos_listening"] = opinion_score(listening)
-        extra["mos_conversational"] = opinion_score(talking)
-        far = self._far_report
-        if far is not None and self.sender.packets:
-            lost = min(1.0, max(0, far.cumulative_lost) / self.sender.packets)
-            extra["far_mos_listening"] = opinion_score(rating(lost, 1.0, 0.0))

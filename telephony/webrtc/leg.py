@@ -8,6 +8,7 @@ from typing import Final
 from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import Inbound, LegStats
 from ringtrue.telephony.codecs.opus import RATE
+from ringtrue.telephony.rtp.quality import note_quality
 from ringtrue.telephony.webrtc.guard import DatagramGuard
 from ringtrue.telephony.webrtc.inbound import OpusInbound
 from ringtrue.telephony.webrtc.track import SealedTrack
@@ -49,6 +50,7 @@ class WebRtcLeg:
         if receiver.reception is not None:
             stats.jitter_ms = receiver.reception.jitter * 1000
         stats.jitter_buffer_ms = receiver.buffer.target * 1000
+        note_quality(stats, receiver)
         stats.extra["standing_ms"] = max(0.0, receiver.buffer.excess * 1000)
         stats.extra["send_waiting_ms"] = self.__track.waiting * 20.0
         stats.extra["frames_dropped"] = self.__track.dropped

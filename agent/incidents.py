@@ -104,10 +104,14 @@ async def lift_incident(
 ) -> Incident:
     """Unfreeze the incident's voice; ``release``: retention may delete its evidence again.
 
-    Raises ValueError on an unfit reason, :class:`~ringtrue.voices.ledger.LedgerError`,
+    With ``release``, one that is lifted already has only its evidence released: on every host that
+    keeps a log. Raises ValueError on an unfit reason,
+    :class:`~ringtrue.voices.ledger.LedgerError`,
     :class:`~ringtrue.voices.store.errors.StoreError`, and OSError where the hold stays.
     """
-    lifted = await library.unfreeze(tenant, incident, reason=reason, asked_by=asked_by, now=now)
+    lifted = await library.store.incidents.get(tenant, incident)
+    if lifted.open or not release:
+        lifted = await library.unfreeze(tenant, incident, reason=reason, asked_by=asked_by, now=now)
     if release and await asyncio.to_thread(release_hold, directory, lifted.id):
         recorder.record(
             Event(

@@ -119,7 +119,9 @@ async def test_the_command_stops_lists_keeps_and_lifts(place: Place, tmp_path: P
     listed = (await place.run("incident", "list", "--json")).json()["incidents"]
     assert [(one["id"], one["reason"]) for one in listed] == [(identity, "heard in a fraud")]
     assert "lift" in (await place.run("incident", "freeze", "--voice", voice)).out
-    ran = await place.run("incident", "lift", identity, "--reason", "cleared", "--release")
+    assert (await place.run("incident", "lift", identity, "--reason", "cleared")).code == 0
+    assert len(read_holds(audit_dir(place.settings))) == 1  # what it keeps outlasts it
+    ran = await place.run("incident", "lift", identity, "--reason", "closed", "--release")
     assert ran.code == 0, ran.err
     assert read_holds(audit_dir(place.settings)) == ()
     assert (await place.run("incident", "list", "--json")).json() == {"incidents": []}

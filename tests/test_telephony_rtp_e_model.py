@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from rtp_link import FAR_RTCP, Speaker, packets, run, stream, voice
+from rtp_link import EVENTS, FAR, FAR_RTCP, Speaker, packets, run, stream, voice
 
 from ringtrue.loadtest.netem import Impairments
+from ringtrue.telephony.rtp.dtmf import TelephoneEvent
 from ringtrue.telephony.rtp.e_model import (
     BEST,
     delay_impairment,
@@ -13,6 +14,7 @@ from ringtrue.telephony.rtp.e_model import (
     opinion_score,
     rating,
 )
+from ringtrue.telephony.rtp.packet import RtpPacket
 from ringtrue.telephony.rtp.rtcp import ReceiverReport, ReportBlock, build_compound
 
 
@@ -58,6 +60,19 @@ def test_a_stream_rates_its_call() -> None:
     assert bad["burst_density"] > 0.1
     assert bad["burst_ms"] > 60
     assert "far_mos_listening" not in good
+
+
+def test_a_key_held_for_seconds_is_no_loss() -> None:
+    call, sent = stream(), packets(voice(10))
+    for n, packet in enumerate(sent[:400]):
+        if 100 <= n < 300:
+            duration = 160 * (n - 99)
+            payload = TelephoneEvent(5, n == 299, 10, duration).serialize()
+            packet = RtpPacket(EVENTS, n, sent[100].timestamp, packet.ssrc, payload)
+        call.receive(packet.serialize(), FAR, n * 0.02)
+        call.pull(n * 0.02 + 0.005)
+    assert call.stats.extra["loss_and_late"] == 0
+    assert call.stats.packets_lost == 0
 
 
 def test_what_the_caller_would_say_counts_the_way_there_and_back() -> None:

@@ -48,6 +48,9 @@ IDLE: Final = 0.2
 CAPACITY: Final = 64
 """Packets held at most (1.28 s at 20 ms); the oldest gives way and counts as late."""
 
+MAX_NOTED: Final = 1024
+"""Packets without audio remembered: a key held for 20 s."""
+
 
 class Put(Enum):
     """What became of a packet."""
@@ -121,7 +124,7 @@ class JitterBuffer:
         self.late = 0
         self.duplicates = 0
         self.resets = 0
-        self._noted: deque[int] = deque(maxlen=CAPACITY)
+        self._noted: dict[int, None] = {}
         self._played: deque[int] = deque(maxlen=2 * CAPACITY)
         self.reset(clock_rate)
 
@@ -197,7 +200,9 @@ class JitterBuffer:
 
     def note(self, sequence: int) -> None:
         """A packet of ``sequence`` came that carries no audio: its number is no loss."""
-        self._noted.append(sequence)
+        self._noted[sequence] = None
+        if len(self._noted) > MAX_NOTED:
+            del self._noted[next(iter(self._noted))]
 
     def put(self, sequence: int, timestamp: int, payload: bytes, codec: Codec, now: float) -> Put:
         """Take a packet with extended ``sequence`` and 32-bit ``timestamp``."""
@@ -365,10 +370,12 @@ class JitterBuffer:
         before = self._last_played
         if before is None or sequence - before <= 1:
             return 0
-        count = sequence - before - 1
-        return count - sum(before < number < sequence for number in set(self._noted))
+        between = range(before + 1, sequence)
+        if len(between) > MAX_NOTED:
+            return len(between)
+        return sum(number not in self._noted for number in between)
 
     def _paused(self, sequence: int) -> bool:
         """No audio packet is missing before ``sequence``: the sender left the gap on purpose."""
         missing = range(self._last_sequence + 1, sequence)
-        return len(missing) <= CAPACITY and all(number in self._noted for number in missing)
+        return len(missing) <= MAX_NOTED and all(number in self._noted for number in missing)

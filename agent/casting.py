@@ -101,7 +101,9 @@ class Cast:
     @property
     def wanted(self) -> bool:
         """Whether the settings, the agents or voices that are there ask for a library."""
-        return library_wanted(self._settings.voices, named=bool(self._cloned))
+        # Calls are placed by API keys, which are kept with the voices.
+        named = bool(self._cloned) or self._settings.outbound.enabled
+        return library_wanted(self._settings.voices, named=named)
 
     async def open(self) -> None:
         """Open the library where it is wanted, and make ready the voices that agents name.

@@ -36,7 +36,7 @@ REDIS_SECONDS: Final = 2.0
 
 def _cloned_voices(settings: Settings) -> list[Check]:
     named = _naming(settings)
-    if not library_wanted(settings.voices, named=bool(named)):
+    if not library_wanted(settings.voices, named=bool(named) or settings.outbound.enabled):
         return [Check(NAME, State.OK, "none are named or kept")]
     if not library_exists(settings.voices):
         where = library_dir(settings.voices)

@@ -13,6 +13,7 @@ from ringtrue.agent.calls import Calls
 from ringtrue.agent.dial_ledger import DialLedger
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusedError
+from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.outbound import OnPlaced, Order, Outbound, Phone, PlacedCall
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
@@ -40,6 +41,7 @@ def outbound_of(
     calls: Calls,
     phone: Callable[[], Phone | None],
     audit: Recorder,
+    metrics: Metrics | None = None,
 ) -> Outbound:
     """What places calls by the settings' rules; refusals and outcomes are audited.
 
@@ -54,7 +56,7 @@ def outbound_of(
         phone,
         clock=utc_now,
         ring_seconds=outbound.ring_seconds,
-        on_placed=recording(audit),
+        on_placed=recording(audit, metrics),
     )
 
 
@@ -75,8 +77,10 @@ def _check(settings: Settings) -> None:
             )
 
 
-def recording(audit: Recorder) -> OnPlaced:
+def recording(audit: Recorder, metrics: Metrics | None = None) -> OnPlaced:
     """Write down who had whom called (masked), what was refused, and what nobody answered.
+
+    Refusals are counted, too.
 
     Answered calls leave their own trail.
     """
@@ -86,6 +90,8 @@ def recording(audit: Recorder) -> OnPlaced:
         if refusal is not None:
             kind = Kind.CALL_REFUSED
             detail["reason"] = refusal.reason.value
+            if metrics is not None:
+                metrics.call_refused(f"outbound_{refusal.reason.value}")
         elif placed.state is PlacedState.FAILED:
             kind = Kind.CALL_UNANSWERED
             detail["outcome"] = str(placed.outcome)

@@ -114,7 +114,9 @@ class Server:
             sessions=sessions_of(settings),
         )
         self.ledger = dial_ledger(settings)
-        self.outbound = outbound_of(settings, self.ledger, self.calls, self._phone, self.audit)
+        self.outbound = outbound_of(
+            settings, self.ledger, self.calls, self._phone, self.audit, self.metrics
+        )
         self.voices.app.state.calls = CallsApi(self.outbound, self.agents.agents)
         self.voices.app.include_router(calls_router, responses=PROBLEMS)
         self.voices.app.state.incidents = IncidentDesk(

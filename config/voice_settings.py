@@ -34,7 +34,8 @@ class VoicesSettings(Section):
     """Cloned voices."""
 
     enabled: bool | Literal["auto"] = "auto"
-    """``auto``: where an agent names a cloned voice, or once the databases are there."""
+    """``auto``: where an agent names a cloned voice or calls are placed, or once the databases
+    are there."""
 
     dir: Path | None = None
     """Databases and keys; None: ``ringtrue`` in the user's data directory (XDG)."""

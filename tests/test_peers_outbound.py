@@ -42,6 +42,7 @@ class Desk:
 
     server: RunningServer
     key: str
+    audit: Path
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.key}"}
@@ -87,13 +88,13 @@ class Desk:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("server")
     voices = {"VOICES__DIR": str(folder / "voices"), "AUDIT__DIR": str(folder / "audit")}
-    with restored_logs(), pytest.MonkeyPatch.context() as patch:
-        for name, value in voices.items():
-            patch.setenv(f"RINGTRUE_{name}", value)
-        made = run_command("keys", "create", "--label", "test", "--scope", "calls:place")
-    assert made.code == 0, made.err
     with running_server(folder, voices | RULES) as server:
-        yield Desk(server, made.out.strip().splitlines()[-1])
+        with restored_logs(), pytest.MonkeyPatch.context() as patch:
+            for name, value in voices.items():
+                patch.setenv(f"RINGTRUE_{name}", value)
+            made = run_command("keys", "create", "--label", "test", "--scope", "calls:place")
+        assert made.code == 0, made.err
+        yield Desk(server, made.out.strip().splitlines()[-1], folder / "audit")
 
 
 @contextmanager
@@ -148,6 +149,19 @@ def test_a_callee_that_refuses(desk: Desk, tmp_path: Path, status: int, outcome:
     assert (record["outcome"], record["sip_status"]) == (outcome, status)
     assert record["direction"] == "outbound"
     assert record["sip_reason"] == "Sorry ***67", "numbers in a far end's words are masked"
+
+
+def test_a_refusal_is_told_counted_and_audited(desk: Desk) -> None:
+    ran = desk.ringtrue("tel:+19002345678", "--agent", "reminder")
+    assert ran.code == 1
+    assert "refused (premium)" in ran.err
+    wrong = desk.ringtrue("sip:bob@127.0.0.1", "--agent", "nobody", "--json")
+    assert (wrong.code, wrong.json()["type"]) == (1, "urn:ringtrue:problem:no-such-agent")
+    page = desk.server.get("/metrics")
+    assert 'ringtrue_calls_refused_total{reason="outbound_premium"} 1.0' in page
+    entries = b"".join(f.read_bytes() for f in desk.audit.rglob("*") if f.is_file())
+    assert b"call.refused" in entries
+    assert b"2345678" not in entries
 
 
 def test_a_callee_that_lets_it_ring(desk: Desk, tmp_path: Path) -> None:

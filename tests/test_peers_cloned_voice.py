@@ -1,5 +1,7 @@
 """A recorded person is enrolled, an agent names the voice, baresip calls: who is heard?
 
+Each recording names its call, to who has the watermark's key.
+
 Real material (Asterisk's prompts at 16 kHz), the real desk, engine, library, server and phone.
 That a recording is live can't be shown with prompts from a file: the desk is given its assessor in
 Python, as nothing else can.
@@ -11,6 +13,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from test_agent_voices_enrolment import Lenient, wav
 
 from peers.baresip import baresip, needs_baresip
 from peers.compare import read_wav, write_wav
+from peers.marks import server_keys, sessions
 from peers.server import running_server
 from ringtrue.agent.voice_library import open_voices
 from ringtrue.config.agent_schema import shipped_agents
@@ -36,11 +40,10 @@ from ringtrue.voices.flite import VOICES
 from ringtrue.voices.library import utc_now
 from ringtrue.voices.quality.judge import CepstralJudge
 from ringtrue.voices.store.profile import Voice
-from ringtrue.voices.watermark.detector import detect
-from ringtrue.voices.watermark.keyring import load_mark_keys
 
 ROOTS = (SOUNDS, Path(__file__).parent.parent / ".deb" / SOUNDS.relative_to("/"))
 RATE = 16000
+RATES = {"G722": 16000, "PCMU": 8000, "PCMA": 8000}
 ENROLLED = "fr_CA_f_June"
 NAME, PURPOSE = "June Larkspur", "reception of Example Ltd"
 GREETING = (
@@ -132,17 +135,26 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def called(folder: Path, settings: Mapping[str, str]) -> tuple[Samples, dict[str, Any]]:
-    """What a phone that calls the agent hears, and the record of the call."""
-    source = folder / "source.wav"
-    write_wav(source, pause(17, RATE), RATE)
-    with running_server(folder / "server", settings) as server:
+def called(
+    folder: Path, settings: Mapping[str, str]
+) -> tuple[dict[str, tuple[Samples, int]], list[dict[str, Any]]]:
+    """What a phone of each codec hears that calls the agent, and the records of the calls."""
+    with running_server(folder / "server", settings) as server, ExitStack() as ringing:
         target = f"sip:june@127.0.0.1:{server.sip_port}"
-        with baresip(folder / "phone", source, "G722", target, seconds=22) as phone:
+        phones = {}
+        for codec, rate in RATES.items():
+            source = folder / f"{codec}.wav"
+            write_wav(source, pause(17, rate), rate)
+            phone = baresip(folder / codec, source, codec, target, seconds=22)
+            phones[codec] = ringing.enter_context(phone)
+        for phone in phones.values():
             phone.wait(45)
-        recording, rate = read_wav(phone.recording())
-        assert rate == RATE, phone.log
-        return recording.astype(np.float32), server.wait_for_records(1)[-1]
+        heard = {}
+        for codec, phone in phones.items():
+            recording, rate = read_wav(phone.recording())
+            assert rate == RATES[codec], phone.log
+            heard[codec] = recording.astype(np.float32), rate
+        return heard, server.wait_for_records(len(phones))
 
 
 @pytest.mark.timeout(240)
@@ -154,17 +166,18 @@ def test_the_callers_phone_records_the_enrolled_speaker(tmp_path: Path) -> None:
         environ=dict(os.environ) | {f"RINGTRUE_{key}": value for key, value in values.items()}
     )
     voice = asyncio.run(enrol(settings, people[ENROLLED].enrolment))
-    heard, record = called(tmp_path, values)
+    recordings, records = called(tmp_path, values)
+    heard, _ = recordings["G722"]
 
-    assert record["voice"] == voice.id
-    assert record["consent"]
-    assert record["refused"] == {}
-    assert record.get("voice_revoked") is None
+    for record in records:
+        assert record["voice"] == voice.id
+        assert record["consent"]
+        assert record["refused"] == {}
+        assert record.get("voice_revoked") is None
 
-    keys = load_mark_keys(tmp_path / "voices" / "keys" / "watermark.keys")
-    mark = detect(heard, RATE, keys.detection)
-    assert mark is not None
-    assert mark.significance > 20
+    keys = server_keys(tmp_path / "voices" / "keys" / "watermark.keys")
+    told = [sessions(samples.astype(float), rate, keys) for samples, rate in recordings.values()]
+    assert sorted(told) == sorted([record["watermark"]] for record in records)
 
     encoder = SpeakerEncoder.load()
     candidates = {name: one.held_out for name, one in people.items()}

@@ -21,6 +21,7 @@ class Check(StrEnum):
     WATERMARK = "watermark"
     SPLICE = "splice"
     CHANNEL = "channel"
+    LOUDSPEAKER = "loudspeaker"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from ringtrue.voices.enrolment.checks import (
     channel,
     clipping,
     duration,
+    loudspeaker,
     noise,
     replay,
     sample_rate,
@@ -37,5 +38,6 @@ OF_SPEECH: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     splice.check,
     synthesis.check,
     channel.check,
+    loudspeaker.check,
 )
 """Checks of what was spoken, but for the wording."""

@@ -1,4 +1,5 @@
-"""Was the statement put together? Cuts leave corners, sudden silences and steps in the noise.
+"""Was the statement put together? Cuts leave corners, sudden silences and steps in the noise, and
+words that don't run on (:mod:`ringtrue.voices.enrolment.joins`).
 
 What this can't see is a cut made with care inside one session: at the bottom of a pause, faded,
 with the room's noise running on; nor one that was played into a room afterwards. The challenge's
@@ -9,12 +10,19 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from ringtrue.voices.enrolment.acoustics import breaks, dead_seconds
 from ringtrue.voices.enrolment.evidence import Evidence
 from ringtrue.voices.enrolment.findings import Check, Finding
+from ringtrue.voices.enrolment.joins import course, shipped, strongest
 from ringtrue.voices.enrolment.weights import SPLICE
 
 MODEL: Final = SPLICE
+"""Of :func:`~ringtrue.voices.enrolment.acoustics.breaks` and
+:func:`~ringtrue.voices.enrolment.joins.strongest`."""
+
+NETWORK: Final = shipped()
 
 DEAD_SECONDS: Final = 0.02
 """Of a waveform that stands still between words; microphones never do."""
@@ -25,12 +33,12 @@ _DEAD_SCORE: Final = 20.0
 def check(evidence: Evidence) -> Finding:
     """Refuse a statement with signs of cutting.
 
-    The score is in log odds. Blocking: some 60 ms of CPU. The body may be cut: what was left out
-    of it says nothing. A statement in which nothing is heard doesn't pass.
+    The score is in log odds. Blocking: some 100 ms of CPU for 10 s. The body may be cut: what was
+    left out of it says nothing. A statement in which nothing is heard doesn't pass.
     """
     samples = evidence.statement.samples
-    found = breaks(samples)
-    if found is None:
+    broken, seen = breaks(samples), course(samples)
+    if broken is None or seen is None:
         message = "nothing is heard in the statement; record it anew"
         return Finding(Check.SPLICE, False, _DEAD_SCORE, MODEL.threshold, message)
     dead = dead_seconds(samples)
@@ -40,7 +48,7 @@ def check(evidence: Evidence) -> Finding:
             f"{1e3 * DEAD_SECONDS:.0f} ms); record it in one go, without noise suppression"
         )
         return Finding(Check.SPLICE, False, _DEAD_SCORE, MODEL.threshold, message)
-    value = MODEL.score(found)
+    value = MODEL.score(np.concatenate([broken, strongest(NETWORK.odds(seen))]))
     if value > MODEL.threshold:
         message = (
             f"the statement seems put together from pieces (score {value:.1f}, allowed: "

@@ -1,387 +1,329 @@
-"""Three hundred attacks on an enrolment, and what honest people get, through every check at once.
+"""Three hundred attacks on an enrolment, and what honest people get, through the desk itself.
 
-Run ``python scripts/enrolment_attacked.py`` (half an hour on one core; less with ``--features``);
-``--docs FILE`` also writes the tables between that file's markers. Nobody is judged by what was
-learnt of them: the models of the synthesis, splice and channel checks are fitted anew without the
-victim, and without every synthesizer's voice that is tried.
+    python scripts/enrolment_corpus.py --fetch
+    python scripts/enrolment_attacked.py
 
-Nobody in the corpus reads a challenge, so the wording check is made only where it is what stops
-an attack: ``wrong phrase`` holds a real prompt against a real challenge. All other attackers are
-given the right words for nothing, which is more than they have. Every other check is made on every
-attack, and one that all pass is accepted. Expired and used challenges are tried on the real store.
+makes whatever is missing (clones, networks, features: an hour on one core, kept under
+``build/enrolment``) and then tries every case, ten minutes; ``--docs FILE`` also writes the tables
+between that file's markers. ``--seconds`` stops after a while, and the next run goes on; remove
+``build/enrolment/attacked.jsonl`` to begin anew.
+
+Every case is a challenge that :meth:`EnrolmentDesk.begin` issues and an :meth:`EnrolmentDesk.enrol`
+with two WAV files, on a real library with a real store; what an attacker replays was put there as
+an earlier voice's fingerprint. Two things are not as in service: checks run in this process, with
+models fitted without the people of each case, and an accepted voice is made by a stock voice, which
+takes no minute. Nobody is judged by what was learnt of them.
+
+Nobody in the corpus reads a challenge, so the wording check is made only of clones, which say the
+challenge, and of ``wrong phrase``. All other attackers are given the right words for nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
+import json
 import tempfile
+import time
+import wave
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+import fit_joins
+import fit_likeness
 import numpy as np
-from enrolment_attacks import (
-    CLONED,
-    TEXTS,
-    TRIED,
-    at_quiet,
-    cloned,
-    coded,
-    gain,
-    joined,
-    microphone,
-    noise,
-    pieces,
-    replayed,
-    room,
-    speed,
-    synthesizers,
-    vocoded,
+from enrolment_attacks import CLONED, Say, clone_voices
+from enrolment_cases import (
+    Case,
+    People,
+    Plan,
+    honest,
+    others,
+    played,
+    replays,
+    splices,
+    syntheses,
+    wrong_phrases,
 )
 from enrolment_checks import interval
-from enrolment_corpus import RATE, Audio, Speaker, speakers
-from fit_liveness import fit, without
-from liveness_features import measure
+from enrolment_corpus import RATE, UNPACKED, Audio
+from fit_liveness import fit, fit_terms, without
+from liveness_features import Measured, measure
 
-from ringtrue.voices.consent.challenge import issue
+from ringtrue.config.voice_settings import VoicesSettings
+from ringtrue.streaming.ports import SynthesisStream
+from ringtrue.voices.consent.challenge import DEFAULT_TTL
 from ringtrue.voices.consent.errors import ChallengeError, ChallengeRefusal
-from ringtrue.voices.encoder import SpeakerEncoder
-from ringtrue.voices.engine import SPEECH_RATE
-from ringtrue.voices.enrolment.checks import channel, splice, synthesis, wording
-from ringtrue.voices.enrolment.checks.every import OF_AUDIO, OF_SPEECH
-from ringtrue.voices.enrolment.evidence import gather
-from ringtrue.voices.enrolment.findings import Finding
-from ringtrue.voices.enrolment.fingerprint import fingerprint
-from ringtrue.voices.enrolment.levels import clipped_share, high_band
+from ringtrue.voices.engine import OnProgress, Speech
+from ringtrue.voices.enrolment.assessment import Assessment, AssessmentRequest, assess
+from ringtrue.voices.enrolment.checks import (
+    channel,
+    loudspeaker,
+    speaker,
+    splice,
+    synthesis,
+    wording,
+)
+from ringtrue.voices.enrolment.desk import EnrolmentDesk
+from ringtrue.voices.enrolment.errors import EnrolmentRefused, RecordingError
+from ringtrue.voices.enrolment.evidence import Evidence
+from ringtrue.voices.enrolment.findings import Check, Finding
+from ringtrue.voices.enrolment.history import FINGERPRINTS, packed
 from ringtrue.voices.enrolment.logistic import Logistic
-from ringtrue.voices.enrolment.recording import Recording
-from ringtrue.voices.store.challenges import ChallengeStore
-from ringtrue.voices.store.database import Database
-from ringtrue.voices.store.schema import VOICES
+from ringtrue.voices.library import Candidate, Statement, VoiceLibrary, open_library
+from ringtrue.voices.library_config import library_config
+from ringtrue.voices.stock import FliteEngine
 
 SEED: Final = 11
-NOW: Final = datetime(2030, 1, 1, 12, tzinfo=UTC)
+NAME, PURPOSE, ENGINE = "John Miller", "reception of Example Limited", "bench-1"
 START, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
-TAKES: Final = 26
-"""Of each speaker at most."""
-
-HISTORY: Final = 20
-"""Earlier recordings an enrolment is held against, besides the one replayed."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One enrolment that is tried."""
-
-    group: str
-    what: str
-    statement: Audio = field(repr=False)
-    speech: Audio = field(repr=False)
-    earlier: tuple[bytes, ...] = field(default=(), repr=False)
-    victim: str = ""
-    """Whom the models never heard; empty for the synthesizers' voices of ``TRIED``."""
-
-    words_count: bool = False
-    """Whether the statement's words are held against a challenge."""
+KEPT: Final = UNPACKED / "attacked.jsonl"
+STALE: Final = 25
+MODELS: Final = {
+    "synthesis": synthesis,
+    "channel": channel,
+    "splice": splice,
+    "loudspeaker": loudspeaker,
+}
+LISTEN: Final = wording.listen
 
 
-class Judges:
-    """The fitted models, without one person each."""
-
-    def __init__(self, features: Path | None) -> None:
-        """Measure the corpus, or take what was measured from ``features``."""
-        self.measured = measure(features)
-        self.models: dict[str, dict[str, Logistic]] = {}
-
-    def take_place(self, victim: str) -> None:
-        """Judge by models that never heard ``victim``."""
-        if victim not in self.models:
-            people = {victim} if victim else set(TRIED)
-            self.models[victim] = {
-                what: fit(what, without(measured, people))[0]
-                for what, measured in self.measured.items()
-            }
-        models = self.models[victim]
-        synthesis.MODEL, channel.MODEL, splice.MODEL = (
-            models[what] for what in ("synthesis", "channel", "splice")
-        )
+@cache
+def measured() -> dict[str, Measured]:
+    """What the models are fitted on."""
+    return measure()
 
 
-def recording(samples: Audio) -> Recording:
-    """As a 16 kHz WAV file would be read."""
-    samples = np.clip(samples, -1, 1).astype(np.float32)
-    return Recording(
-        samples,
-        SPEECH_RATE,
-        1,
-        "pcm_s16le",
-        clipped_share(samples),
-        high_band(samples, SPEECH_RATE),
-        "00" * 32,
-    )
+def judge_without(people: frozenset[str], attackers: frozenset[str]) -> None:
+    """Have every check judge by models that never heard ``people``."""
+    for what, module in MODELS.items():
+        module.MODEL = _model(what, people)
+    both = people | attackers
+    speaker.SPACE = fit_likeness.without(both)
+    speaker.THRESHOLD = fit_likeness.threshold_without(both)
+    names = people & set(fit_joins.folds())
+    splice.NETWORK = fit_joins.network_without(min(names, default=""))
 
 
-def findings(case: Case, encoder: SpeakerEncoder) -> list[Finding]:
-    """What the checks that failed say."""
-    challenge = issue("bench", "John Miller", "reception of Example Limited", NOW).challenge
-    evidence = gather(
-        challenge, recording(case.statement), recording(case.speech), encoder, case.earlier
-    )
-    made = [check(evidence) for check in (*OF_AUDIO, *OF_SPEECH)]
-    if case.words_count:
-        made.append(wording.check(evidence))
-    return [finding for finding in made if not finding.passed]
+@cache
+def _model(what: str, people: frozenset[str]) -> Logistic:
+    """Fitted, or as it was kept when it was fitted on the same."""
+    left = without(measured()[what], people)
+    data = left.rows.tobytes() + left.labels.tobytes() + str(fit_terms(what)).encode()
+    path = UNPACKED / "models" / f"{what}-{zlib.crc32(data):08x}.npz"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **asdict(fit(what, left)[0]))
+    with np.load(path, allow_pickle=False) as kept:
+        arrays = [kept[part] for part in ("mean", "spread", "weights", "bias")]
+        return Logistic(*arrays, float(kept["threshold"]), bool(kept["quadratic"]))
 
 
-class People:
-    """The speakers of the test part, their takes, and what each is enrolled with."""
+class BenchAssessor:
+    """Makes every check in this process."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        """Read them; those without a statement and 5 s beside it are left out."""
-        self.rng = rng
-        self.takes: dict[str, list[Audio]] = {}
-        for speaker in speakers():
-            if speaker.part == "test" and speaker.continuous:
-                takes = _distinct(speaker)
-                lengths = sorted(len(take) / RATE for take in takes)
-                if takes and lengths[-1] >= 3.3 and sum(lengths[:-1]) >= 5.2:
-                    self.takes[speaker.name] = takes
-        self.names = sorted(self.takes)
-        self.prints = {
-            name: [fingerprint(take).to_bytes() for take in takes]
-            for name, takes in self.takes.items()
-        }
+    words_count = True
 
-    def statement(self, name: str) -> tuple[Audio, int]:
-        """One take of 3.3 s or more, at most 12 s of it, and which."""
-        takes = self.takes[name]
-        fit = [i for i, take in enumerate(takes) if len(take) >= 3.3 * RATE]
-        index = int(self.rng.choice(fit))
-        return takes[index][: 12 * RATE], index
-
-    def body(self, name: str, but: int = -1) -> tuple[Audio, set[int]]:
-        """Another take of 5 s or more, or takes strung together where none is; and which."""
-        takes = self.takes[name]
-        fit = [i for i, take in enumerate(takes) if len(take) >= 5.2 * RATE and i != but]
-        if fit:
-            index = int(self.rng.choice(fit))
-            return takes[index][: 20 * RATE], {index}
-        rest = [int(i) for i in self.rng.permutation(len(takes)) if i != but]
-        return np.concatenate([takes[i] for i in rest])[: 20 * RATE], set(rest)
-
-    def history(self, name: str, but: set[int]) -> tuple[bytes, ...]:
-        """Fingerprints of other people's recordings and of this one's takes but some."""
-        pool = [
-            data
-            for other in self.names
-            for index, data in enumerate(self.prints[other])
-            if other != name or index not in but
-        ]
-        chosen = self.rng.choice(len(pool), min(HISTORY, len(pool)), replace=False)
-        return tuple(pool[int(i)] for i in chosen)
-
-    def some(self, count: int) -> Iterator[str]:
-        """Names in turn, those with many takes oftener."""
-        large = [name for name in self.names if len(self.takes[name]) > 10]
-        small = [name for name in self.names if name not in large]
-        for _ in range(count):
-            pool = small if small and self.rng.random() < 0.2 else large
-            yield pool[int(self.rng.integers(len(pool)))]
-
-
-def _distinct(speaker: Speaker) -> list[Audio]:
-    """Takes of which no two hold the same sound, sample for sample.
-
-    Some prompts of a set are cut from others: they would be replays. The comparison is of the
-    waveforms, not of fingerprints.
-    """
-    kept: list[Audio] = []
-    for take in speaker.takes(2.6, TAKES):
-        if not any(_same_sound(take, other) for other in kept):
-            kept.append(take)
-    return kept
-
-
-def _same_sound(a: Audio, b: Audio) -> bool:
-    """Whether half a second of ``a`` occurs in ``b``: correlation above 0.8, under 1 kHz."""
-    a, b = (x[: len(x) // 8 * 8].reshape(-1, 8).mean(axis=1) for x in (a, b))
-    size = RATE // 16
-    n = int(2 ** np.ceil(np.log2(len(b) + size)))
-    spectrum = np.fft.rfft(b, n)
-    energy = np.concatenate([[0], np.cumsum(b.astype(float) ** 2)])
-    norm = np.sqrt(np.maximum(energy[size:] - energy[:-size], 1e-9))
-    for start in range(0, len(a) - size, 2 * size):
-        piece = a[start : start + size].astype(float)
-        scale = np.sqrt(np.sum(piece**2))
-        if scale < 0.05 * np.sqrt(size) * np.abs(a).max():
-            continue
-        found = np.fft.irfft(spectrum * np.fft.rfft(piece, n).conj(), n)[: len(norm)]
-        if np.max(found / (norm * scale + 1e-9)) > 0.8:
-            return True
-    return False
-
-
-def honest(people: People, count: int) -> Iterator[Case]:
-    """One person, one sitting: both recordings through the same microphone, room and codec."""
-    ways: dict[str, Callable[[Audio, np.random.Generator], Audio]] = {
-        "as recorded": lambda x, _: x,
-        "Opus 32 kb/s": lambda x, _: coded(x, "libopus", 32000),
-        "another microphone": microphone,
-        "a room": lambda x, rng: noise(room(x, rng, 0.3, 10), 32, rng),
-        "noise at 28 dB": lambda x, rng: noise(x, 28, rng),
-    }
-    names = list(ways)
-    for number, name in enumerate(people.some(count)):
-        statement, index = people.statement(name)
-        body, used = people.body(name, index)
-        way, seed = names[number % len(names)], int(people.rng.integers(2**31))
-        both = [ways[way](x, np.random.default_rng(seed)) for x in (statement, body)]
-        yield Case("genuine", way, *both, people.history(name, used | {index}), name)
-
-
-def replays(people: People) -> Iterator[Case]:
-    """Both recordings are those of an earlier enrolment."""
-    rng = people.rng
-    ways = {
-        "exact copy": (5, lambda x: x),
-        "Opus 16 kb/s": (6, lambda x: coded(x, "libopus", 16000)),
-        "MP3 32 kb/s": (5, lambda x: coded(x, "libmp3lame", 32000)),
-        "6 dB softer, noise at 20 dB": (5, lambda x: noise(gain(x, -6), 20, rng)),
-        "2 % faster": (5, lambda x: speed(x, 1.02)),
-        "2 % slower": (5, lambda x: speed(x, 0.98)),
-        "cropped by 20 %": (5, lambda x: x[int(0.1 * len(x)) : int(0.9 * len(x))]),
-        "loudspeaker in a room": (9, lambda x: replayed(x, rng)),
-    }
-    for way, (count, change) in ways.items():
-        for name in people.some(count):
-            statement, index = people.statement(name)
-            body, used = people.body(name, index)
-            earlier = tuple(fingerprint(x).to_bytes() for x in (statement, body))
-            history = (*people.history(name, used | {index}), *earlier)
-            yield Case("replay", way, change(statement), change(body), history, name)
-
-
-def splices(people: People) -> Iterator[Case]:
-    """The statement is put together from words of the victim; the body is the victim's."""
-    rng = people.rng
-    ways = {
-        "cut anywhere": (9, lambda t: joined(pieces(t, rng))),
-        "cut anywhere, 5 ms fades": (7, lambda t: joined(pieces(t, rng), fade=0.005)),
-        "cut at quiet places": (8, lambda t: joined(at_quiet(t, rng))),
-        "cut at quiet places, silence between": (
-            7,
-            lambda t: joined(at_quiet(t, rng), silence=0.08),
-        ),
-        "words from several recordings": (
-            7,
-            lambda t: joined([microphone(piece, rng) for piece in at_quiet(t, rng)]),
-        ),
-        "cut anywhere, then played into a room": (
-            7,
-            lambda t: replayed(joined(pieces(t, rng)), rng),
-        ),
-    }
-    for way, (count, make) in ways.items():
-        for name in people.some(count):
-            body, used = people.body(name)
-            rest = [take for i, take in enumerate(people.takes[name]) if i not in used]
-            yield Case("splice", way, make(rest or people.takes[name]), body, (), name)
-
-
-def syntheses(people: People) -> Iterator[Case]:
-    """The statement, or both recordings, are synthetic."""
-    rng = people.rng
-    voices = {name: say for name, say in synthesizers().items() if name in TRIED}
-    names = sorted(voices)
-    for number in range(20):
-        say = voices[names[number % len(names)]]
-        said = say(TEXTS[0]), np.concatenate([say(TEXTS[6]), say(TEXTS[7])])
-        way = ("as made", "Opus 24 kb/s", "noise at 25 dB")[number % 3]
-        change = (lambda x: x, lambda x: coded(x, "libopus", 24000), lambda x: noise(x, 25, rng))
-        both = [change[number % 3](x) for x in said]
-        yield Case("TTS", f"a synthesizer's voice, {way}", both[0], both[1])
-    clones = asyncio.run(cloned([name for name in CLONED if name in people.takes], TEXTS))
-    victims = [name for name in people.names if f"clone-{name}" in clones]
-    for number in range(15):
-        name = victims[number % len(victims)]
-        said = clones[f"clone-{name}"]
-        body = np.concatenate(said[5:8])
-        yield Case("TTS", "our clone, both recordings", said[number % 5], body, (), name)
-    for number in range(15):
-        name = victims[number % len(victims)]
-        said = clones[f"clone-{name}"]
-        body, _ = people.body(name)
-        yield Case("TTS", "our clone's statement, victim's body", said[number % 10], body, (), name)
-    for name in people.some(10):
-        statement, index = people.statement(name)
-        both = [vocoded(x) for x in (statement, people.body(name, index)[0])]
-        yield Case("TTS", "victim's words resynthesized, both", *both, (), name)
-    for name in people.some(10):
-        statement, index = people.statement(name)
-        body, _ = people.body(name, index)
-        what = "victim's words resynthesized, victim's body"
-        yield Case("TTS", what, vocoded(statement), body, (), name)
-
-
-def others(people: People) -> Iterator[Case]:
-    """An attacker's own statement for a victim's body."""
-    for number, name in enumerate(people.some(45)):
-        attacker = str(people.rng.choice([other for other in people.names if other != name]))
-        statement, _ = people.statement(attacker)
-        body, _ = people.body(name)
-        way = "both in one room" if number % 2 else "as recorded"
-        if number % 2:
-            seed = int(people.rng.integers(2**31))
-            statement, body = (
-                microphone(x, np.random.default_rng(seed)) for x in (statement, body)
-            )
-        yield Case("other speaker", way, statement, body, (), name)
-
-
-def wrong_phrases(people: People) -> Iterator[Case]:
-    """The victim, saying something else."""
-    for name in people.some(45):
-        statement, index = people.statement(name)
-        way = (
-            "in English"
-            if name in ("en_US_f_Allison", "librivox", "horizons-en")
-            else "not English"
-        )
-        yield Case("wrong phrase", way, statement, people.body(name, index)[0], (), name, True)
-
-
-async def stale(count: int) -> dict[str, int]:
-    """How many expired and how many used challenges the store redeems, of ``count`` each."""
-    accepted: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{folder}/voices.db", VOICES)
+    async def assess(self, request: AssessmentRequest, on_progress: OnProgress) -> Assessment:
+        """As a job does it."""
+        wording.listen = LISTEN if self.words_count else _given
         try:
-            await database.upgrade()
-            store = ChallengeStore(database)
-            for number in range(count):
-                for kind, late, expected in (
-                    ("expired", 601 + 60 * number, ChallengeRefusal.EXPIRED),
-                    ("reused", 5, ChallengeRefusal.USED),
-                ):
-                    now = NOW + timedelta(hours=2 * number)
-                    issued = await store.issue("bench", name="Ada", purpose="tests", now=now)
-                    later = now + timedelta(seconds=late)
-                    arguments = {"name": "Ada", "purpose": "tests", "now": later}
-                    if kind == "reused":
-                        await store.redeem("bench", issued.token, **arguments)
-                    try:
-                        await store.redeem("bench", issued.token, **arguments)
-                        accepted[kind] += 1
-                    except ChallengeError as error:
-                        if error.reason is not expected:
-                            raise
+            return assess(request, on_progress)
         finally:
-            await database.close()
-    return dict(accepted)
+            wording.listen = LISTEN
+
+
+def _given(evidence: Evidence) -> tuple[Finding, str]:
+    return Finding(Check.WORDING, True, 1.0, 0.0, "not held against the challenge"), "not heard"
+
+
+class StockClone:
+    """Implements ``VoiceEngine`` and ``PreparedVoice``: every voice is a stock one."""
+
+    id = ENGINE
+    speaks_markup = False
+
+    def __init__(self, stock: FliteEngine) -> None:
+        """Speak with ``stock``, which the caller closes."""
+        self._stock = stock
+
+    async def warm(self) -> None:
+        """Nothing to do."""
+
+    async def clone(self, speech: Speech, on_progress: OnProgress) -> bytes:
+        """Nothing is made of the speech."""
+        return b"stock"
+
+    async def prepare(self, state: bytes) -> StockClone:
+        """The one voice there is."""
+        return self
+
+    def open(self, rate: int) -> SynthesisStream:
+        """An utterance."""
+        return self._stock.open(self._stock.voices[0], rate)
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+
+class Bench:
+    """A desk, and how cases come before it."""
+
+    def __init__(self, library: VoiceLibrary) -> None:
+        """Enrol into ``library``."""
+        self._library = library
+        self._assessor = BenchAssessor()
+        self._desk = EnrolmentDesk(library, assessor=self._assessor)
+
+    async def refused_by(self, number: int, case: Case) -> list[str]:
+        """The checks that refuse a case; none where it was enrolled."""
+        tenant, now = f"bench-{number}", datetime.now(UTC)
+        judge_without(case.people, case.attackers)
+        if case.earlier:
+            await self._enrolled_before(tenant, case.earlier, now)
+        issued = await self._desk.begin(tenant, name=NAME, purpose=PURPOSE, now=now)
+        statement = case.statement
+        if not isinstance(statement, np.ndarray):
+            statement = await asyncio.to_thread(statement, issued.challenge.text)
+        self._assessor.words_count = case.words_count
+        try:
+            await self._enrol(tenant, issued.token, statement, case.speech, now)
+        except EnrolmentRefused as refused:
+            return [str(finding.check) for finding in refused.findings if not finding.passed]
+        return []
+
+    async def stale(self, number: int, case: Case) -> dict[str, bool]:
+        """Whether an expired and a used challenge enrol good recordings."""
+        tenant, now = f"stale-{number}", datetime.now(UTC)
+        taken = {}
+        for kind, later, reason in (
+            ("expired", DEFAULT_TTL + timedelta(seconds=1 + 60 * number), ChallengeRefusal.EXPIRED),
+            ("reused", timedelta(seconds=5), ChallengeRefusal.USED),
+        ):
+            issued = await self._desk.begin(tenant, name=NAME, purpose=PURPOSE, now=now)
+            if kind == "reused":
+                with suppress(RecordingError):
+                    await self._enrol(tenant, issued.token, None, case.speech, now)
+            try:
+                await self._enrol(tenant, issued.token, case.speech, case.speech, now + later)
+                taken[kind] = True
+            except ChallengeError as error:
+                if error.reason is not reason:
+                    raise
+                taken[kind] = False
+        return taken
+
+    async def _enrol(
+        self, tenant: str, token: str, statement: Audio | None, speech: Audio, now: datetime
+    ) -> None:
+        await self._desk.enrol(
+            tenant,
+            token,
+            name=NAME,
+            purpose=PURPOSE,
+            statement=b"no recording" if statement is None else wav(statement),
+            speech=wav(speech),
+            engine=ENGINE,
+            asked_by="bench",
+            now=now,
+        )
+
+    async def _enrolled_before(
+        self, tenant: str, fingerprints: Sequence[bytes], now: datetime
+    ) -> None:
+        embedding = np.full(256, 1 / 16, "<f4").tobytes()
+        kept = {FINGERPRINTS: packed(fingerprints)}
+        candidate = Candidate("Earlier Voice", "en", ENGINE, embedding, b"stock", kept=kept)
+        said = Statement("Earlier Voice", "I consent", "0" * 64, (PURPOSE,), "bench")
+        await self._library.admit(tenant, candidate, said, now)
+
+
+def wav(samples: Audio) -> bytes:
+    """A WAV file of 16 bits at 16 kHz."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def plans(people: People, clones: dict[str, Say]) -> list[Plan]:
+    """Every case but the stale challenges, in a fixed order."""
+    return [
+        *honest(people, 100),
+        *replays(people),
+        *splices(people),
+        *syntheses(people, clones),
+        *others(people),
+        *wrong_phrases(people),
+        *played(people),
+    ]
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Bench]:
+    """A bench on an empty library."""
+    stock = FliteEngine(threads=1)
+    with tempfile.TemporaryDirectory() as folder:
+        config = library_config(VoicesSettings(dir=Path(folder)), {})
+        try:
+            async with open_library(config, {ENGINE: StockClone(stock)}) as library:
+                yield Bench(library)
+        finally:
+            await stock.close()
+
+
+async def tried(seconds: float, every: int) -> bool:
+    """Try what is not tried yet, for some seconds; whether that was all."""
+    began = time.monotonic()
+    done = {int(entry["number"]) for entry in results()}
+    people = People()
+    async with clone_voices(CLONED) as clones, opened() as bench:
+        chosen = plans(people, clones)
+        for number, plan in enumerate([*chosen, None]):
+            if number in done or (number % every and plan is not None):
+                continue
+            if time.monotonic() - began > seconds:
+                return False
+            rng = np.random.default_rng([SEED, number])
+            if plan is None:
+                await stale(bench, people, number)
+                continue
+            case = await asyncio.to_thread(plan.make, rng)
+            failed = await bench.refused_by(number, case)
+            _keep(number, plan.group, plan.what, failed)
+    return True
+
+
+async def stale(bench: Bench, people: People, number: int) -> None:
+    """Try expired and used challenges, all at once."""
+    rng = np.random.default_rng([SEED, number])
+    case = next(honest(people, 1)).make(rng)
+    for count in range(STALE):
+        taken = await bench.stale(count, case)
+        for kind, accepted in taken.items():
+            _keep(number, "challenge", kind, [] if accepted else ["challenge"])
+
+
+def _keep(number: int, group: str, what: str, failed: Sequence[str]) -> None:
+    entry = {"number": number, "group": group, "what": what, "failed": list(failed)}
+    with KEPT.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def results() -> list[dict[str, object]]:
+    """What was tried so far."""
+    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.is_file() else []
 
 
 def line(cells: Sequence[str]) -> str:
@@ -395,67 +337,49 @@ def share(wrong: int, of: int) -> str:
     return f"{100 * wrong / of:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def run(quick: bool, features: Path | None) -> Iterator[str]:
-    """Both tables, line by line."""
-    stale_count = 25
-    redeemed = asyncio.run(stale(stale_count))
-    rng = np.random.default_rng(SEED)
-    people = People(rng)
-    judges = Judges(features)
-    encoder = SpeakerEncoder.load()
-    taken: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    stopped: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    sources = [honest(people, 100)]
-    sources += [make(people) for make in (replays, splices, syntheses, others, wrong_phrases)]
-    for source in sources:
-        for number, case in enumerate(source):
-            if quick and number % 5:
-                continue
-            judges.take_place(case.victim)
-            failed = findings(case, encoder)
-            taken[case.group, case.what].append(not failed)
-            for finding in failed:
-                stopped[case.group, case.what][finding.check.value] += 1
-    for kind in ("expired", "reused"):
-        accepted = redeemed.get(kind, 0)
-        taken["challenge", kind] += [True] * accepted + [False] * (stale_count - accepted)
-        stopped["challenge", kind]["challenge"] = stale_count - accepted
+def tables() -> Iterator[str]:
+    """The tables, line by line."""
+    found: dict[str, dict[str, list[list[str]]]] = defaultdict(lambda: defaultdict(list))
+    for entry in sorted(results(), key=lambda entry: int(str(entry["number"]))):
+        failed = entry["failed"]
+        assert isinstance(failed, list)
+        found[str(entry["group"])][str(entry["what"])].append(failed)
+    extra = {group: found.pop(group, {}) for group in ("genuine", "played")}
+    yield from _table("attack", "accepted", found)
+    yield ""
+    yield from _table("beyond the three hundred", "accepted", {"": extra["played"]})
+    yield ""
+    yield from _table("honest", "refused", {"": extra["genuine"]})
 
-    yield line(("attack", "how", "accepted", "stopped by"))
+
+def _table(title: str, error: str, found: dict[str, dict[str, list[list[str]]]]) -> Iterator[str]:
+    yield line((title, "how", error, "refused by"))
     yield line(("---",) * 4)
     total: list[bool] = []
-    for (group, what), passed in taken.items():
-        if group != "genuine":
-            total += passed
-            by = ", ".join(f"{k} {n}" for k, n in stopped[group, what].most_common())
-            yield line((group, what, f"{sum(passed)} of {len(passed)}", by))
-    yield line(
-        ("**all**", "", f"**{sum(total)} of {len(total)}**: {share(sum(total), len(total))}", "")
-    )
-    yield ""
-    yield line(("honest", "refused", "by"))
-    yield line(("---",) * 3)
-    total = []
-    for (group, what), passed in taken.items():
-        if group == "genuine":
-            total += passed
-            by = ", ".join(f"{k} {n}" for k, n in stopped[group, what].most_common())
-            yield line((what, f"{passed.count(False)} of {len(passed)}", by))
-    wrong = total.count(False)
-    yield line(("**all**", f"**{wrong} of {len(total)}**: {share(wrong, len(total))}", ""))
+    for group, ways in found.items():
+        for what, cases in ways.items():
+            wrong = [bool(failed) is (error == "refused") for failed in cases]
+            total += wrong
+            by = Counter(check for failed in cases for check in failed)
+            told = ", ".join(f"{check} {count}" for check, count in by.most_common())
+            yield line((group, what, f"{sum(wrong)} of {len(cases)}", told))
+    if total:
+        rate = share(sum(total), len(total))
+        yield line(("**all**", "", f"**{sum(total)} of {len(total)}**: {rate}", ""))
 
 
 def main() -> None:
-    """Print the tables, and write them into the documentation where asked to."""
-    parser = argparse.ArgumentParser(description="Attack the enrolment's checks.")
+    """Try the cases, print the tables, and write them into the documentation where asked to."""
+    parser = argparse.ArgumentParser(description="Attack the enrolment's desk.")
     parser.add_argument("--docs", type=Path, help="a file with markers to write the tables between")
-    parser.add_argument("--quick", action="store_true", help="every fifth case only")
-    parser.add_argument("--features", type=Path, help="an .npz of what was measured of the corpus")
+    parser.add_argument("--every", type=int, default=1, help="every so manieth case only")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop trying after so long")
     arguments = parser.parse_args()
-    lines = []
-    for text in run(arguments.quick, arguments.features):
-        print(text, flush=True)
-        lines.append(text)
+    if not asyncio.run(tried(arguments.seconds, arguments.every)):
+        print(f"stopped; {KEPT} holds what was tried, and the next run goes on")
+        return
+    lines = list(tables())
+    print("\n".join(lines))
     if arguments.docs:
         whole = arguments.docs.read_text()
         head, rest = whole.split(START)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -297,29 +299,40 @@ CLONES: Final = UNPACKED / "clones"
 CLONE_SECONDS: Final = 25
 
 
-async def cloned(names: Sequence[str], texts: Sequence[str]) -> dict[str, list[Audio]]:
-    """``texts`` in our own clones of speakers, and in the stock voices (``stock-slt``, …).
+async def _spoken(stream: SynthesisStream, text: str) -> Audio:
+    stream.feed(text)
+    stream.finish()
+    pcm = b"".join([chunk.pcm async for chunk in stream.frames()])
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+
+
+@asynccontextmanager
+async def clone_voices(names: Sequence[str]) -> AsyncIterator[dict[str, Say]]:
+    """Our own clones of speakers, by their names, and the stock voices as ``stock-slt``, ….
 
     A clone takes up to a minute and is kept under ``build/``; remove it there to make it anew.
+    They may be called from any thread but the loop's own.
     """
     from ringtrue.voices.embedded import EmbeddedEngine
-    from ringtrue.voices.engine import PreparedVoice, Speech
+    from ringtrue.voices.engine import Speech
     from ringtrue.voices.stock import FliteEngine
 
-    async def spoken(stream: SynthesisStream, text: str) -> Audio:
-        stream.feed(text)
-        stream.finish()
-        pcm = b"".join([chunk.pcm async for chunk in stream.frames()])
-        return np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+    loop = asyncio.get_running_loop()
+
+    def said(open_stream: Callable[[], SynthesisStream]) -> Say:
+        def say(text: str) -> Audio:
+            return asyncio.run_coroutine_threadsafe(_spoken(open_stream(), text), loop).result(60)
+
+        return say
 
     stock = FliteEngine(threads=1)
     engine = EmbeddedEngine(stock)
     await engine.warm()
-    found: dict[str, list[Audio]] = {}
+    found: dict[str, Say] = {}
     CLONES.mkdir(parents=True, exist_ok=True)
     try:
         for voice in stock.voices:
-            found[f"stock-{voice}"] = [await spoken(stock.open(voice, RATE), t) for t in texts]
+            found[f"stock-{voice}"] = said(lambda voice=voice: stock.open(voice, RATE))
         for speaker in speakers():
             if speaker.name not in names:
                 continue
@@ -328,12 +341,27 @@ async def cloned(names: Sequence[str], texts: Sequence[str]) -> dict[str, list[A
                 speech = np.concatenate(speaker.takes(2.5, 8))[: CLONE_SECONDS * RATE]
                 kept.write_bytes(await engine.clone(Speech(speech), lambda _: None))
                 print(f"cloned {speaker.name}", flush=True)
-            voice: PreparedVoice = await engine.prepare(kept.read_bytes())
-            found[f"clone-{speaker.name}"] = [await spoken(voice.open(RATE), t) for t in texts]
+            prepared = await engine.prepare(kept.read_bytes())
+            found[speaker.name] = said(lambda prepared=prepared: prepared.open(RATE))
+        yield found
     finally:
         await engine.close()
         await stock.close()
-    return found
+
+
+async def cloned(names: Sequence[str], texts: Sequence[str]) -> dict[str, list[Audio]]:
+    """``texts`` by :func:`clone_voices`; a clone of Ada is ``clone-Ada``."""
+    async with clone_voices(names) as voices:
+
+        def told() -> dict[str, list[Audio]]:
+            return {
+                name if name.startswith("stock-") else f"clone-{name}": [
+                    say(text) for text in texts
+                ]
+                for name, say in voices.items()
+            }
+
+        return await asyncio.to_thread(told)
 
 
 CLONED: Final = (

@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import soxr
 from enrolment_attacks import coded, noise
 from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, read, speakers, strung
+from fit_likeness import without
+from splice_material import narrowed
 
 from ringtrue.streaming.recognizers.vocabulary import normalize
 from ringtrue.voices.consent.challenge import Challenge, issue
 from ringtrue.voices.consent.words import DIGITS, WORDS
-from ringtrue.voices.encoder import SpeakerEncoder, similarity
+from ringtrue.voices.encoder import SpeakerEncoder
 from ringtrue.voices.encoder.embeddings import Embedding, centroid
 from ringtrue.voices.encoder.errors import NotEnoughSpeechError
 from ringtrue.voices.enrolment.checks import clipping, sample_rate, speaker, wording
@@ -98,12 +99,6 @@ def clip(samples: Audio, share: float) -> Audio:
     return (np.clip(samples, -limit, limit) * (0.8 / limit)).astype(np.float32)
 
 
-def narrowed(samples: Audio) -> Audio:
-    """Through a telephone's 8 kHz and back."""
-    down = soxr.resample(samples, RATE, 8000)
-    return np.asarray(soxr.resample(down, 8000, RATE), np.float32)[: len(samples)]
-
-
 def levels(people: list[Speaker], rng: np.random.Generator) -> Iterator[Row]:
     """Noise, clipping and bandwidth, on strings of takes as long as a body."""
     bodies = [
@@ -165,13 +160,13 @@ def likeness(people: list[Speaker], rng: np.random.Generator) -> Iterator[Row]:
         if len(found) > 2:
             heard[person.name] = found
     same = [
-        similarity(centroid(a), centroid(b)) >= speaker.THRESHOLD
-        for found in heard.values()
+        without(frozenset({name}))(centroid(a), centroid(b)) >= speaker.THRESHOLD
+        for name, found in heard.items()
         for i, a in enumerate(found)
         for b in found[:i]
     ]
     other = [
-        similarity(centroid(mine), centroid(theirs)) >= speaker.THRESHOLD
+        without(frozenset({name, rival}))(centroid(mine), centroid(theirs)) >= speaker.THRESHOLD
         for name, found in heard.items()
         for rival, others in heard.items()
         if name < rival

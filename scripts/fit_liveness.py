@@ -1,6 +1,7 @@
-"""Fits ``voices/enrolment/weights.py``: what tells synthesis, splices and two channels from people.
+"""Fits ``voices/enrolment/weights.py``: what tells people from what the liveness checks look for.
 
     python scripts/enrolment_corpus.py --fetch
+    python scripts/fit_joins.py
     python scripts/fit_liveness.py
 
 There are too few speakers to fit on some and report on others, so what is shipped is fitted on all
@@ -9,8 +10,8 @@ is judged by models fitted without them (:func:`without`). A threshold is that w
 of people exceeds under models that never heard *them*, everybody counting alike.
 
 Models are logistic regressions. Every speaker and synthesizer counts by the square root of how
-often it is heard, and people as much as attacks. Twenty minutes of CPU, most for measuring, which
-``--features`` keeps.
+often it is heard, and people as much as attacks. Twenty minutes of CPU, most for measuring
+(:mod:`liveness_features`, which keeps it).
 """
 
 from __future__ import annotations
@@ -31,15 +32,22 @@ from ringtrue.voices.enrolment.logistic import Logistic
 Real = npt.NDArray[np.float64]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
-REFUSED: Final = {"synthesis": 0.03, "channel": 0.01, "splice": 0.01}
+REFUSED: Final = {"synthesis": 0.02, "channel": 0.01, "splice": 0.015, "loudspeaker": 0.02}
 """Of people's recordings (pairs of them for the channel), by each model's threshold."""
 
-PENALTY: Final = 5.0
+PENALTY: Final = {"synthesis": 5.0, "channel": 5.0, "splice": 5.0, "loudspeaker": 30.0}
+QUADRATIC: Final = ("synthesis", "loudspeaker")
+"""Models in which a trait may be odd to either side."""
 
 
 def person(name: str) -> str:
     """Whose voice it is: the speaker of a clone or a vocoded copy, else the name itself."""
     return name.removeprefix("clone-").removeprefix("world-")
+
+
+def fit_terms(what: str) -> tuple[float, float, bool]:
+    """What a fit depends on besides what was measured."""
+    return REFUSED[what], PENALTY[what], what in QUADRATIC
 
 
 def without(measured: Measured, people: Collection[str]) -> Measured:
@@ -48,31 +56,35 @@ def without(measured: Measured, people: Collection[str]) -> Measured:
     return Measured(measured.names[kept], measured.labels[kept], measured.rows[kept])
 
 
-def fit(what: str, measured: Measured) -> tuple[Logistic, Real]:
-    """A model with its threshold, and the scores of people and attacks left out of it in turn."""
+def fit(what: str, measured: Measured, *, attacks: bool = False) -> tuple[Logistic, Real]:
+    """A model with its threshold, and everybody's scores by models without them.
+
+    Those of attacks too where ``attacks`` says so, which takes some times as long; else they are
+    NaN. No threshold depends on them.
+    """
     mean, spread = measured.rows.mean(axis=0), measured.rows.std(axis=0) + 1e-6
     kinds = [family(str(name)) if what == "synthesis" else "" for name in measured.names]
     kinds_array = np.array(kinds)
-    quadratic = what == "synthesis"
+    quadratic = what in QUADRATIC
     blank = Logistic(mean, spread, np.zeros((1, 1)), np.zeros(1), 0.0, quadratic)
     features = blank.features(measured.rows)
-    weights, bias = regressions(measured, features, kinds_array)
+    weights, bias = regressions(measured, features, kinds_array, PENALTY[what])
     owners = np.array([person(str(name)) for name in measured.names])
-    scores = np.zeros(len(owners))
-    for owner in sorted(set(owners)):
+    # Strung letters are nothing that anybody enrols with.
+    judged = (measured.labels == 0) & ~np.char.startswith(measured.names, "letters-")
+    judged &= ~np.char.startswith(measured.names, "shapes-")
+    scores = np.full(len(owners), np.nan)
+    for owner in sorted(set(owners if attacks else owners[judged])):
         own = owners == owner
         kept = Measured(measured.names[~own], measured.labels[~own], measured.rows[~own])
-        others, constants = regressions(kept, features[~own], kinds_array[~own])
+        others, constants = regressions(kept, features[~own], kinds_array[~own], PENALTY[what])
         scores[own] = np.logaddexp.reduce(features[own] @ others.T + constants, axis=1)
-    # Strung letters are nothing that anybody enrols with.
-    judged = (measured.labels == 0) & ~np.char.startswith(measured.names, ("letters-"))
-    judged &= ~np.char.startswith(measured.names, "shapes-")
     threshold = quantile(scores[judged], measured.names[judged], 1 - REFUSED[what])
     return Logistic(mean, spread, weights, bias, threshold, quadratic), scores
 
 
 def regressions(
-    measured: Measured, features: Real, kinds: npt.NDArray[np.str_]
+    measured: Measured, features: Real, kinds: npt.NDArray[np.str_], penalty: float
 ) -> tuple[Real, Real]:
     """One regression for each kind of attack: weights (kinds, traits) and biases (kinds,)."""
     attacks = sorted(set(kinds[measured.labels == 1]))
@@ -84,6 +96,7 @@ def regressions(
                 features[mask],
                 measured.labels[mask],
                 balance(measured.names[mask], measured.labels[mask]),
+                penalty,
             )
         )
     return np.array(found)[:, :-1], np.array(found)[:, -1]
@@ -99,10 +112,10 @@ def quantile(scores: Real, names: npt.NDArray[np.str_], share: float) -> float:
     return float(scores[order][np.searchsorted(below, share)])
 
 
-def logistic(features: Real, labels: Real, weights: Real) -> Real:
+def logistic(features: Real, labels: Real, weights: Real, penalty: float) -> Real:
     """Coefficients and bias, by Newton's method, with a ridge on the coefficients."""
     columns = np.hstack([features, np.ones((len(features), 1))])
-    ridge = np.diag(np.append(np.full(features.shape[1], PENALTY), 1e-6))
+    ridge = np.diag(np.append(np.full(features.shape[1], penalty), 1e-6))
     b = np.zeros(columns.shape[1])
     for _ in range(40):
         p = 1 / (1 + np.exp(-np.clip(columns @ b, -40, 40)))
@@ -147,7 +160,6 @@ def source(values: Real) -> str:
 def main() -> None:
     """Fit on everybody, tell how well, and write the weights."""
     parser = argparse.ArgumentParser(description="Fit the liveness checks' models.")
-    parser.add_argument("--features", type=Path, help="an .npz of what was measured")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     lines = [
@@ -163,8 +175,8 @@ def main() -> None:
         "",
         "# fmt: off",
     ]
-    for what, measured in measure(arguments.features).items():
-        model, scores = fit(what, measured)
+    for what, measured in measure().items():
+        model, scores = fit(what, measured, attacks=True)
         report(what, measured, model.threshold, scores)
         lines += [
             "",

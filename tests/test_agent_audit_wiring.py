@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import yaml
-from command_line import Ran, restored_logs, run_command
-from library_links import NAME, PURPOSE, RecordingEngine, candidate, statement
+from cloned_server import TENANT, ClonedServer, cloned_server
+from library_links import NAME, PURPOSE, RecordingEngine, statement
 
 from fakes.scripted_voices import CLONED
-from ringtrue.agent import voice_library
-from ringtrue.agent.audit.opening import audit_dir, audit_keys
-from ringtrue.agent.audit.searching import entries_of
-from ringtrue.agent.audit.verifying import verify
-from ringtrue.agent.loopback import loopback_server
+from ringtrue.agent.audit.opening import audit_dir
 from ringtrue.agent.server import Server
 from ringtrue.agent.voice_library import open_voices
-from ringtrue.config.agent_schema import shipped_agents
-from ringtrue.config.settings import Settings, load_settings
 from ringtrue.loadtest.caller import CallResult, VirtualCaller
 from ringtrue.loadtest.phone import Phone
 from ringtrue.voices.ledger import LedgerError
@@ -35,67 +24,10 @@ from ringtrue.voices.store.api_keys import ApiScope
 
 pytestmark = pytest.mark.keeps("the recognizer's and the engines' threads end with the server")
 
-TENANT = "default"
-
-
-@dataclass
-class Place:
-    settings: Settings
-    config: Path
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Server]:
-        async with loopback_server(self.settings) as server:
-            yield server
-
-    async def enrol(self) -> str:
-        async with open_voices(self.settings) as library:
-            voice, _ = await library.admit(TENANT, candidate(), statement(), utc_now())
-            return voice.id
-
-    def entries(self, **fields: object) -> list[dict[str, Any]]:
-        def wanted(entry: dict[str, Any]) -> bool:
-            return all(entry.get(name) == value for name, value in fields.items())
-
-        return list(entries_of(audit_dir(self.settings), wanted, b""))
-
-    def check(self) -> None:
-        report = verify(audit_dir(self.settings), audit_keys(self.settings))
-        assert report.problems == []
-
-    async def run(self, *arguments: object) -> Ran:
-        with restored_logs():
-            return await asyncio.to_thread(run_command, *arguments, "--config", self.config)
-
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    engine = RecordingEngine()
-    monkeypatch.setattr(voice_library, "voice_engines", lambda *_: {engine.id: engine})
-    agents = tmp_path / "agents"
-    agents.mkdir()
-    agent = yaml.safe_load((shipped_agents() / "demo.yaml").read_text())
-    agent |= {
-        "name": "ada",
-        "voice": NAME,
-        "fallback_voice": "rms",
-        "purpose": PURPOSE,
-        "greeting": "Hello, this is the automated voice of Example.",
-        "disclosure": {"in_greeting": True},
-    }
-    (agents / "ada.yaml").write_text(yaml.safe_dump(agent))
-    config = tmp_path / "server.yaml"
-    content = {
-        "agents": {"dir": str(agents), "default": "ada"},
-        "voices": {"dir": str(tmp_path / "voices")},
-        "audit": {
-            "text": "encrypted",
-            "checkpoint_seconds": 0.2,
-            "witness": str(tmp_path / "witness"),
-        },
-    }
-    config.write_text(yaml.safe_dump(content))
-    return Place(load_settings(config, environ={}), config)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClonedServer:
+    return cloned_server(tmp_path, monkeypatch)
 
 
 def unwrapped(text: str) -> str:
@@ -120,7 +52,7 @@ def in_cloned_voice(result: CallResult) -> bool:
     return bool((np.convolve(pcm, np.ones(800) / 800, "valid") > 0.8 * CLONED).any())
 
 
-async def test_a_call_leaves_its_evidence(place: Place, tmp_path: Path) -> None:
+async def test_a_call_leaves_its_evidence(place: ClonedServer, tmp_path: Path) -> None:
     voice = await place.enrol()
     async with place.serving() as server:
         assert in_cloned_voice(await greeted(server))
@@ -166,7 +98,7 @@ async def test_a_call_leaves_its_evidence(place: Place, tmp_path: Path) -> None:
     assert ran.json()["logs"][0]["witnessed"] > 2
 
 
-async def test_without_an_audit_log_the_stock_voice_answers(place: Place) -> None:
+async def test_without_an_audit_log_the_stock_voice_answers(place: ClonedServer) -> None:
     await place.enrol()
     async with place.serving() as server:
         assert in_cloned_voice(await greeted(server))
@@ -183,7 +115,7 @@ async def test_without_an_audit_log_the_stock_voice_answers(place: Place) -> Non
 
 
 async def test_a_directory_that_cannot_be_written_costs_the_cloned_voice_only(
-    place: Place,
+    place: ClonedServer,
 ) -> None:
     await place.enrol()
     directory = audit_dir(place.settings)
@@ -200,7 +132,7 @@ async def test_a_directory_that_cannot_be_written_costs_the_cloned_voice_only(
     assert [entry["detail"]["lost"] for entry in place.entries(kind="log.resumed")] == [0]
 
 
-async def test_every_act_with_a_voice_is_recorded(place: Place) -> None:
+async def test_every_act_with_a_voice_is_recorded(place: ClonedServer) -> None:
     voice = await place.enrol()
     serial = place.entries(kind="consent.given")[0]["consent"]
     async with open_voices(place.settings) as library:
@@ -235,7 +167,7 @@ async def test_every_act_with_a_voice_is_recorded(place: Place) -> None:
     place.check()
 
 
-async def test_api_keys_and_their_use_are_recorded(place: Place) -> None:
+async def test_api_keys_and_their_use_are_recorded(place: ClonedServer) -> None:
     await place.enrol()
     made = await place.run(
         "keys", "create", "--label", "t", "--scope", ApiScope.READ, "--scope", "voices:speak",
@@ -270,7 +202,7 @@ async def test_api_keys_and_their_use_are_recorded(place: Place) -> None:
     place.check()
 
 
-async def test_a_master_key_s_change_is_recorded(place: Place) -> None:
+async def test_a_master_key_s_change_is_recorded(place: ClonedServer) -> None:
     await place.enrol()
     assert (await place.run("voices", "rewrap-keys", "--add")).code == 0
     assert (await place.run("voices", "rewrap-keys")).code == 0
@@ -278,7 +210,7 @@ async def test_a_master_key_s_change_is_recorded(place: Place) -> None:
     assert whats == ["added", "rewrapped"]
 
 
-async def test_verify_says_where_and_ends_with_one(place: Place) -> None:
+async def test_verify_says_where_and_ends_with_one(place: ClonedServer) -> None:
     await place.enrol()
     path = next(audit_dir(place.settings).glob("w00/0*.jsonl"))
     path.write_bytes(path.read_bytes().replace(b'"tenant":"default"', b'"tenant":"defaulu"', 1))
@@ -296,7 +228,7 @@ async def test_verify_says_where_and_ends_with_one(place: Place) -> None:
     assert "e.g. 2026-03-01" in unwrapped(ran.err)
 
 
-async def test_a_call_there_is_not(place: Place, tmp_path: Path) -> None:
+async def test_a_call_there_is_not(place: ClonedServer, tmp_path: Path) -> None:
     await place.enrol()
     for command in (("audit", "show"), ("evidence", "-o", tmp_path / "b.zip")):
         ran = await place.run(*command, "--call", "none")

@@ -11,84 +11,52 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import yaml
-from command_line import Ran, restored_logs, run_command
-from library_links import NAME, PURPOSE, RecordingEngine, candidate, statement
+from cloned_server import TENANT, ClonedServer, cloned_server
+from library_links import NAME, PURPOSE, candidate, statement
 
-from ringtrue.agent import voice_library
 from ringtrue.agent.audit.holds import read_holds
 from ringtrue.agent.audit.opening import audit_dir, audit_keys
-from ringtrue.agent.audit.searching import entries_of
-from ringtrue.agent.audit.verifying import verify
 from ringtrue.agent.incidents import bundle_name
-from ringtrue.agent.loopback import loopback_server
 from ringtrue.agent.server import Server
 from ringtrue.agent.voice_library import open_voices
-from ringtrue.config.agent_schema import shipped_agents
-from ringtrue.config.settings import Settings, load_settings
 from ringtrue.voices.ledger import LedgerError
 from ringtrue.voices.library import utc_now
 from ringtrue.voices.licensing import ConsentRefusedError
 from ringtrue.voices.store.errors import VoiceFrozenError
 
-TENANT = "default"
 SPOKEN = {"text": "w1 w2", "purpose": PURPOSE}
 
 pytestmark = pytest.mark.keeps("the recognizer's and the engines' threads end with the server")
 
 
-class Place:
-    def __init__(self, settings: Settings, config: Path) -> None:
-        self.settings, self.config = settings, config
+def incidents(place: ClonedServer) -> list[dict[str, Any]]:
+    return sorted(place.entries(kind="incident"), key=lambda entry: str(entry["at"]))
 
-    async def run(self, *arguments: object) -> Ran:
-        with restored_logs():
-            return await asyncio.to_thread(run_command, *arguments, "--config", self.config)
 
-    async def enrol(self) -> str:
-        async with open_voices(self.settings) as library:
-            voice, _ = await library.admit(TENANT, candidate(), statement(), utc_now())
-            return voice.id
-
-    def incidents(self) -> list[dict[str, Any]]:
-        found = entries_of(audit_dir(self.settings), lambda e: e["kind"] == "incident", b"incident")
-        return sorted(found, key=lambda entry: str(entry["at"]))
-
-    @asynccontextmanager
-    async def client(self, server: Server, *scopes: str) -> AsyncIterator[httpx.AsyncClient]:
-        options = [part for scope in scopes for part in ("--scope", scope)]
-        made = await self.run("keys", "create", "--label", "t", *options, "--json")
-        headers = {"Authorization": f"Bearer {made.json()['token']}"}
-        url = f"http://127.0.0.1:{server.http_port}/v1"
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-            yield client
+@asynccontextmanager
+async def client(
+    place: ClonedServer, server: Server, *scopes: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """With an API key of these scopes."""
+    options = [part for scope in scopes for part in ("--scope", scope)]
+    made = await place.run("keys", "create", "--label", "t", *options, "--json")
+    headers = {"Authorization": f"Bearer {made.json()['token']}"}
+    url = f"http://127.0.0.1:{server.http_port}/v1"
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as opened:
+        yield opened
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    engine = RecordingEngine()
-    monkeypatch.setattr(voice_library, "voice_engines", lambda *_: {engine.id: engine})
-    agents = tmp_path / "agents"
-    agents.mkdir()
-    agent = yaml.safe_load((shipped_agents() / "demo.yaml").read_text())
-    agent |= {"name": "ada", "voice": NAME, "fallback_voice": "rms", "purpose": PURPOSE}
-    (agents / "ada.yaml").write_text(yaml.safe_dump(agent))
-    config = tmp_path / "server.yaml"
-    content = {
-        "agents": {"dir": str(agents), "default": "ada"},
-        "voices": {"dir": str(tmp_path / "voices")},
-        "audit": {"checkpoint_seconds": 0.2},
-    }
-    config.write_text(yaml.safe_dump(content))
-    return Place(load_settings(config, environ={}), config)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClonedServer:
+    return cloned_server(tmp_path, monkeypatch)
 
 
-async def test_the_command_stops_lists_keeps_and_lifts(place: Place, tmp_path: Path) -> None:
+async def test_the_command_stops_lists_keeps_and_lifts(place: ClonedServer, tmp_path: Path) -> None:
     voice = await place.enrol()
-    async with loopback_server(place.settings) as server:
-        async with place.client(server, "voices:speak") as client:
+    async with place.serving() as server:
+        async with client(place, server, "voices:speak") as speaker:
             for _ in range(2):
-                answer = await client.post(f"/voices/{NAME}/speech", json=SPOKEN)
+                answer = await speaker.post(f"/voices/{NAME}/speech", json=SPOKEN)
                 assert answer.status_code == 200
         await server.audit.flush()
         await asyncio.sleep(0.3)  # until what was said is signed
@@ -130,37 +98,37 @@ async def test_the_command_stops_lists_keeps_and_lifts(place: Place, tmp_path: P
     async with open_voices(place.settings) as library:
         lease = await library.lease(tenant=TENANT, voice=voice, agent="ada", purpose=PURPOSE)
         lease.close()
-    entries = place.incidents()
+    entries = incidents(place)
     actions = [entry["detail"]["action"] for entry in entries]
     assert actions == ["frozen", "found", "found", "unfrozen", "released"]
     assert {entry["detail"]["incident"] for entry in entries} == {identity}
     assert entries[0]["detail"]["reason"] == "heard in a fraud"
     assert entries[0]["requester"] == "ops"
     assert (entries[1]["detail"]["calls"], entries[1]["detail"]["utterances"]) == (2, 2)
-    assert verify(audit_dir(place.settings), audit_keys(place.settings)).problems == []
+    place.check()
 
 
-async def test_the_interface_does_the_same_for_its_own_tenant(place: Place) -> None:
+async def test_the_interface_does_the_same_for_its_own_tenant(place: ClonedServer) -> None:
     voice = await place.enrol()
     async with (
-        loopback_server(place.settings) as server,
-        place.client(server, "voices:write", "voices:speak") as client,
+        place.serving() as server,
+        client(place, server, "voices:write", "voices:speak") as speaker,
     ):
         body = {"voice": NAME, "reason": "misuse"}
-        assert (await client.post("/incidents", json=body)).status_code == 403
-        assert (await client.post(f"/voices/{NAME}/speech", json=SPOKEN)).status_code == 200
-        async with place.client(server, "incidents") as responder:
+        assert (await speaker.post("/incidents", json=body)).status_code == 403
+        assert (await speaker.post(f"/voices/{NAME}/speech", json=SPOKEN)).status_code == 200
+        async with client(place, server, "incidents") as responder:
             frozen = await responder.post("/incidents", json=body)
             assert frozen.status_code == 201, frozen.text
             identity = frozen.json()["incident"]["id"]
             assert frozen.headers["location"] == f"/v1/incidents/{identity}"
             assert frozen.json()["calls_total"] == 1
             assert len(frozen.json()["calls"][0]["outputs"]) == 1
-            refused = await client.post(f"/voices/{NAME}/speech", json=SPOKEN)
+            refused = await speaker.post(f"/voices/{NAME}/speech", json=SPOKEN)
             assert (refused.status_code, refused.json()["reason"]) == (403, "frozen")
             for answer in (
-                await client.delete(f"/voices/{NAME}"),
-                await client.post(f"/voices/{NAME}/renew", json={"purpose": PURPOSE}),
+                await speaker.delete(f"/voices/{NAME}"),
+                await speaker.post(f"/voices/{NAME}/renew", json={"purpose": PURPOSE}),
             ):
                 assert answer.status_code == 409, answer.text
                 assert answer.json()["type"].endswith("voice-frozen")
@@ -175,11 +143,11 @@ async def test_the_interface_does_the_same_for_its_own_tenant(place: Place) -> N
             assert (await responder.post(path, json={"reason": "x"})).status_code == 409
             everything = await responder.get("/incidents", params={"lifted": True})
             assert [one["id"] for one in everything.json()["incidents"]] == [identity]
-        assert (await client.post(f"/voices/{NAME}/speech", json=SPOKEN)).status_code == 200
-    assert [entry["voice"] for entry in place.incidents()] == [voice] * 3
+        assert (await speaker.post(f"/voices/{NAME}/speech", json=SPOKEN)).status_code == 200
+    assert [entry["voice"] for entry in incidents(place)] == [voice] * 3
 
 
-async def test_who_is_frozen_is_not_enrolled_under_another_name(place: Place) -> None:
+async def test_who_is_frozen_is_not_enrolled_under_another_name(place: ClonedServer) -> None:
     taken = np.random.default_rng(7).random(256, dtype=np.float32)
     other = np.random.default_rng(8).random(256, dtype=np.float32) ** 4
     near = (taken + 0.1 * other).astype(np.float32)
@@ -199,7 +167,7 @@ async def test_who_is_frozen_is_not_enrolled_under_another_name(place: Place) ->
 
 
 async def test_a_voice_is_frozen_but_not_unfrozen_without_a_log(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ClonedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await place.enrol()
     async with open_voices(place.settings) as library:

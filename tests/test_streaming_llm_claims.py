@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from phrasebook import sentences
 
 from ringtrue.config.agent_disclosure import LOCALES
 from ringtrue.streaming.llm.claims import MAX_HELD, ClaimFilter
@@ -53,11 +54,6 @@ TRUE = {
 TRUTH = "TRUTH."
 
 
-def cases(table: dict[str, str]) -> list[tuple[str, str]]:
-    lines = ((code, line) for code, text in table.items() for line in text.strip().split("\n"))
-    return [(code, one.strip()) for code, line in lines for one in line.split("|")]
-
-
 def cut(text: str, seed: int) -> list[str]:
     chance, pieces = random.Random(seed), list[str]()
     while text:
@@ -72,7 +68,7 @@ def passed(language: str, pieces: list[str]) -> str:
     return "".join([*map(one.feed, pieces), one.finish()])
 
 
-@pytest.mark.parametrize(("language", "text"), cases(CLAIMED))
+@pytest.mark.parametrize(("language", "text"), sentences(CLAIMED))
 def test_a_claim_is_replaced_with_the_rest_of_its_sentence(language: str, text: str) -> None:
     for seed in range(6):
         assert passed(language, cut(f"{text} We open at nine.", seed)) == "TRUTH. We open at nine."
@@ -80,7 +76,7 @@ def test_a_claim_is_replaced_with_the_rest_of_its_sentence(language: str, text: 
     assert passed(language, ["Well then. ", text]).strip() == "Well then. TRUTH."
 
 
-@pytest.mark.parametrize(("language", "text"), cases(TRUE))
+@pytest.mark.parametrize(("language", "text"), sentences(TRUE))
 def test_the_truth_passes_unchanged(language: str, text: str) -> None:
     for seed in range(6):
         assert passed(language, cut(text, seed)) == text

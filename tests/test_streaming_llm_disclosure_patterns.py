@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from phrasebook import sentences
 
 from ringtrue.config.agent_disclosure import LOCALES, DisclosureFile, texts_of
 from ringtrue.streaming.llm.disclosure import Asked, Disclosure
@@ -56,21 +57,16 @@ NOT_ASKED = {
 }
 
 
-def cases(table: dict[str, str]) -> list[tuple[str, str]]:
-    lines = ((code, line) for code, text in table.items() for line in text.strip().split("\n"))
-    return [(code, one.strip()) for code, line in lines for one in line.split("|")]
-
-
 def asked(language: str, *said: str) -> Asked:
     return Disclosure(texts_of(DisclosureFile(), language, "Example")).asked(said)
 
 
-@pytest.mark.parametrize(("language", "said"), cases(ASKED))
+@pytest.mark.parametrize(("language", "said"), sentences(ASKED))
 def test_the_question_is_known(language: str, said: str) -> None:
     assert asked(language, said) is Asked.ALONE
 
 
-@pytest.mark.parametrize(("language", "said"), cases(NOT_ASKED))
+@pytest.mark.parametrize(("language", "said"), sentences(NOT_ASKED))
 def test_other_questions_are_not_it(language: str, said: str) -> None:
     assert asked(language, said) is Asked.NOTHING
 

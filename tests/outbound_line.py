@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sip_media import ANSWER, MediaShelf
+from sip_media import MediaShelf
 
 from ringtrue.agent.calls import Calls
 from ringtrue.agent.dial_ledger import DialLedger
@@ -25,7 +25,6 @@ from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.handles import ServerInvite
 from ringtrue.telephony.sip.media import MediaFactory
-from ringtrue.telephony.sip.message import Request
 from ringtrue.telephony.sip.schedule import Timers
 
 QUICK = Policy(timers=Timers(t1=0.02, t2=0.08, t4=0.05))
@@ -148,15 +147,3 @@ async def line(**limits: Any) -> AsyncIterator[Line]:
 async def callee(handler: Callable[[ServerInvite], Awaitable[None]]) -> AsyncIterator[int]:
     async with SipEndpoint("127.0.0.1", 0, on_invite=handler, policy=QUICK) as endpoint:
         yield endpoint.port
-
-
-def response(request: Request, status: int, port: int, body: bytes = ANSWER) -> bytes:
-    lines = [f"SIP/2.0 {status} Said"]
-    lines += [f"Via: {via}" for via in request.headers.get_all("via")]
-    to = request.headers.get("to") or ""
-    lines += [f"From: {request.headers.get('from')}", to if "tag=" in to else f"To: {to};tag=x"]
-    lines[-1] = lines[-1] if lines[-1].startswith("To:") else f"To: {lines[-1]}"
-    lines += [f"Call-ID: {request.call_id}", f"CSeq: {request.headers.get('cseq')}"]
-    lines += [f"Contact: <sip:x@127.0.0.1:{port}>", "Content-Type: application/sdp"]
-    lines += [f"Content-Length: {len(body)}", "", ""]
-    return "\r\n".join(lines).encode() + body

@@ -6,8 +6,8 @@ import asyncio
 import socket
 
 import pytest
-from outbound_line import REMINDER, callee, line, response
-from sip_media import MediaShelf
+from outbound_line import REMINDER, callee, line
+from sip_media import ANSWER, MediaShelf
 from sip_peer import Peer
 
 from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState, outcome_of
@@ -17,7 +17,6 @@ from ringtrue.agent.problems import Problem
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.errors import CallFailedError, CallTimeoutError
 from ringtrue.telephony.sip.handles import ServerInvite
-from ringtrue.telephony.sip.message import Request
 
 
 async def test_from_the_order_to_the_record() -> None:
@@ -147,25 +146,20 @@ async def test_early_media_is_listened_to_and_not_spoken_on() -> None:
     async with line() as made:
         with Peer(made.endpoint.port) as peer:
             placed = made.outbound.place(made.order(peer.port))
-            invite = await peer.receive()
-            assert isinstance(invite, Request)
-            answer = response(invite, 183, peer.port)
-            await peer.send_raw(answer)
+            invite = await peer.heard("INVITE")
+            await peer.respond(invite, 183, body=ANSWER)
             await asyncio.sleep(0.2)
             (media,) = made.shelf.made
             assert [what for what, _ in media.log] == ["offer", "preview"]
             assert media.leg.sent == []
             assert len(made.desk.clock) == 1
-            await peer.send_raw(response(invite, 200, peer.port))
+            await peer.respond(invite, 200, body=ANSWER)
             await made.desk.running.get()
             assert len(made.desk.clock) == 0
             assert [what for what, _ in media.log] == ["offer", "preview", "set_answer"]
             assert placed.early_media_ms >= 100
             made.outbound.cancel("default", placed.id)
-            bye = await peer.receive()
-            while not (isinstance(bye, Request) and bye.method == "BYE"):
-                bye = await peer.receive()
-            await peer.send_raw(response(bye, 200, peer.port, body=b""))
+            await peer.respond(await peer.heard("BYE"), 200)
             await made.settled(placed)
         assert made.desk.records[0].early_media_ms == placed.early_media_ms
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sip_callee import SDP, Callee, Message, called, empty, lines
-from sip_link import ANSWER, OFFER, TARGET, B, Station, pair
+from sip_callee import SDP, Callee, Message, add_callee, called, empty, lines
+from sip_link import ANSWER, OFFER, TARGET, A, B, Net, Station, pair
 
+from ringtrue.telephony.sip.auth_client import Credential
 from ringtrue.telephony.sip.events import (
     Answered,
     Cancelled,
@@ -64,6 +65,42 @@ def test_3_2_through_two_proxies_the_route_is_kept() -> None:
     assert bye.method == "BYE"
     assert bye.headers.get_all("route") == ["<sip:10.0.0.9;lr>", f"<sip:{B};lr>"]
     assert callee.methods() == ["INVITE"], "ACK and BYE go to the nearest proxy"
+
+
+def test_3_3_two_proxies_ask_for_credentials_and_the_call_is_cancelled_by_its_last_invite() -> None:
+    """RFC 3665 §3.3: each 407 is answered; ACK, CANCEL and the numbers follow the last INVITE."""
+
+    def script(callee: Callee, message: Message) -> None:
+        if not isinstance(message, Request):
+            return
+        given = message.headers.get_all("proxy-authorization")
+        if message.method == "INVITE" and len(given) < 2:
+            realm = ("one.example", "two.example")[len(given)]
+            callee.answer(
+                message, 407, f'Proxy-Authenticate: Digest realm="{realm}", nonce="n", qop="auth"'
+            )
+        elif message.method == "INVITE":
+            callee.answer(message, 180)
+        elif message.method == "CANCEL":
+            callee.answer(message, 200)
+            callee.answer(callee.last("INVITE"), 487)
+
+    net = Net()
+    a = net.add("a", A)
+    callee = add_callee(net, B, script)
+    realms = frozenset(("one.example", "two.example"))
+    a.ua.core.auth.grant("trunk", Credential("alice", "secret", realms), [B])
+    call = a.ua.invite(TARGET, OFFER, net.now)
+    net.run(2.0)
+    a.ua.cancel(call, net.now)
+    net.run(60.0)
+    assert [line for line in lines(a) if line != "ACK"] == ["INVITE"] * 3 + ["CANCEL"]
+    invites = [m for m in callee.got if isinstance(m, Request) and m.method == "INVITE"]
+    assert [invite.cseq for invite in invites] == [1, 2, 3]
+    cancel = callee.last("CANCEL")
+    assert (cancel.cseq, cancel.via.branch) == (3, invites[-1].via.branch)
+    assert a.of(Rejected) == [Rejected(call, 487, "Whatever", None)]
+    empty(a)
 
 
 def test_3_6_a_redirection_is_an_outcome() -> None:

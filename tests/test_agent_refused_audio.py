@@ -119,6 +119,18 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
+async def arrived(lines: dict[str, Line]) -> None:
+    """All of the tone that was allowed is heard on every line."""
+    before: list[int] = []
+    async with asyncio.timeout(10):
+        while True:
+            counts = [tone_frames(line.heard(), line.rate) for line in lines.values()]
+            if counts == before and min(counts) >= BURST_FRAMES:
+                return
+            before = counts
+            await asyncio.sleep(0.4)
+
+
 @dataclass
 class Intruder:
     """Code in the server that has hold of one call's gate and leg, and of others' audio."""
@@ -245,7 +257,7 @@ async def test_nothing_that_may_not_be_heard_is_on_any_wire(
                 provenance = other.session.gate.provenance
                 now, rate = asyncio.get_running_loop().time(), one.active.call.leg.rate
                 one.foreign = provenance.utterance(Lane.TONES).seal(tone(rate), now)
-            await asyncio.sleep(0.5)  # on its way to the callers
+            await arrived(lines)
             allowed = {name: len(line.heard()) for name, line in lines.items()}
             for one, other in zip(ring, ring[1:] + ring[:1], strict=True):
                 one.speak()

@@ -274,3 +274,42 @@ def test_early_media_is_told_of() -> None:
     net.run(5.0)
     assert a.of(Progress) == [Progress(call, 183, "Whatever", b"v=0 music")]
     assert a.of(Answered) == [Answered(call, ANSWER)]
+
+
+def test_a_far_end_that_floods_is_heard_within_bounds() -> None:
+    """Forks, reliable responses, answers and intervals without end cost a bounded number."""
+
+    def script(callee: Callee, message: Message) -> None:
+        if not isinstance(message, Request):
+            return
+        if message.method != "INVITE":
+            callee.answer(message, 200)
+        elif message.cseq < 50:
+            callee.answer(message, 422, f"Min-SE: {1800 + message.cseq}")
+
+    net, a, callee, call = called(script)
+    net.run(10.0)
+    assert a.count("INVITE") == 3
+    (rejected,) = a.of(Rejected)
+    assert isinstance(rejected, Rejected)
+    assert rejected.status == 422
+
+    def flood(callee: Callee, message: Message) -> None:
+        if not isinstance(message, Request) or message.method != "INVITE":
+            if isinstance(message, Request) and message.method != "ACK":
+                callee.answer(message, 200)
+            return
+        for number in range(1, 100):
+            callee.answer(message, 180, "Require: 100rel", f"RSeq: {number}", tag="one")
+            callee.answer(message, 180, tag=f"fork{number}")
+        for number in range(100):
+            callee.answer(message, 200, *SDP, tag=f"late{number}", body=ANSWER)
+
+    net, a, callee, call = called(flood)
+    net.run(200.0)
+    assert callee.methods().count("PRACK") == 32
+    assert callee.methods().count("BYE") == 64
+    assert len(a.of(Answered)) == 1
+    a.ua.bye(call, net.now)
+    net.run(300.0)
+    empty(a)

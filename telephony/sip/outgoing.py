@@ -22,6 +22,15 @@ from ringtrue.telephony.sip.uri import is_secure
 MAX_FORKS = 16
 """Early dialogs of one INVITE that we keep; further forks are heard once they answer."""
 
+MAX_RELIABLE = 32
+"""Reliable provisional responses of one fork that we acknowledge."""
+
+MAX_DROPPED = 64
+"""Unwanted answers that we acknowledge and end; a far end that sends more is left to it."""
+
+MAX_LENGTHENED = 2
+"""Times we ask again for a longer session interval."""
+
 
 @dataclass(slots=True, eq=False)
 class _Fork:
@@ -30,6 +39,9 @@ class _Fork:
     dialog: Dialog
     rseq: int | None = None
     """The last reliable provisional response that was acknowledged."""
+
+    reliable: int = 0
+    """How many there were."""
 
     answer: bytes | None = None
     """From a reliable response: the answer to our offer, for good (RFC 3262 §5)."""
@@ -77,6 +89,7 @@ class OutgoingCall:
         self._change: tuple[ServerTransaction, Request, _Fork] | None = None
         self._seconds = max(policy.session_seconds, policy.session_least)
         self._least = policy.session_least
+        self._lengthened = 0
 
     def start(self, now: float) -> None:
         """Send the INVITE. Raises :class:`SipCapacityError`."""
@@ -138,6 +151,9 @@ class OutgoingCall:
         least = least_of(response)
         if self._settled or self._cancelled or least <= self._least:
             return False
+        if self._lengthened >= MAX_LENGTHENED:
+            return False
+        self._lengthened += 1
         self._least, self._seconds = least, max(self._seconds, least)
         self._proceeding = None
         old = self._request
@@ -157,7 +173,9 @@ class OutgoingCall:
         if fork is not None and number is not None:
             if fork.rseq is not None and number != fork.rseq + 1:
                 return  # came again, or before one that is still to come (RFC 3262 §4)
-            fork.rseq = number
+            if fork.reliable >= MAX_RELIABLE:
+                return
+            fork.rseq, fork.reliable = number, fork.reliable + 1
             self._acknowledge(fork, response, number, now)
             if fork.answer is None:
                 fork.answer = response.body or None
@@ -205,6 +223,8 @@ class OutgoingCall:
             self._settle(502, f"unusable answer: {error.reason}", None)
             return
         if self._settled or self._cancelled or tag in self._dropped:
+            if len(self._dropped) >= MAX_DROPPED:
+                return
             self._dropped[tag] = drop_dialog(self._context, dialog, self._request.cseq, now)
             self._settle(487, REASONS[487], None)
             return
@@ -260,7 +280,8 @@ class OutgoingCall:
         tag = request.from_.tag or ""
         fork = self._forks.get(tag)
         if request.method == "BYE":
-            self._dropped.setdefault(tag, None)
+            if len(self._dropped) < MAX_DROPPED:
+                self._dropped.setdefault(tag, None)
             self._respond(transaction, request, 200, now)
         elif request.method != "UPDATE" or self._settled:
             self._respond(transaction, request, 491, now)

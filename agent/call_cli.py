@@ -18,6 +18,7 @@ from ringtrue.agent.cli_common import (
     JsonOption,
     print_json,
     run,
+    server_url,
     settings_of,
 )
 from ringtrue.agent.problems import MEDIA_TYPE
@@ -174,12 +175,10 @@ def _variables(given: Sequence[str]) -> dict[str, str]:
 
 
 def _own_url(settings: Settings) -> str:
-    """Where a server with these settings is found from this machine."""
-    http = settings.http
-    if not http.enabled or http.port == 0:
+    url = server_url(settings)
+    if url is None:
         raise typer.BadParameter("the settings don't say where the server listens; give --url")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
-    return f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
+    return url
 
 
 def _key(given: str | None, file: Path | None) -> str:

@@ -52,6 +52,15 @@ def run(main: Coroutine[Any, Any, int]) -> None:
     raise typer.Exit(uvloop.run(guarded()))
 
 
+def server_url(settings: Settings) -> str | None:
+    """Where a server with these settings is found from this machine; None where they don't say."""
+    http = settings.http
+    if not http.enabled or not http.port:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
+    return f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
+
+
 def print_json(value: object) -> None:
     """Print ``value``: models, dataclasses and moments as JSON has them."""
     typer.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))

@@ -10,6 +10,7 @@ from typing import Final
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
+from ringtrue.agent.cli_common import server_url
 from ringtrue.agent.findings import Check, CheckFunction, State
 from ringtrue.agent.metrics_sip import REGISTRATION
 from ringtrue.agent.sip_setup import accounts_of, auth_policy, tls_client, tls_listener
@@ -52,11 +53,9 @@ def _registrations(settings: Settings) -> list[Check]:
 
 def _running(settings: Settings) -> dict[str, str] | None:
     """Each account's state in the server that runs here; None where none can be asked."""
-    http = settings.http
-    if not http.enabled or not http.metrics or not http.port:
+    url = server_url(settings)
+    if url is None or not settings.http.metrics:
         return None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
-    url = f"http://[{host}]:{http.port}" if ":" in host else f"http://{host}:{http.port}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/metrics", timeout=ASK_SECONDS) as answer:

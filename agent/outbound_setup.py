@@ -48,7 +48,7 @@ def outbound_of(
     Raises :class:`ConfigError` for rules that could never place a call.
     """
     outbound = settings.outbound
-    _check(settings)
+    check_rules(settings)
     return Outbound(
         DialPlan(outbound),
         ledger,
@@ -60,7 +60,8 @@ def outbound_of(
     )
 
 
-def _check(settings: Settings) -> None:
+def check_rules(settings: Settings) -> None:
+    """Raise :class:`ConfigError` for rules that could never place a call."""
     if not settings.outbound.enabled:
         return
     if not settings.sip.enabled or not settings.http.enabled or settings.voices.enabled is False:

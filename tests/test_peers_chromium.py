@@ -20,7 +20,7 @@ from ringtrue.config.agent_schema import load_agents
 
 RATE = 16000
 GREETING_SECONDS = 11.0
-"""The reception's greeting takes 8.5 s; the rest is what the call may take to be up."""
+"""The reception's greeting takes 9.1 s; the rest is what the call may take to be up."""
 
 ANSWER_SECONDS = 4.0
 """After which the caller interrupts an answer of 7.4 s."""

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ringtrue.agent.doctor_engines import ENGINE_CHECKS, REINSTALL
 from ringtrue.agent.doctor_machine import MACHINE_CHECKS
+from ringtrue.agent.doctor_media import MEDIA_CHECKS
 from ringtrue.agent.doctor_outbound import OUTBOUND_CHECKS
 from ringtrue.agent.doctor_sip import SIP_CHECKS
 from ringtrue.agent.doctor_voices import VOICE_CHECKS
@@ -28,6 +29,7 @@ CHECKS: Final[tuple[CheckFunction, ...]] = (
     *ENGINE_CHECKS,
     *VOICE_CHECKS,
     *SIP_CHECKS,
+    *MEDIA_CHECKS,
     *OUTBOUND_CHECKS,
     *MACHINE_CHECKS,
 )

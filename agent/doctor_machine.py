@@ -29,7 +29,7 @@ PEERS: Final = {
 }
 """Command → Debian package, and which tests need it."""
 
-CODECS: Final = (("g722", "SIP in wideband"), ("libopus", "calls from browsers"))
+CODECS: Final = (("g722", "SIP calls in G.722"),)
 FILES_PER_CALL: Final = 8
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from ringtrue.agent.doctor import report, run_checks, show, to_json, worst
 from ringtrue.agent.findings import Check, State
 from ringtrue.config.settings import Settings, load_settings
+from ringtrue.telephony.codecs.opus_library import CodecUnavailableError
 
 
 def settings(**environ: str) -> Settings:
@@ -51,7 +52,8 @@ def test_this_machine_can_run_the_defaults(checks: list[Check]) -> None:
         ("voice activity", "silero"),
         ("turn detection", "smart-turn"),
         ("codec g722", "PyAV"),
-        ("codec libopus", "PyAV"),
+        ("codec opus", "libopus 1."),
+        ("srtp", "offer: AES_CM_128_HMAC_SHA1_80"),
         ("agents", "reception"),
         ("port sip udp", "is free"),
         ("port http", "is free"),
@@ -111,6 +113,8 @@ def cut(name: str, **environ: str) -> Check:
         ("gpu", {"STT__ENGINE": "whisper", "STT__MODEL": "/nowhere/m"}, State.DEGRADED, "none"),
         ("agents", {"AGENTS__DEFAULT": "nobody"}, State.MISSING, "no agent nobody; there are:"),
         ("rtp ports", {"SIP__RTP_PORT_MAX": "20009"}, State.DEGRADED, "5 calls"),
+        ("srtp", {"MEDIA__SRTP": "require"}, State.DEGRADED, "require: AES"),
+        ("srtp", {"MEDIA__SRTP": "off"}, State.OK, "off"),
         ("records", {"RECORDS__DIR": "/proc/version/x"}, State.MISSING, "not a writable"),
         (
             "twilio",
@@ -152,6 +156,17 @@ def test_peers_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     check = cut("test peer sipp")
     assert check.state is State.DEGRADED
     assert check.remedy == "apt-get install sip-tester"
+
+
+def test_opus_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> None:
+        raise CodecUnavailableError("can't load libopus (nowhere)")
+
+    monkeypatch.setattr("ringtrue.agent.doctor_media.opus_library", nowhere)
+    assert cut("codec opus").state is State.MISSING
+    without = cut("codec opus", SIP__CODECS="PCMU")
+    assert without.state is State.DEGRADED
+    assert "libopus0" in without.remedy
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:

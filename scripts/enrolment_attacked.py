@@ -290,16 +290,17 @@ async def tried(seconds: float, every: int) -> bool:
     people = People()
     async with clone_voices(CLONED) as clones, opened() as bench:
         chosen = plans(people, clones)
-        for number, plan in enumerate([*chosen, None]):
-            if number in done or (number % every and plan is not None):
+        if len(chosen) not in done:
+            await stale(bench, people, len(chosen))
+        # In random order, so that what was tried at any time is a sample of the whole.
+        order = np.random.default_rng(SEED).permutation(len(chosen))[::every]
+        for number in map(int, order):
+            if number in done:
                 continue
             if time.monotonic() - began > seconds:
                 return False
-            rng = np.random.default_rng([SEED, number])
-            if plan is None:
-                await stale(bench, people, number)
-                continue
-            case = await asyncio.to_thread(plan.make, rng)
+            plan = chosen[number]
+            case = await asyncio.to_thread(plan.make, np.random.default_rng([SEED, number]))
             failed = await bench.refused_by(number, case)
             _keep(number, plan.group, plan.what, failed)
     return True
@@ -372,7 +373,7 @@ def main() -> None:
     """Try the cases, print the tables, and write them into the documentation where asked to."""
     parser = argparse.ArgumentParser(description="Attack the enrolment's desk.")
     parser.add_argument("--docs", type=Path, help="a file with markers to write the tables between")
-    parser.add_argument("--every", type=int, default=1, help="every so manieth case only")
+    parser.add_argument("--every", type=int, default=1, help="one in so many cases only")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop trying after so long")
     arguments = parser.parse_args()
     if not asyncio.run(tried(arguments.seconds, arguments.every)):

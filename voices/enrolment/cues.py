@@ -45,7 +45,7 @@ _PITCH: Final = (60.0, 420.0)
 _VOICED: Final = 0.6
 """Normalised autocorrelation at the pitch from which a frame counts as voiced."""
 
-_FEWEST_VOICED: Final = 50
+_FEWEST_VOICED: Final = 30
 """Voiced frames (10 ms) without which nothing is said."""
 
 _CEPSTRA: Final = ((1, 4), (4, 7), (7, 13))
@@ -78,8 +78,8 @@ NAMES: Final = (
 def cues(samples: npt.NDArray[np.float32]) -> RealArray | None:
     """The traits named in :data:`NAMES`, shape ``(len(NAMES),)``, all finite.
 
-    ``samples`` is mono at 16 kHz, shape (n,); 5 s say much more than 2. None where under half a
-    second of it is voiced. Blocking: some 60 ms of CPU for 10 s, none for one of the last two
+    ``samples`` is mono at 16 kHz, shape (n,); 5 s say much more than 2. None where under 0.3 s
+    of it is voiced. Blocking: some 60 ms of CPU for 10 s, none for one of the last two
     recordings: more than one check asks for them.
     """
     if len(samples) < SPEECH_RATE:

@@ -30,7 +30,7 @@ TRAITS: Final = (*(f"noise in band {n}" for n in range(_FLOORS)), "decay", "bass
 def playback(samples: npt.NDArray[np.float32]) -> RealArray | None:
     """The traits named in :data:`TRAITS`, shape ``(len(TRAITS),)``, all finite.
 
-    None where under half a second of it is voiced. Blocking: some 80 ms of CPU for 10 s.
+    None where under 0.3 s of it is voiced. Blocking: some 80 ms of CPU for 10 s.
     """
     way, voice = channel(samples), cues(samples)
     if way is None or voice is None:

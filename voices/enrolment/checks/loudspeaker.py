@@ -23,7 +23,7 @@ def check(evidence: Evidence) -> Finding:
 
     The score is the mean of the two recordings', in log odds: who plays one of them has to play the
     other, or they differ in their channel. Blocking: some 80 ms of CPU for each 10 s. A recording
-    without half a second of voice doesn't pass.
+    without 0.3 s of voice doesn't pass.
     """
     scores = []
     for what, recording in (("statement", evidence.statement), ("speech", evidence.speech)):

@@ -23,7 +23,7 @@ def check(evidence: Evidence) -> Finding:
     """Refuse a statement or a body that sounds synthesized.
 
     The score is the higher of the two recordings', in log odds. Blocking: some 100 ms of CPU for
-    each 10 s. A recording without half a second of voice doesn't pass.
+    each 10 s. A recording without 0.3 s of voice doesn't pass.
     """
     scores = {}
     for what, recording in (("statement", evidence.statement), ("speech", evidence.speech)):

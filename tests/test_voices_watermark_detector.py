@@ -1,11 +1,13 @@
 """Marks are found after what telephony does to them; unmarked speech shows none."""
 
 import audioop
+import tracemalloc
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import soxr
+from speech import say
 from watermarking import KEY, TOKEN, marked, speech
 
 from ringtrue.voices.watermark.detector import CURVE_SECONDS, Detection, Search, detect
@@ -109,13 +111,39 @@ def test_a_search_in_pieces_finds_the_same():
     assert pieces.tokens == once.tokens
 
 
-def test_long_recordings_take_no_more_memory_and_progress_is_told():
+def test_progress_is_told():
     heard: list[float] = []
-    quiet = np.zeros(8000 * 60, np.int16)
-    found = detect(quiet, 8000, [KEY], on_progress=heard.append)
+    found = detect(np.zeros(8000 * 60, np.int16), 8000, [KEY], on_progress=heard.append)
     assert not found.found
     assert heard == sorted(heard)
     assert heard[-1] == 1.0
+
+
+def test_longer_recordings_take_no_more_memory():
+    talk = np.concatenate([marked(speech(8000), 8000), np.zeros(8000 * 22, np.int16)])
+    search = Search([KEY], 8000)
+    peaks = []
+    tracemalloc.start()
+    try:
+        for minutes in (2, 6):
+            tracemalloc.reset_peak()
+            for _ in range(2 * minutes):
+                search.feed(talk)
+                talk = np.zeros_like(talk)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert search.seconds > 400
+    assert peaks[1] < peaks[0] + 1_000_000  # four minutes of samples are 7.7 MB
+    assert search.finish().tokens == (TOKEN,)
+
+
+def test_a_second_of_the_stock_voice_is_enough_after_mu_law():
+    host = say("We are open on weekdays from nine until five.", 8000).astype(np.int16)
+    pcm = marked(host[: len(host) // 160 * 160], 8000)
+    law = np.frombuffer(audioop.ulaw2lin(audioop.lin2ulaw(pcm.tobytes(), 2), 2), "<i2")
+    for first in (2000, 6000, 10000):
+        assert look(law[first : first + 8000], 8000).found
 
 
 def test_a_loop_of_the_pilots_period_wins_nothing_however_long_it_is():

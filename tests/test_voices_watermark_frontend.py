@@ -30,3 +30,14 @@ def test_silence_shortness_and_odd_values_are_no_trouble():
     assert not whitened(np.ones(10)).any()
     for value in (np.full(8000, 32767.0), np.eye(8000)[4000] * 32767):
         assert np.isfinite(whitened(value)).all()
+
+
+def test_quiet_far_below_the_speech_is_heard_and_a_noisy_floor_is_not():
+    rng = np.random.default_rng(3)
+    loud = rng.normal(0, 3000, 8000)
+    ratios = []
+    for floor in (5.0, 500.0):
+        carrier = whitened(np.concatenate([loud, rng.normal(0, floor, 8000)]))
+        ratios.append(np.std(carrier[9000:15000]) / np.std(carrier[1000:7000]))
+    assert 1.2 < ratios[0] < 4
+    assert ratios[1] < 0.5

@@ -4,6 +4,7 @@ from watermarking import KEY, marked, speech
 
 from ringtrue.voices.watermark.carrier import half_a_chip_on
 from ringtrue.voices.watermark.frontend import whitened
+from ringtrue.voices.watermark.keys import PERIOD
 from ringtrue.voices.watermark.tracing import ECHO, Track, trace
 from ringtrue.voices.watermark.tracking import SEGMENT, Bet, Segments
 
@@ -47,3 +48,15 @@ def test_tracks_of_one_mark_overlap_and_of_two_do_not():
     assert first <= -ECHO < ECHO <= first + width
     moved = Track(one.lags + 2 * ECHO, one.sure, one.bet, one.evidence)
     assert not one.overlaps(moved)
+
+
+def test_a_track_holds_a_mark_that_ran_on_into_it_and_none_elsewhere_or_later():
+    pcm = marked(speech(8000, 3.0), 8000)
+    track = course(pcm, Bet(0.13), 0)
+    assert track.holds(ECHO // 2)
+    assert track.holds(PERIOD - ECHO // 2)
+    assert not track.holds(2 * ECHO)
+    host = speech(8000, 3.0)
+    late = course(np.concatenate([host, pcm[: len(host) // 2]]), Bet(0.13), -len(host))
+    assert late.present[-1]
+    assert not late.holds(-len(host))

@@ -126,6 +126,8 @@ def test_strengths_stay_where_floats_do():
     assert all(bet.strength <= MAX_STRENGTH for bet in BETS)
     with pytest.raises(ValueError, match=r"strength is 0.5; allowed: above 0 to 0.3"):
         Bet(0.5)
+    with pytest.raises(ValueError, match=r"share is 0; allowed: above 0"):
+        Bet(0.1, share=0)
     perfect = PILOT.chips[:EPOCH] * 2.5
     course = FOLLOWER.follow(PILOT, Segments(perfect, perfect))
     assert np.isfinite(course.evidence).all()

@@ -319,6 +319,8 @@ class Search:
             barred = [track.barred for track in tracks]
             course = follower.follow(key.pilot, segments, bets=bets, barred=barred)
         for bet, lag in key.marks.going_on(start, speed):
+            if any(track.holds(lag) for track in tracks):
+                continue
             track = trace(pilot, segments, bet, lag)
             if track.evidence > _GO_ON_AT and not any(map(track.overlaps, tracks)):
                 tracks.append(track)

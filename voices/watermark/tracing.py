@@ -60,8 +60,17 @@ class Track:
     def overlaps(self, other: Track) -> bool:
         """Whether ``other`` is a track of the same mark in the same epoch."""
         both = self.present & other.present
-        away = (self.lags - other.lags + PERIOD // 2) % PERIOD - PERIOD // 2
-        return bool((np.abs(away[both]) <= ECHO).sum() * 2 > both.sum())
+        return bool((_away(self.lags, other.lags)[both] <= ECHO).sum() * 2 > both.sum())
+
+    def holds(self, lag: int) -> bool:
+        """Whether it is the track of a mark that ran on into the epoch at ``lag``, if one did."""
+        here = self.present & (_away(self.lags, lag) <= ECHO)
+        return bool(here.sum() * 2 > len(here))
+
+
+def _away(lags: Lags, others: Lags | int) -> Lags:
+    """How far lags lie from others around the period."""
+    return np.abs((lags - others + PERIOD // 2) % PERIOD - PERIOD // 2)
 
 
 def trace(pilot: npt.NDArray[np.float32], segments: Segments, bet: Bet, lag: int) -> Track:

@@ -138,10 +138,12 @@ def test_who_comes_first_by_malice_gains_nothing() -> None:
     subject = latch()
     assert together(subject, 0.1, 10, OTHER)[OTHER] == 10
     assert subject.destination == OTHER
+    assert subject.admit_rtcp(("192.0.2.7", 40003), [0], 0)
     taken = together(subject, 0.3, 200, OTHER, NAT)
     assert taken[OTHER] < 10, "until the caller has proved itself"
     assert taken[NAT] == 0
     assert subject.destination == SIGNALLED
+    assert subject.rtcp_destination == RTCP
     assert together(subject, 4.3, 100, NAT)[NAT] >= 45, "once the stranger gives up"
     assert subject.destination == NAT
 

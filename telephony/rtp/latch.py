@@ -181,7 +181,7 @@ class Latch:
         if self._source is not None and self._source_last > quiet:
             # doubtful from now on: as much a candidate as its rival
             self._candidates[self._source] = _Candidate(0, 0, 0, now, self._source_last)
-            self._source = None
+            self._source = self._rtcp_source = None
         if any(c.last > quiet for address, c in self._candidates.items() if address != source):
             candidate.held.pop(0)
             return ()

@@ -9,6 +9,7 @@ import pytest
 from speech import say
 
 from ringtrue.voices.cloning.bases import voice_of
+from ringtrue.voices.cloning.clarity import PhoneClassifier
 from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
 from ringtrue.voices.cloning.model import CloneModel, PitchMap
 from ringtrue.voices.cloning.phones import CLASSES
@@ -62,7 +63,8 @@ def refinement(
     model: CloneModel | None = None,
 ) -> Refinement:
     rng = np.random.default_rng(0)
-    return Refinement(model or unchanged(), phrases, target, network, schedule, rng)
+    classifier = PhoneClassifier([phrases])
+    return Refinement(model or unchanged(), phrases, target, network, classifier, schedule, rng)
 
 
 def test_a_change_added_to_a_model_is_the_change_of_its_output(phrases: list[Parameters]) -> None:
@@ -109,7 +111,7 @@ def test_the_slope_is_that_of_the_loss(
     phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
 ) -> None:
     """The likeness of rendered speech to first order, by moving one offset and rendering again."""
-    free = Schedule(steps=1, windows=1000, overall=0.0, varying=0.0)
+    free = Schedule(steps=1, windows=1000, overall=0.0, varying=0.0, clarity=0.0)
     fit = refinement(phrases, target, network, free)
     slope = fit._slope(np.zeros((CLASSES + 25, 25), np.float32))[:CLASSES]
     step = 0.05
@@ -128,21 +130,46 @@ def test_the_slope_is_that_of_the_loss(
     assert (loss(1.0) - loss(-1.0)) / (2 * step) == pytest.approx(told, rel=0.25)
 
 
-def test_penalties_count_decibels(
+def test_penalties_count_decibels_and_confusions(
     phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
 ) -> None:
     """Their slope against differences of what they are said to be."""
-    plan = replace(SHORT, overall=0.3, varying=0.7)
+    plan = replace(SHORT, overall=0.03, varying=0.07, clarity=2.0)
     fit = refinement(phrases, target, network, plan)
     rng = np.random.default_rng(4)
     at, along = (rng.normal(0, 0.1, (CLASSES + 25, 25)).astype(np.float32) for _ in range(2))
     inputs = np.concatenate([fit._speech_classes, fit._speech], axis=1).astype(np.float64)
 
+    known = fit._classifier.known[fit._speech_phones]
+
     def penalty(parameters: np.ndarray) -> float:
         change = inputs @ parameters * fit._spread
         decibels = change @ fit._cosines.T.astype(np.float64) * 20 / np.log(10)
         varying = decibels - decibels.mean(axis=0)
-        return plan.overall * (decibels**2).mean() + plan.varying * (varying**2).mean()
+        made = fit._speech * fit._spread + fit._mean + change
+        share = fit._classifier.posteriors(made.astype(np.float32)).astype(np.float64)
+        right = share[np.arange(len(made)), fit._speech_phones]
+        confused = -np.where(known, np.log(np.maximum(right, 1e-30)), 0.0).mean()
+        return float(
+            plan.overall * (decibels**2).mean()
+            + plan.varying * (varying**2).mean()
+            + plan.clarity * confused
+        )
 
-    numeric = penalty(at + 0.5 * along) - penalty(at - 0.5 * along)
-    assert float((fit._penalty_slope(at) * along).sum()) == pytest.approx(numeric, rel=1e-3)
+    numeric = (penalty(at + 0.05 * along) - penalty(at - 0.05 * along)) * 10
+    assert float((fit._penalty_slope(at) * along).sum()) == pytest.approx(numeric, rel=1e-2)
+
+
+def test_words_are_held_apart(
+    phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
+) -> None:
+    """With the classifier's word, fewer frames are taken for another phone than without it."""
+    right = []
+    for weight in (0.0, 2.0):
+        fit = refinement(phrases, target, network, replace(SHORT, clarity=weight))
+        change = fit.run(lambda _: None)
+        made = fit._speech * fit._spread + fit._mean
+        made += (fit._speech @ change.matrix.T + fit._speech_classes @ change.offsets) * fit._spread
+        share = fit._classifier.posteriors(made.astype(np.float32))
+        right.append(float((share.argmax(axis=1) == fit._speech_phones).mean()))
+    assert right[1] > right[0] + 0.03

@@ -35,7 +35,8 @@ CLEARER: Final = (1.5, 2.5, 1.1, 0.0, 0.0)
 """Added to the log odds of the base voices' strengths, which are lower in the low bands than
 analysis finds natural speech to be; DNSMOS P.808 rises by 0.03."""
 
-SPREADS: Final = (0.8, 4.0)
+SPREADS: Final = (0.8, 2.2)
+"""A base voice stretched further than this sings: its accents are not where the speaker's are."""
 
 _NORMAL_QUARTILES: Final = 1.349
 """Distance of the quartiles of a normal distribution, in standard deviations."""

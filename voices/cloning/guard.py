@@ -21,8 +21,8 @@ MAX_ADDED: Final = 0.015
 """Word error rate a clone may have above its base voice's here, so that it stays within two points
 of it on other scripts."""
 
-STRENGTHS: Final = (1.0, 0.8, 0.55, 0.0)
-"""Shares of a refinement that are tried, the strongest first."""
+STRENGTHS: Final = (1.0, 0.7, 0.4)
+"""Shares of a refinement that are tried, the strongest first; each try costs 4 s of CPU."""
 
 _FULL_SCALE: Final = 32768.0
 

@@ -26,6 +26,10 @@ SILENCE: Final = CLASSES - 1
 
 VOICELESS: Final = frozenset(("p", "t", "k", "f", "th", "s", "sh", "ch", "hh"))
 
+PHONES: Final = tuple(phone for group in GROUPS for phone in group)
+PAUSE: Final = PHONES.index("pau")
+
+_NUMBER: Final = {phone: number for number, phone in enumerate(PHONES)}
 _CLASS: Final = {phone: index for index, group in enumerate(GROUPS) for phone in group}
 _BLEND: Final[npt.NDArray[np.float64]] = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9.0
 
@@ -42,6 +46,16 @@ def phone_classes(phones: Sequence[tuple[str, int]], frames: int) -> npt.NDArray
         classes[start:end] = _CLASS.get(name, SILENCE)
         start = max(start, end)
     return classes
+
+
+def phone_numbers(phones: Sequence[tuple[str, int]], frames: int) -> npt.NDArray[np.intp]:
+    """Which of :data:`PHONES` each frame belongs to, shape (frames,); unknown ones are pauses."""
+    numbers = np.full(frames, PAUSE, np.intp)
+    start = 0
+    for name, end in phones:
+        numbers[start:end] = _NUMBER.get(name, PAUSE)
+        start = max(start, end)
+    return numbers
 
 
 def voiceless(phones: Sequence[tuple[str, int]], frames: int) -> npt.NDArray[np.bool_]:

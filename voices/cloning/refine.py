@@ -3,22 +3,23 @@
 An offset for each phone class and one linear map, added to a model and fitted by gradient descent
 through the speaker encoder. The clone so far is rendered once; while the envelope moves, its
 spectrogram is multiplied by how much, as if the vocoder's filters had moved with it. Penalties
-keep the change small: all of it a little, and more what differs from sound to sound, since that
-is what words are told apart by.
+keep the change small: all of it a little, and more what differs from sound to sound; and a
+classifier of phones, :mod:`.clarity`, holds apart what words are told apart by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ringtrue.voices.cloning.clarity import PhoneClassifier
 from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
 from ringtrue.voices.cloning.model import CloneModel
-from ringtrue.voices.cloning.phones import CLASSES, SILENCE, class_weights
+from ringtrue.voices.cloning.phones import CLASSES, PAUSE, class_weights, phone_numbers
 from ringtrue.voices.cloning.warp import cosines
 from ringtrue.voices.encoder.mel import HOP as MEL_HOP
 from ringtrue.voices.encoder.mel import filterbank, power_spectrum
@@ -32,19 +33,23 @@ from ringtrue.voices.vocoder import HOP, Vocoder, VocoderState
 BINS: Final = 201
 _DECIBELS: Final = 20.0 / np.log(10.0)
 _FRAMES_PER_MEL: Final = MEL_HOP // HOP
+_FRAMES_WEIGHED: Final = 2500
+"""Frames of speech by which penalties and clarity are taken."""
+
 _REACH: Final = 2.5
 """Frames to either side of a spectrogram's column whose envelopes it sees."""
 
 FloatArray = npt.NDArray[np.float32]
 RealArray = npt.NDArray[np.float64]
+Row = TypeVar("Row", np.float32, np.intp)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """How the fit is done."""
 
-    steps: int = 32
-    windows: int = 16
+    steps: int = 44
+    windows: int = 10
     """Windows of 1.6 s looked at in each step; 20 ms of CPU each."""
 
     rate: float = 0.03
@@ -54,8 +59,11 @@ class Schedule:
     overall: float = 0.001
     """Loss for each square decibel the spectrum moves by, mean over speech."""
 
-    varying: float = 0.005
+    varying: float = 0.002
     """The same for what of it is not common to all frames."""
+
+    clarity: float = 0.6
+    """Weight of the cross entropy (nats) of the phones."""
 
     centroid: float = 0.5
     """Weight of the mean embedding's similarity beside that of single windows."""
@@ -100,6 +108,9 @@ class _Batch:
     classes: FloatArray
     """(N, 160, CLASSES)."""
 
+    phones: npt.NDArray[np.intp]
+    """(N, 160): numbers of :data:`~.phones.PHONES`."""
+
 
 class Refinement:
     """One fit under way."""
@@ -110,22 +121,24 @@ class Refinement:
         phrases: Sequence[Parameters],
         target: npt.NDArray[np.float32],
         encoder: DifferentiableEncoder,
+        classifier: PhoneClassifier,
         schedule: Schedule,
         rng: np.random.Generator,
     ) -> None:
         """``phrases`` are the base voice's; ``target`` is an embedding (256,)."""
         self._encoder = encoder
+        self._classifier = classifier
         self._schedule = schedule
         self._target = target
         self._rng = rng
         self._windows = _windows(model, phrases)
-        speech = self._windows.mcep[self._windows.classes[..., SILENCE] < 0.5]
+        speech = self._windows.mcep.reshape(-1, COEFFICIENTS)
         self._mean: FloatArray = speech.mean(axis=0)
         self._spread: FloatArray = speech.std(axis=0)
-        self._speech = self._normalised(speech[:: max(1, len(speech) // 2000)])
-        self._speech_classes = self._windows.classes[self._windows.classes[..., SILENCE] < 0.5][
-            :: max(1, len(speech) // 2000)
-        ]
+        stride = slice(None, None, max(1, len(speech) // _FRAMES_WEIGHED))
+        self._speech = self._normalised(speech[stride])
+        self._speech_classes = self._windows.classes.reshape(-1, CLASSES)[stride]
+        self._speech_phones = self._windows.phones.reshape(-1)[stride]
         sharpened = np.ones(COEFFICIENTS)
         sharpened[2:] += model.postfilter
         self._cosines: FloatArray = (cosines(BINS) * sharpened).astype(np.float32)
@@ -190,11 +203,17 @@ class Refinement:
 
     def _penalty_slope(self, parameters: FloatArray) -> FloatArray:
         inputs = np.concatenate([self._speech_classes, self._speech], axis=1)
-        moved = (inputs @ parameters * self._spread) @ self._cosines.T * np.float32(_DECIBELS)
+        change = inputs @ parameters * self._spread
+        moved = change @ self._cosines.T * np.float32(_DECIBELS)
         varying = moved - moved.mean(axis=0)
         slope = 2 * (self._schedule.overall * moved + self._schedule.varying * varying)
         slope *= np.float32(_DECIBELS / moved.size)
-        return np.asarray(inputs.T @ ((slope @ self._cosines) * self._spread))
+        into_change = slope @ self._cosines
+        if self._schedule.clarity:
+            made = self._speech * self._spread + self._mean + change
+            unclear = self._classifier.slope(made, self._speech_phones)
+            into_change += np.float32(self._schedule.clarity) * unclear
+        return np.asarray(inputs.T @ (into_change * self._spread))
 
 
 _FULL_SCALE_POWER: Final = 400 * 150.0 / 2
@@ -215,6 +234,7 @@ def _windows(model: CloneModel, phrases: Sequence[Parameters]) -> _Batch:
     power: list[FloatArray] = []
     mcep: list[FloatArray] = []
     classes: list[FloatArray] = []
+    numbers: list[npt.NDArray[np.intp]] = []
     for phrase in phrases:
         made = model.transform(phrase)
         state = VocoderState()
@@ -224,14 +244,20 @@ def _windows(model: CloneModel, phrases: Sequence[Parameters]) -> _Batch:
         columns = power_spectrum(samples.astype(np.float32))
         count = min(len(columns), len(made.f0) // _FRAMES_PER_MEL)
         see = _seen(count, len(made.f0))
-        kept = (see @ weights)[:, SILENCE] < 0.5
+        said = phone_numbers(made.phones, len(made.f0))[: count * _FRAMES_PER_MEL : _FRAMES_PER_MEL]
+        kept = said != PAUSE
         power.append(columns[:count][kept])
         mcep.append((see @ made.mcep)[kept].astype(np.float32))
         classes.append((see @ weights)[kept].astype(np.float32))
-    joined = [np.concatenate(parts) for parts in (power, mcep, classes)]
-    starts = range(0, len(joined[0]) - WINDOW + 1, WINDOW // 2)
-    cut = [np.stack([part[at : at + WINDOW] for at in starts]) for part in joined]
-    return _Batch(*cut)
+        numbers.append(said[kept])
+    return _Batch(_cut(power), _cut(mcep), _cut(classes), _cut(numbers))
+
+
+def _cut(parts: Sequence[npt.NDArray[Row]]) -> npt.NDArray[Row]:
+    """Rows of phrases, one after the other, in windows that overlap by half."""
+    joined = np.concatenate(parts)
+    starts = range(0, len(joined) - WINDOW + 1, WINDOW // 2)
+    return np.stack([joined[at : at + WINDOW] for at in starts])
 
 
 def _seen(columns: int, frames: int) -> RealArray:

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from speech import pause, say
 
+from peers.scanner import scanning
 from peers.server import RunningServer, free_port, free_span, running_server
 from ringtrue.telephony.codecs.g711 import UlawCodec
 
 SIPP = shutil.which("sipp")
 SCENARIOS = Path(__file__).parent / "peers" / "sipp"
 CALLS = 20
-ROOM = 5
+ROOM = 10
 LEAD_SECONDS = 1.5
 HOLD_SECONDS = 9.0
 
@@ -146,19 +147,28 @@ def test_twenty_talkers_at_once(question: Path, tmp_path: Path) -> None:
     assert metric(page, "ringtrue_packets_total", fate="received") == received
 
 
-def test_more_callers_than_room(question: Path, tmp_path: Path) -> None:
-    """Those beyond the limit get 503 with Retry-After; those in the call notice nothing."""
+def test_more_callers_than_room_and_a_scanner(question: Path, tmp_path: Path) -> None:
+    """Those beyond the limit get 503 with Retry-After; those in the call notice nothing.
+
+    Neither do they of a scanner's 500 INVITEs a second, most of which are dropped unread.
+    """
     late = 12
-    with running_server(tmp_path / "server", {"SERVER__MAX_CALLS": str(ROOM)}) as server:
+    settings = {
+        "SERVER__MAX_CALLS": str(ROOM),
+        "SIP__CALLERS__REQUIRED": "true",
+        "SIP__CALLERS__TRUSTED": "127.0.0.1",
+    }
+    with running_server(tmp_path / "server", settings) as server:
         first, second = tmp_path / "first", tmp_path / "second"
         with sipp(server, first, "talker", ROOM, question) as talkers:
             deadline = time.monotonic() + 10
             while metric(server.get("/metrics"), "ringtrue_calls_active", transport="sip") < ROOM:
                 assert time.monotonic() < deadline, server.log.read_text()[-2000:]
                 time.sleep(0.1)
-            with sipp(server, second, "refused", late) as refused:
-                succeeded(refused, second)
-            succeeded(talkers, first)
+            with scanning(server.sip_port) as scan:
+                with sipp(server, second, "refused", late) as refused:
+                    succeeded(refused, second)
+                succeeded(talkers, first)
         records = server.wait_for_records(ROOM)
         page = server.get("/metrics")
     assert Counter(record["outcome"] for record in records) == {"caller_hung_up": ROOM}
@@ -167,3 +177,9 @@ def test_more_callers_than_room(question: Path, tmp_path: Path) -> None:
     gapless(records)
     assert metric(page, "ringtrue_calls_refused_total", reason="full") == late
     assert metric(page, "ringtrue_calls_active", transport="sip") == 0
+    dropped = metric(page, "ringtrue_sip_calls_dropped_total")
+    forbidden = metric(page, "ringtrue_sip_callers_total", verdict="forbidden")
+    assert scan.sent > 1000
+    assert dropped > 0.8 * scan.sent  # the system may drop some itself
+    assert 0 < forbidden < 0.1 * scan.sent
+    assert dropped + forbidden <= scan.sent

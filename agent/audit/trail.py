@@ -48,7 +48,7 @@ class CallTrail:
         self._words: list[str] = []
         self._pending: UtteranceDigest | None = None
         self._utterances = 0
-        self._disclosure = record.disclosure
+        self._disclosure = "none"
         self._chain = hashlib.sha256(record.call_id.encode()).hexdigest()
         self._put(
             Kind.CALL_STARTED,
@@ -125,10 +125,9 @@ class CallTrail:
         self._utterances += 1
         self._chain = digest.chain
         detail: dict[str, str | int | bool] = {"utterance": digest.utterance}
-        if self._record.disclosure != self._disclosure:
+        if self._record.disclosure not in (None, self._disclosure):
             # How much of the disclosure had been heard by the end of this utterance.
-            self._disclosure = self._record.disclosure
-            detail["disclosure"] = self._disclosure or ""
+            self._disclosure = detail["disclosure"] = str(self._record.disclosure)
         self._put(
             Kind.UTTERANCE,
             voice=digest.voice or speaker.voice,

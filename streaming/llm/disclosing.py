@@ -110,6 +110,8 @@ def listening(
     if disclosure is None:
         return on_heard
 
+    record.disclosure = str(disclosure.told)
+
     async def heard(frame: Frame) -> None:
         if isinstance(frame, TTSTextFrame):
             disclosure.heard(frame.text)

@@ -236,6 +236,8 @@ async def test_a_far_end_that_is_gone(
         running = h.take(call)
         if heard_before:
             await asyncio.sleep(5)
+            (active,) = h.calls._active.values()
+            assert active.graph.session.gate._policy.far_end_timeout == limit
         call.leg.heard = gone if heard_before else None
         call.leg.alive = False
         record = await running

@@ -262,3 +262,25 @@ def test_our_later_offer_keeps_the_key_in_use() -> None:
     cryptos = [a for a in later.media[0].attributes if a.name == "crypto"]
     assert [parse_crypto(c.value or "").key for c in cryptos] == [plan.srtp.send]
     assert later.media[0].protocol == "RTP/SAVP"
+
+
+@given(st.data())
+def test_any_readable_offer_is_answered_in_kind_or_refused(data: st.DataObject) -> None:
+    raw = bytearray(offer("RTP/SAVP", LINE, LINE.replace("1 ", "2 ", 1)).serialize())
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(raw) - 1))
+        raw[at : at + 1] = data.draw(st.binary(max_size=2))
+    security = data.draw(st.sampled_from([OFF, OFFER, REQUIRE]))
+    try:
+        description = parse(bytes(raw))
+        answer, plan = answer_offer(description, ours(security), CODECS)
+    except (SdpError, NotAcceptableError):
+        return
+    media = answer.media[plan.index]
+    assert media.protocol == description.media[plan.index].protocol
+    assert (media.value("crypto") is None) is (plan.srtp is None)
+    if security is REQUIRE or media.protocol.startswith("RTP/SAVP"):
+        assert plan.srtp is not None
+    if security is OFF:
+        assert plan.srtp is None
+    assert parse(answer.serialize()) == answer

@@ -16,6 +16,7 @@ from ringtrue.streaming.ports import Inbound, LegStats
 from ringtrue.telephony.codecs import Codec
 from ringtrue.telephony.rtp.e_model import opinion_score, rating
 from ringtrue.telephony.rtp.inband import ToneDetector
+from ringtrue.telephony.rtp.keys import KeyMerger, Way
 from ringtrue.telephony.rtp.latch import Address, Latch, LatchPolicy
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket, is_rtcp
 from ringtrue.telephony.rtp.quality import note_quality
@@ -108,6 +109,8 @@ class RtpStream:
         self._srtp: SrtpContext | None = None
         self._tones: ToneDetector | None = None
         self._told = ""
+        self._keys = KeyMerger()
+        self._keys = KeyMerger()
         self._stats = LegStats()
 
     def configure(self, plan: StreamPlan, now: float, *, trusted: Iterable[str] = ()) -> None:
@@ -218,14 +221,19 @@ class RtpStream:
     def pull(self, now: float) -> Inbound:
         """The next 20 ms from the far end; silence while a key is heard in them."""
         step = self.receiver.pull(now)
+        digits, tones = "".join(step.digits), ""
+        pcm = step.pcm
         if self._tones is not None:
-            digits = self._tones.feed(step.pcm)
-            pcm = bytes(len(step.pcm)) if self._tones.active else step.pcm
-            step = Inbound(pcm, step.concealed, (*step.digits, *digits))
-        if self._told:
-            step = Inbound(step.pcm, step.concealed, (*step.digits, *self._told))
-            self._told = ""
-        return step
+            tones = self._tones.feed(pcm)
+            if self._tones.active:
+                pcm = bytes(len(pcm))
+        if not (digits or tones or self._told):
+            return step if pcm is step.pcm else Inbound(pcm, step.concealed)
+        keys = self._keys.take(Way.EVENT, digits, now)
+        keys += self._keys.take(Way.TONE, tones, now)
+        keys += self._keys.take(Way.SIGNALLING, self._told, now)
+        self._told = ""
+        return Inbound(pcm, step.concealed, tuple(keys))
 
     def tell(self, digit: str) -> None:
         """A key the far end told of by its signalling (SIP INFO), one of ``0-9*#A-D``."""

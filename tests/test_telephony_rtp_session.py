@@ -15,7 +15,8 @@ from ringtrue.telephony.rtp.leg import RtpLeg
 from ringtrue.telephony.rtp.packet import RtpPacket
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.rtcp import Goodbye, parse_compound
-from ringtrue.telephony.rtp.session import RtpSession, session_factory
+from ringtrue.telephony.rtp.session import MediaOptions, RtpSession, session_factory
+from ringtrue.telephony.sdes import Security, SrtpMode
 from ringtrue.telephony.sip.media import MediaError, MediaSession
 
 pytestmark = pytest.mark.uvloop
@@ -249,6 +250,29 @@ async def test_closing_says_goodbye(pool: PortPool) -> None:
             continue
     assert isinstance(parse_compound(data)[-1], Goodbye)
     calling.close()
+
+
+async def test_reports_on_the_media_port_where_both_want_it(pool: PortPool) -> None:
+    security = Security(SrtpMode.REQUIRE)
+    calling = RtpSession(pool, options=MediaOptions(security, rtcp_mux=True))
+    called = RtpSession(pool, options=MediaOptions(security))
+    await calling.set_answer(await called.answer(await calling.offer()))
+    ends = End(calling, "a"), End(called, "bb")
+    await talk(*ends, ticks=10)
+    for end in ends:
+        end.leg._stream._report_at = 0.0
+    await talk(*ends, ticks=5)
+    loop = asyncio.get_running_loop()
+    for end in ends:
+        stats = end.leg.stats
+        assert end.leg.codec == "opus"
+        assert stats.packets_refused == stats.extra["srtp_failures"] == 0
+        assert "far_lost" in stats.extra, "a report came"
+        latch = end.leg._stream.latch
+        assert latch.rtcp_destination == latch.destination, "on no port of its own"
+        assert loop.time() - (end.leg.last_heard() or 0) < 1
+    calling.close()
+    called.close()
 
 
 async def test_a_closed_leg_sends_nothing_and_still_answers(pool: PortPool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 
 from starlette.responses import Response, StreamingResponse
@@ -14,7 +15,8 @@ from ringtrue.agent.api_keys import asker
 from ringtrue.agent.problems import HEADERS, wrong
 from ringtrue.agent.voices_api_models import SpeechRequest
 from ringtrue.streaming.gate import UtteranceDigest
-from ringtrue.voices.ledger import Speech
+from ringtrue.streaming.refusals import RefusalReport
+from ringtrue.voices.ledger import Act, Deed, Speech
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.saying import WavWriter
 from ringtrue.voices.spoken import spoken
@@ -102,10 +104,22 @@ async def _pcm(
                 )
             )
 
+        def refused(report: RefusalReport) -> None:
+            deed = Deed(Act.REFUSED, key.tenant, lease.voice, agent=key.agent, asked_by=asker(key))
+            library.ledger.note(replace(deed, engine=lease.engine, reason=str(report.reason)))
+
         try:
             marker = Marker(library.config.marks, what.rate, now)
             stream, markup = lease.open(what.rate), lease.speaks_markup
-            pcm = spoken(stream, what.text, what.rate, marker, markup=markup, on_digest=went_out)
+            pcm = spoken(
+                stream,
+                what.text,
+                what.rate,
+                marker,
+                markup=markup,
+                on_digest=went_out,
+                on_refusal=refused,
+            )
             async with aclosing(pcm):
                 async for frames in pcm:
                     yield frames

@@ -10,7 +10,7 @@ import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,9 +26,10 @@ from ringtrue.config.settings import Settings
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.streaming.gate import FrameKind, UtteranceDigest
 from ringtrue.streaming.ports import SynthesisStream, frame_bytes
+from ringtrue.streaming.refusals import RefusalReport
 from ringtrue.voices.flite import VOICES
 from ringtrue.voices.lease import ConsentLostError
-from ringtrue.voices.ledger import Ledger, Speech
+from ringtrue.voices.ledger import Act, Deed, Ledger, Speech
 from ringtrue.voices.library import VoiceLibrary, utc_now
 from ringtrue.voices.library_config import mark_keys
 from ringtrue.voices.licensing import ConsentRefusedError
@@ -94,6 +95,11 @@ class _Mouth:
                 )
             )
 
+        def refused(report: RefusalReport) -> None:
+            deed = Deed(Act.REFUSED, saying.tenant, self.voice, agent=saying.agent)
+            reason = str(report.reason)
+            self.ledger.note(replace(deed, asked_by=COMMAND, engine=self.engine, reason=reason))
+
         return spoken(
             self.stream,
             saying.text,
@@ -101,6 +107,7 @@ class _Mouth:
             self.marker,
             markup=self.markup,
             on_digest=went_out,
+            on_refusal=refused,
         )
 
 

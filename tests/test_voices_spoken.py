@@ -15,6 +15,7 @@ from fakes.scripted_voices import CLONED, WORD, NumberedStream, ScriptedLicence
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.gate import FrameKind, Unmarked, UtteranceDigest
 from ringtrue.streaming.ports import frame_bytes
+from ringtrue.streaming.refusals import RefusalReport
 from ringtrue.voices.lease import ConsentLostError
 from ringtrue.voices.library import utc_now
 from ringtrue.voices.saying import said
@@ -171,10 +172,11 @@ async def test_what_can_not_be_marked_does_not_go_out(how: str) -> None:
             return pcm + b"\0\0"
 
     stream = numbered(None)
-    heard = bytearray()
+    heard, told = bytearray(), list[RefusalReport]()
     with pytest.raises(SpeechRefusedError, match="watermark"):
-        await collect(spoken(stream, "w1", 8000, Failing()), heard)
+        await collect(spoken(stream, "w1", 8000, Failing(), on_refusal=told.append), heard)
     assert not heard
+    assert [(each.reason, each.frames) for each in told] == [("watermark", 1)]
     assert stream.was_cut
 
 

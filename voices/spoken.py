@@ -22,6 +22,7 @@ from ringtrue.streaming.gate import (
     licence_holds,
 )
 from ringtrue.streaming.ports import Licence, SpeechChunk, SynthesisStream, frame_bytes
+from ringtrue.streaming.refusals import OnRefusal
 from ringtrue.voices.consent.decision import Reason
 from ringtrue.voices.lease import WAIT_SECONDS, ConsentLostError
 from ringtrue.voices.saying import said
@@ -47,17 +48,19 @@ async def spoken(
     *,
     markup: bool = True,
     on_digest: Callable[[UtteranceDigest], None] | None = None,
+    on_refusal: OnRefusal | None = None,
 ) -> AsyncGenerator[bytes]:
     """``text`` spoken on ``stream`` (of ``rate`` Hz), marked: whole frames of PCM as they are made.
 
     The last frame is filled up with silence. Leaving off early cuts the stream. ``markup`` is the
-    voice's ``speaks_markup``; ``on_digest`` is told what went out, once it ends, however it ends.
+    voice's ``speaks_markup``; ``on_digest`` is told what went out, once it ends, however it ends,
+    ``on_refusal`` of a frame that the gate did not let out.
 
     Raises :class:`~ringtrue.voices.lease.ConsentLostError` once the voice may not be heard,
     :class:`SpeechRefusedError` where a frame can't be marked, and
     :class:`~ringtrue.streaming.errors.SynthesisError` where the engine fails.
     """
-    outlet = _Outlet(rate, watermarker, on_digest)
+    outlet = _Outlet(rate, watermarker, on_digest, on_refusal)
     try:
         chunks = cast(AsyncGenerator[SpeechChunk], said(stream, text, markup=markup))
         async with aclosing(chunks):
@@ -92,6 +95,7 @@ class _Outlet:
         rate: int,
         watermarker: Watermarker,
         on_digest: Callable[[UtteranceDigest], None] | None,
+        on_refusal: OnRefusal | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._size = frame_bytes(rate)
@@ -102,6 +106,7 @@ class _Outlet:
             last_heard=loop.time,  # whoever reads it is there
             watermarker=watermarker,
             on_digest=on_digest,
+            on_refusal=on_refusal,
         )
         self._ticket = self._gate.open_utterance()
         self._sealer = self._gate.provenance.utterance()

@@ -348,7 +348,9 @@ def test_a_static_account_only_answers_challenges() -> None:
     registration = provider.register(replace(ACCOUNT, register=False))
     assert registration.state is RegistrationState.STATIC
     assert registration.hop == Hop("udp", B, 5060)
-    assert provider.station.ua.core.auth.knows(B)
+    assert provider.station.ua.accounts.serves(B)
+    assert provider.station.ua.accounts.serves(DOMAIN)
+    assert not provider.station.ua.accounts.serves(SECOND)
     provider.net.run(700.0)
     assert provider.heard == []
     assert len(provider.lookups) == 3

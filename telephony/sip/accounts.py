@@ -40,6 +40,10 @@ class Accounts:
         """The account configured under ``name``; None where there is none."""
         return next((held for held in self if held.account.name == name), None)
 
+    def serves(self, host: str) -> bool:
+        """Whether ``host`` is one of an account's own servers."""
+        return any(host in held.hosts for held in self)
+
     def ready(self, name: str) -> Registration:
         """The account called ``name``, to place a call on.
 

@@ -105,14 +105,6 @@ class AuthClient:
         learned = old.learned if old is not None else set()
         self._grants[owner] = _Grant(credential, frozenset(hosts), learned)
 
-    def revoke(self, owner: str) -> None:
-        """Forget a grant; nothing happens where there is none."""
-        self._grants.pop(owner, None)
-
-    def knows(self, host: str) -> bool:
-        """Whether ``host`` is one of an account's own."""
-        return any(host in grant.hosts for grant in self._grants.values())
-
     def prepare(self, request: Request, hop: Hop) -> None:
         """Add credentials for the challenges that ``hop`` has made before (§22.2, §22.3)."""
         if request.method in ("ACK", "CANCEL"):

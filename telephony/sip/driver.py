@@ -200,7 +200,7 @@ class Driver:
             RegistrationState.REJECTED: log.error,
             RegistrationState.WAITING: log.warning,
         }.get(event.state, log.debug)
-        tell("sip.registration", account=event.call, state=event.state, detail=event.detail)
+        tell("sip.registration", account=event.account, state=event.state, detail=event.detail)
         self._registrations_changed.set()
 
     async def locate(self, target: SipUri | Hop) -> Hop | None:

@@ -83,7 +83,7 @@ class SipEndpoint:
             self._driver.sockets.use_tls(tls_client)
         ua = self._driver.ua
         if auth is not None:
-            ua.auth = AuthServer(auth, is_own=ua.core.auth.knows)
+            ua.auth = AuthServer(auth, is_own=ua.accounts.serves)
         if call_rate is not None:
             ua.call_rate = CallRate(*call_rate, is_exempt=self._known)
         self._closing = False
@@ -128,7 +128,7 @@ class SipEndpoint:
 
     def _known(self, host: str) -> bool:
         ua = self._driver.ua
-        return ua.core.auth.knows(host) if ua.auth is None else ua.auth.trusts(host)
+        return ua.accounts.serves(host) if ua.auth is None else ua.auth.trusts(host)
 
     async def idle(self) -> None:
         """Wait until nothing is being looked up or answered."""

@@ -77,6 +77,9 @@ class RegistrationChanged(Event):
     """The account's state changed."""
 
     state: RegistrationState
+    account: str
+    """Its name in the settings."""
+
     detail: str
     """Status and reason phrase, or what else happened; holds no secrets."""
 
@@ -112,6 +115,9 @@ class Registration:
         self.detail = ""
         self.hop: Hop | None = None
         """Where we are registered, or last were."""
+
+        self.hosts: frozenset[str] = frozenset()
+        """The account's own servers: the names of its settings, the addresses found for them."""
 
         self.service_route: tuple[str, ...] = ()
         """Route values the registrar asks for on our calls (RFC 3608)."""
@@ -315,7 +321,7 @@ class Registration:
         self.state, self.detail = state, detail
         self._context.core.schedule.track(self)
         if changed:
-            self._context.emit(RegistrationChanged(self.handle, state, detail))
+            self._context.emit(RegistrationChanged(self.handle, state, self.account.name, detail))
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -349,10 +355,10 @@ class Registration:
     def _allow(self) -> None:
         """Let the account's password answer its servers' challenges, and nobody else's."""
         account = self.account
+        named = (account.domain, *(uri.host for uri in account.targets))
+        self.hosts = frozenset((*named, *(hop.host for hop in self._order)))
         if account.password:
-            hosts = {account.domain, *(uri.host for uri in account.targets)}
-            hosts.update(hop.host for hop in self._order)
-            self._context.core.auth.grant(account.name, account.credential(), hosts)
+            self._context.core.auth.grant(account.name, account.credential(), self.hosts)
 
     # -- time --------------------------------------------------------------------------------
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rtp_link import FAR, plan, stream, voice
+from rtp_link import FAR, Speaker, plan, stream, voice
 
 from ringtrue.telephony.codecs import OPUS, PCMU, Codec
 from ringtrue.telephony.codecs.opus import OpusDecoder, OpusEncoder, OpusWishes, packet_units
 from ringtrue.telephony.codecs.opus_library import CodecUnavailableError, OpusLibrary, opus_library
 from ringtrue.telephony.codecs.rerate import decoder_at, encoder_at
 from ringtrue.telephony.rtp.packet import RtpPacket
+from ringtrue.telephony.rtp.rtcp import SenderReport, parse_compound
 
 FRAME = 640
 WITH_FEC = "useinbandfec=1"
@@ -229,3 +230,24 @@ def test_a_missing_library_is_named() -> None:
     with pytest.raises(OSError, match="nowhere"):
         OpusLibrary("/nowhere/libopus.so")
     assert issubclass(CodecUnavailableError, Exception)
+
+
+def test_a_change_of_our_own_clock_is_a_change_of_source() -> None:
+    """Otherwise a far end could not tell one time line from the other (RFC 7160 §4)."""
+    call, speaker = stream(OPUS), Speaker(16000)
+    sent = []
+    for n in range(1, 101):
+        if n == 51:
+            call.configure(plan(PCMU), n * 0.02)
+        sent += call.send(speaker.frame(now=n * 0.02), n * 0.02)
+    read = [RtpPacket.parse(data) for data in sent]
+    first, second = read[:50], read[50:]
+    assert {p.payload_type for p in first} == {OPUS.payload_type}
+    assert {p.payload_type for p in second} == {0}
+    assert len({p.ssrc for p in first} | {p.ssrc for p in second}) == 2
+    assert {len(p.payload) for p in second} == {160}
+    assert second[0].marker
+    assert call.stats.packets_sent == 100
+    report = parse_compound(call.report(60.0) or b"")[0]
+    assert isinstance(report, SenderReport)
+    assert (report.ssrc, report.packet_count) == (second[0].ssrc, 50)

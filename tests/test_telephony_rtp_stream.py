@@ -13,7 +13,7 @@ from rtp_link import EVENTS, FAR, FAR_RTCP, Speaker, packets, plan, run, stream,
 
 from ringtrue.loadtest.netem import Impairments
 from ringtrue.streaming.errors import GateError
-from ringtrue.streaming.gate import DigitEvent, FrameKind
+from ringtrue.streaming.gate import DigitEvent
 from ringtrue.telephony.codecs import G722, PCMA, PCMU
 from ringtrue.telephony.rtp.dtmf import TelephoneEvent
 from ringtrue.telephony.rtp.packet import RtpPacket

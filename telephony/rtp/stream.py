@@ -110,7 +110,6 @@ class RtpStream:
         self._tones: ToneDetector | None = None
         self._told = ""
         self._keys = KeyMerger()
-        self._keys = KeyMerger()
         self._stats = LegStats()
 
     def configure(self, plan: StreamPlan, now: float, *, trusted: Iterable[str] = ()) -> None:
@@ -139,6 +138,7 @@ class RtpStream:
             self._clock_rate = plan.codec.clock_rate
             self._sent_before += self.sender.packets
             self._sr_count = 0
+            self._far_report = None
             self.sender.change_source(self._random.getrandbits(32))
         self.sender.configure(
             plan.codec,

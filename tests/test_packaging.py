@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("agent", "streaming", "telephony", "voices", "loadtest", "config")
-DATA = {".yaml", ".html", ".js", ".css", ".svg", ".wav", ".json", ".jsgf", ".txt", ".onnx"}
+DATA = {".yaml", ".html", ".js", ".css", ".svg", ".wav", ".json", ".jsgf", ".txt", ".onnx", ".npz"}
 
 IMPORT_ALL = """
 import importlib, json, sys, threading

@@ -32,7 +32,7 @@ from ringtrue.agent.outbound_api import CallsApi
 from ringtrue.agent.outbound_api import router as calls_router
 from ringtrue.agent.outbound_setup import dial_ledger, outbound_of
 from ringtrue.agent.records import RecordStore
-from ringtrue.agent.sip_setup import accounts_of, auth_policy, tls_client, tls_listener
+from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
@@ -93,9 +93,10 @@ class Server:
     """Everything that runs in one process."""
 
     def __init__(self, settings: Settings) -> None:
-        """Check the agents and build the parts; nothing is bound until :meth:`start`."""
+        """Check the agents and SIP's files, build the parts; :meth:`start` binds."""
         self.settings = settings
         self.agents = AgentChoice(settings)
+        self._signalling = signalling_of(settings)
         self.metrics = Metrics()
         self.audit = audit_config(settings).log()
         self.engines = Engines(settings, tuple(self.agents.agents.values()), self.audit)
@@ -159,8 +160,8 @@ class Server:
         await self.engines.warm()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
-        sip, http = self.settings.sip, self.settings.http
-        if sip.enabled:
+        sip, http, signalling = self.settings.sip, self.settings.http, self._signalling
+        if signalling is not None:
             self._pool = PortPool(sip.host, sip.rtp_port_min, sip.rtp_port_max)
             self._sip = SipEndpoint(
                 sip.host,
@@ -169,11 +170,11 @@ class Server:
                 udp=sip.udp,
                 tcp=sip.tcp,
                 advertised_host=sip.advertised_host,
-                tls=tls_listener(self.settings),
-                tls_client=tls_client(self.settings),
-                auth=auth_policy(self.settings),
-                call_rate=(sip.callers.calls_per_second, sip.callers.calls_at_once),
-                accounts=accounts_of(self.settings),
+                tls=signalling.tls,
+                tls_client=signalling.tls_client,
+                auth=signalling.auth,
+                call_rate=signalling.call_rate,
+                accounts=signalling.accounts,
             )
             with _naming("SIP", sip.host, sip.port):
                 await self._sip.start()

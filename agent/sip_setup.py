@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -18,6 +19,31 @@ from ringtrue.telephony.sip.tls import client_context, server_context
 from ringtrue.telephony.sip.uri import SipUri, parse_uri
 
 MAX_PASSWORD_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Signalling:
+    """What an endpoint is made with, as its constructor names it."""
+
+    tls: TlsListener | None
+    tls_client: ssl.SSLContext
+    auth: AuthPolicy | None
+    call_rate: tuple[float, int]
+    accounts: tuple[Account, ...]
+
+
+def signalling_of(settings: Settings) -> Signalling | None:
+    """All of it; None where SIP is off. Raises :class:`ConfigError` naming what can't be used."""
+    if not settings.sip.enabled:
+        return None
+    callers = settings.sip.callers
+    return Signalling(
+        tls=tls_listener(settings),
+        tls_client=tls_client(settings),
+        auth=auth_policy(settings),
+        call_rate=(callers.calls_per_second, callers.calls_at_once),
+        accounts=accounts_of(settings),
+    )
 
 
 def accounts_of(settings: Settings) -> tuple[Account, ...]:

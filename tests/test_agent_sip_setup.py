@@ -15,7 +15,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from ringtrue.agent.doctor_sip import SIP_CHECKS
 from ringtrue.agent.findings import Check, State
 from ringtrue.agent.metrics_sip import SipCollector
-from ringtrue.agent.sip_setup import accounts_of, auth_policy, tls_client, tls_listener
+from ringtrue.agent.server import Server
+from ringtrue.agent.sip_setup import (
+    accounts_of,
+    auth_policy,
+    signalling_of,
+    tls_client,
+    tls_listener,
+)
 from ringtrue.config.errors import ConfigError, SettingsError
 from ringtrue.config.settings import Settings, load_settings
 from ringtrue.telephony.sip.account import Account
@@ -161,6 +168,12 @@ def test_tls(tmp_path: Path) -> None:
         tls_client(load(tmp_path, "sip: {tls: {ca: nothing.pem}}"))
     assert "certificate is not set" in complaint(tmp_path, "sip: {tls: {enabled: true}}")
     assert "none of udp, tcp and tls" in complaint(tmp_path, "sip: {udp: false, tcp: false}")
+
+
+def test_a_server_that_lacks_a_file_is_not_even_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"registrations.trunk.password_file: can't read"):
+        Server(load(tmp_path, TRUNK))
+    assert signalling_of(load(tmp_path, TRUNK + "  enabled: false\n")) is None
 
 
 # -- what an operator sees -------------------------------------------------------------------

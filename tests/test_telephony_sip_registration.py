@@ -17,6 +17,7 @@ from ringtrue.telephony.sip.registration import (
     Registration,
     RegistrationChanged,
     RegistrationState,
+    granted_expires,
 )
 from ringtrue.telephony.sip.responses import make_response
 from ringtrue.telephony.sip.stream import PING, PONG
@@ -163,6 +164,25 @@ def test_what_was_granted_counts_whatever_was_asked() -> None:
     provider.echo = False
     provider.longest = 120
     assert provider.register().detail == "for 120 s"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([("contact", f"<sip:100@{A}:5060>;expires=70, <sip:100@{B}>;expires=60")], 70),
+        ([("contact", "<sip:100@198.51.100.7:40000>;expires=90"), ("expires", "600")], 90),
+        ([("contact", "<sip:200@198.51.100.7>;expires=90"), ("expires", "200")], 200),
+        ([("contact", f"<sip:100@{A}>;expires=x")], 300),
+        ([("contact", f"<sip:100@{A}>;expires=0")], 0),
+        ([], 300),
+    ],
+)
+def test_which_time_is_ours(lines: list[tuple[str, str]], expected: int) -> None:
+    provider = Provider()
+    provider.register()
+    request = provider.heard[-1][2]
+    response = make_response(request, 200, extra=lines)
+    assert granted_expires(request, response, 300) == expected
 
 
 def test_too_brief() -> None:

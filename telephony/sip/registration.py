@@ -238,8 +238,7 @@ class Registration:
         assert self.hop is not None
         if self._keepalive is not None and self._keepalive.hop == self.hop:
             return
-        timer = response.headers.get("flow-timer") or ""
-        seconds = int(timer) if timer.isascii() and timer.isdigit() and len(timer) < 6 else None
+        seconds = _seconds(response.headers.get("flow-timer"))
         self._keepalive = Keepalive(self._context, self.hop, self._lost, flow_timer=seconds)
         self._keepalive.start(now)
 
@@ -252,8 +251,7 @@ class Registration:
 
     def _lengthen(self, response: Response) -> bool:
         """Take Min-Expires (§10.2.8); False where it is unreadable, absurd or no longer."""
-        text = response.headers.get("min-expires") or ""
-        least = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+        least = _seconds(response.headers.get("min-expires")) or 0
         if not self._expires < least <= MAX_EXPIRES:
             return False
         self._expires = least
@@ -378,19 +376,35 @@ class Registration:
 
 
 def granted_expires(request: Request, response: Response, asked: int) -> int:
-    """For how long the registrar holds our Contact (§10.2.4), in seconds."""
-    ours = request.contact
+    """For how long the registrar holds our Contact (§10.2.4), in seconds.
+
+    Where it lists ours under another address (what it saw of us through a NAT), the shortest
+    time of a binding with our user part counts.
+    """
+    contact = request.contact
+    ours = contact.uri if contact is not None else None
+    alike: list[int] = []
     for value in _values(response, "contact"):
         try:
             bound = parse_name_addr(value)
         except SipParseError:
             continue
-        if ours is not None and _same(bound.uri, ours.uri):
-            text = param(bound.params, "expires") or ""
-            if text.isascii() and text.isdigit() and len(text) < 10:
-                return int(text)
-    text = response.headers.get("expires") or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else asked
+        seconds = _seconds(param(bound.params, "expires"))
+        if seconds is None or not isinstance(bound.uri, SipUri) or not isinstance(ours, SipUri):
+            continue
+        if _same(bound.uri, ours):
+            return seconds
+        if bound.uri.user == ours.user and seconds > 0:
+            alike.append(seconds)
+    stated = _seconds(response.headers.get("expires"))
+    return min([*alike, asked if stated is None else stated])
+
+
+def _seconds(text: str | None) -> int | None:
+    """A number of seconds; None where it is absent or unreadable."""
+    if text is None or not (text.isascii() and text.isdigit() and len(text) < 10):
+        return None
+    return int(text)
 
 
 def _service_route(response: Response) -> tuple[str, ...]:
@@ -405,10 +419,8 @@ def _values(response: Response, name: str) -> list[str]:
     return [part for value in response.headers.get_all(name) if value for part in split_list(value)]
 
 
-def _same(one: object, other: object) -> bool:
+def _same(one: SipUri, other: SipUri) -> bool:
     """Whether two Contacts are the same binding of ours; parameters are the registrar's."""
-    if not isinstance(one, SipUri) or not isinstance(other, SipUri):
-        return False
     return (one.user, one.host.lower(), one.port or 5060) == (
         other.user,
         other.host.lower(),

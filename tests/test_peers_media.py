@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from certificates import Authority
 from rtp_link import Speaker, voice
 
 from peers.baresip import Baresip, baresip, needs_baresip
@@ -18,9 +19,11 @@ from ringtrue.streaming.tones import dtmf_frames
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.session import MediaOptions, session_factory
 from ringtrue.telephony.sdes import SUITES, Security, SrtpMode
+from ringtrue.telephony.sip.driver import TlsListener
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.handles import ServerInvite
 from ringtrue.telephony.sip.media import MediaError
+from ringtrue.telephony.sip.tls import server_context
 
 SECONDS = 2.0
 OUR_DIGITS = "5#"
@@ -49,6 +52,7 @@ async def called(
     host: str = "127.0.0.1",
     dial: str = "",
     hold: bool = False,
+    authority: Authority | None = None,
 ) -> tuple[Answered, Baresip]:
     """baresip calls an endpoint that speaks ``voice`` and keeps what it hears."""
     needs_baresip()
@@ -92,9 +96,15 @@ async def called(
     rate = SOURCE_RATES[codec]
     source = folder / "source.wav"
     write_wav(source, voice(SECONDS + 4, rate), rate)
-    async with SipEndpoint(host, 0, on_invite=answer) as endpoint:
+    tls = None
+    if authority is not None:
+        pair = authority.sign("agent", host)
+        tls = TlsListener(server_context(pair.certificate, pair.key), 0)
+    plain = tls is None
+    async with SipEndpoint(host, 0, on_invite=answer, udp=plain, tcp=plain, tls=tls) as endpoint:
         literal = f"[{host}]" if ":" in host else host
-        target = f"sip:agent@{literal}:{endpoint.port}"
+        port = endpoint.port if plain else endpoint.tls_port
+        target = f"sip:agent@{literal}:{port}" + ("" if plain else ";transport=tls")
         context = baresip(
             folder / "phone",
             source,
@@ -103,6 +113,8 @@ async def called(
             seconds=20,
             encryption=encryption,
             host=host,
+            transport="udp" if plain else "tls",
+            trust=authority.path if authority is not None else None,
         )
         phone = await asyncio.to_thread(context.__enter__)
         try:
@@ -135,16 +147,23 @@ def heard_well(outcome: Answered, phone: Baresip) -> None:
 async def test_both_sides_hear_each_other_encrypted(
     tmp_path: Path, codec: str, encryption: str, mode: SrtpMode
 ) -> None:
-    """After being held, too. Beside Opus at 48 kHz baresip names telephone events at 8."""
+    """One over TLS, and held; the other's telephone events count in another clock than Opus."""
+    secure = codec == "PCMU"
     options = MediaOptions(security=Security(mode, SUITES))
     outcome, phone = await called(
-        tmp_path, codec, options, encryption=encryption, dial="7#", hold=codec == "PCMU"
+        tmp_path,
+        codec,
+        options,
+        encryption=encryption,
+        dial="7#",
+        hold=secure,
+        authority=Authority(tmp_path / "ca") if secure else None,
     )
     heard_well(outcome, phone)
     assert outcome.codec == codec
     assert outcome.rate == (8000 if codec == "PCMU" else 16000)
     assert outcome.digits == "7#"
-    assert outcome.held == ([False, True, False] if codec == "PCMU" else [False])
+    assert outcome.held == ([False, True, False] if secure else [False])
     assert outcome.stats is not None
     # baresip opens its NAT binding with one plain RTCP packet
     assert outcome.stats.extra["srtp_failures"] <= 1

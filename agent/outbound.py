@@ -121,7 +121,8 @@ class Phone:
 
 
 OnPlaced = Callable[[PlacedCall, Order, DialRefusedError | None], None]
-"""Told of every call placed, and over; and of every refusal, of a call that then never was."""
+"""Told of every call placed, answered, and over; and of every refusal, of a call that then never
+was."""
 
 
 class Outbound:
@@ -276,6 +277,7 @@ class Outbound:
             placed.answered_at = self._clock()
             placed.outcome = DialOutcome.ANSWERED
             self._change(placed, PlacedState.ANSWERED)
+            self._tell(placed, order, None)
             if placed.cancelled:  # between the answer and here
                 self._spawn(call.hangup(EndReason.CANCELLED), "outbound-hangup")
 

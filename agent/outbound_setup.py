@@ -99,6 +99,8 @@ def recording(audit: Recorder, metrics: Metrics | None = None) -> OnPlaced:
             detail["status"] = placed.sip_status or 0
         elif placed.over:
             return
+        elif placed.state is PlacedState.ANSWERED:
+            kind = Kind.CALL_ANSWERED
         else:
             kind = Kind.CALL_PLACED
         audit.record(

@@ -64,12 +64,12 @@ class Callee:
         head = [f"SIP/2.0 {status} Whatever"]
         head += [f"Via: {via}" for via in request.headers.get_all("via")]
         to = request.headers.get("to") or ""
-        if status > 100 and "tag=" not in to:
+        if status > 100 and tag and "tag=" not in to:
             to += f";tag={tag}"
         head += [f"From: {request.headers.get('from')}", f"To: {to}"]
         head += [f"Call-ID: {request.call_id}", f"CSeq: {request.headers.get('cseq')}"]
         if status > 100:
-            head.append(f"Contact: <sip:{tag}@{self.hop.host}>")
+            head.append(f"Contact: <sip:{tag or 'x'}@{self.hop.host}>")
         self._put([*head, *lines], body)
 
     def request(

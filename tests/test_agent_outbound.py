@@ -51,6 +51,7 @@ async def test_from_the_order_to_the_record() -> None:
             made.outbound.get("other", placed.id)
         assert made.told == [
             (PlacedState.DIALLING, None),
+            (PlacedState.ANSWERED, None),
             (PlacedState.ENDED, None),
         ]
 

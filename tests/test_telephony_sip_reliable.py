@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sip_callee import SDP, Callee, Message, called, empty
-from sip_link import ANSWER, OFFER, TARGET, B, incoming, pair
+from sip_link import ANSWER, OFFER, TARGET, B, alone, answer_to, incoming, pair, request
 
 from ringtrue.telephony.sip.events import (
     Answered,
@@ -14,7 +14,7 @@ from ringtrue.telephony.sip.events import (
     ReInvite,
     Rejected,
 )
-from ringtrue.telephony.sip.message import Request
+from ringtrue.telephony.sip.message import Request, Response
 
 
 def reliable(rseq: int) -> tuple[str, str]:
@@ -139,3 +139,34 @@ def test_prack_for_nothing_is_481() -> None:
     b.ua.receive(prack.replace(b"CSeq: 1", b"CSeq: 2"), a.hop, net.now)
     net.flush()
     assert b.count("481 PRACK") == 1
+
+
+def test_without_an_offer_nothing_rings_reliably() -> None:
+    """RFC 3262 §5: the first reliable response would have to make the offer; the 200 does."""
+    net, b, source = alone()
+    b.ua.receive(request("INVITE", "Require: 100rel"), source, 0.0)
+    net.flush()
+    b.ua.ring(incoming(b), 0.0)
+    b.ua.accept(incoming(b), OFFER, 0.1)
+    net.run(0.2)
+    assert [line for _, line in b.lines()] == ["100 INVITE", "200 INVITE"]
+
+
+def test_a_prack_may_not_bring_an_offer_while_ours_to_answer_is_open() -> None:
+    net, b, source = alone()
+    sdp = "Content-Type: application/sdp"
+    b.ua.receive(request("INVITE", "Require: 100rel", sdp, body="v=0"), source, 0.0)
+    net.flush()
+    b.ua.ring(incoming(b), 0.0)
+    net.flush()
+    ringing = next(m for _, m in b.sent if isinstance(m, Response) and m.status == 180)
+    rack = f"RAck: {ringing.headers.get('rseq')} 1 INVITE"
+    to = f"<{TARGET}>;tag={incoming(b)}"
+    for number, (line, body, status) in enumerate(
+        [("RAck: 1 1 INVITE", "", 481), ("RAck: x", "", 481), (rack, "v=0", 488), (rack, "", 200)],
+        start=2,
+    ):
+        prack = request("PRACK", line, sdp, to=to, branch=f"p{number}", body=body)
+        answer = answer_to(net, b, source, prack.replace(b"CSeq: 1", f"CSeq: {number}".encode()))
+        assert answer is not None
+        assert answer.status == status

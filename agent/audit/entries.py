@@ -56,6 +56,9 @@ class Kind(StrEnum):
     """A call was not placed: the tenant's rules don't allow it."""
 
     CALL_UNANSWERED = "call.unanswered"
+    CALL_ANSWERED = "call.answered"
+    """A call we placed: from here on it is one like any other, under its own id."""
+
     CALL_STARTED = "call.started"
     CALL_ENDED = "call.ended"
     UTTERANCE = "utterance"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Context, Discard
+from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Context
 from ringtrue.telephony.sip.dialog import Dialog, remote_target
 from ringtrue.telephony.sip.errors import SipCapacityError, SipParseError, SipStateError
 from ringtrue.telephony.sip.events import (
@@ -470,20 +470,3 @@ class Call:
     ) -> None:
         response = self._context.response(request, status, reason, extra=extra, body=body)
         self._context.core.respond(transaction, response, now)
-
-
-def drop_dialog(context: Context, dialog: Dialog, cseq: int, now: float) -> tuple[bytes, Hop]:
-    """Acknowledge and at once end a dialog nobody wants (an extra fork, a crossed CANCEL).
-
-    Returns the ACK, to be sent again when the 2xx comes again.
-    """
-    hop = context.hop_for(dialog)
-    ack = dialog.request("ACK", cseq=cseq)
-    ack.headers.prepend("via", context.core.via(hop))
-    data = ack.encode()
-    context.core.send(data, hop)
-    bye = dialog.request("BYE")
-    # Where the table is full the far end's session ends by its own means; ours never began.
-    with suppress(SipCapacityError):
-        context.core.request(bye, hop, Discard(), now)
-    return data, hop

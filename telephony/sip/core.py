@@ -37,6 +37,7 @@ from ringtrue.telephony.sip.transaction import (
     Transmit,
     TransportFailed,
     Unreachable,
+    client_key,
     server_key,
 )
 from ringtrue.telephony.sip.transport import Close, Hop, Send, TransportOutput, response_hop
@@ -197,6 +198,13 @@ class Core:
         if response.call_id != request.call_id or response.cseq != request.cseq:
             return
         self.apply_client(entry, entry.transaction.handle(Received(response), now), now)
+
+    def abandon(self, request: Request, now: float) -> None:
+        """Destroy the client transaction of ``request``; nothing more comes of it (§9.1)."""
+        entry = self._clients.pop(client_key(request), None)
+        if entry is not None:
+            entry.transaction.handle(TransportFailed(), now)
+            self.schedule.track(entry)
 
     def apply_client(self, entry: _Client, outputs: list[Output], now: float) -> None:
         """Carry out what a client transaction asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ringtrue.telephony.sip.call import MAX_RETRY_AFTER, Call, drop_dialog
+from ringtrue.telephony.sip.call import MAX_RETRY_AFTER, Call
 from ringtrue.telephony.sip.context import ALLOW, Context, Discard
 from ringtrue.telephony.sip.dialog import Dialog
 from ringtrue.telephony.sip.errors import SipCapacityError, SipParseError, SipStateError
@@ -225,7 +225,7 @@ class OutgoingCall:
         if self._settled or self._cancelled or tag in self._dropped:
             if len(self._dropped) >= MAX_DROPPED:
                 return
-            self._dropped[tag] = drop_dialog(self._context, dialog, self._request.cseq, now)
+            self._dropped[tag] = _drop(self._context, dialog, self._request.cseq, now)
             self._settle(487, REASONS[487], None)
             return
         self._settled = True
@@ -357,7 +357,25 @@ class OutgoingCall:
             return
         self._limit_at = None
         if self._cancelled:
+            self._context.core.abandon(self._request, now)
             self._settle(408, REASONS[408], None, heard=False)
         else:
             self._rang_out = True
             self.cancel(now)
+
+
+def _drop(context: Context, dialog: Dialog, cseq: int, now: float) -> tuple[bytes, Hop]:
+    """Acknowledge and at once end a dialog nobody wants (an extra fork, a crossed CANCEL).
+
+    Returns the ACK, to be sent again when the 2xx comes again.
+    """
+    hop = context.hop_for(dialog)
+    ack = dialog.request("ACK", cseq=cseq)
+    ack.headers.prepend("via", context.core.via(hop))
+    data = ack.encode()
+    context.core.send(data, hop)
+    bye = dialog.request("BYE")
+    # Where the table is full the far end's session ends by its own means; ours never began.
+    with suppress(SipCapacityError):
+        context.core.request(bye, hop, Discard(), now)
+    return data, hop

@@ -35,6 +35,9 @@ OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
 REFUSED: Final = {"synthesis": 0.02, "channel": 0.01, "splice": 0.015, "loudspeaker": 0.02}
 """Of people's recordings (pairs of them for the channel), by each model's threshold."""
 
+MARGIN: Final = {"synthesis": 0.5, "channel": 0.0, "splice": 0.5, "loudspeaker": 0.0}
+"""Log odds added to what that share exceeds: people are more unlike each other than these few."""
+
 PENALTY: Final = {"synthesis": 5.0, "channel": 5.0, "splice": 5.0, "loudspeaker": 30.0}
 QUADRATIC: Final = ("synthesis", "loudspeaker")
 """Models in which a trait may be odd to either side."""
@@ -45,9 +48,9 @@ def person(name: str) -> str:
     return name.removeprefix("clone-").removeprefix("world-")
 
 
-def fit_terms(what: str) -> tuple[float, float, bool]:
+def fit_terms(what: str) -> tuple[float, float, float, bool]:
     """What a fit depends on besides what was measured."""
-    return REFUSED[what], PENALTY[what], what in QUADRATIC
+    return REFUSED[what], MARGIN[what], PENALTY[what], what in QUADRATIC
 
 
 def without(measured: Measured, people: Collection[str]) -> Measured:
@@ -79,7 +82,7 @@ def fit(what: str, measured: Measured, *, attacks: bool = False) -> tuple[Logist
         kept = Measured(measured.names[~own], measured.labels[~own], measured.rows[~own])
         others, constants = regressions(kept, features[~own], kinds_array[~own], PENALTY[what])
         scores[own] = np.logaddexp.reduce(features[own] @ others.T + constants, axis=1)
-    threshold = quantile(scores[judged], measured.names[judged], 1 - REFUSED[what])
+    threshold = quantile(scores[judged], measured.names[judged], 1 - REFUSED[what]) + MARGIN[what]
     return Logistic(mean, spread, weights, bias, threshold, quadratic), scores
 
 

@@ -65,7 +65,7 @@ SYNTHESIS: Final = Logistic(
     bias=np.array([
         -1.3348, -4.2389, -0.2332, -1.7430, -2.4670
     ]),
-    threshold=3.1462,
+    threshold=3.6462,
     quadratic=True,
 )
 
@@ -137,6 +137,6 @@ SPLICE: Final = Logistic(
     bias=np.array([
         0.7653
     ]),
-    threshold=2.3481,
+    threshold=2.8481,
     quadratic=False,
 )

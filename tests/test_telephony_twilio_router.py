@@ -141,7 +141,7 @@ async def test_a_websocket_that_drops_is_a_lost_far_end(server: Server) -> None:
 
 
 async def test_an_agent_that_fails_ends_the_call(server: Server) -> None:
-    class Broken(GatedAgent):
+    class Broken(ToneAgent):
         async def run(self) -> None:
             raise RuntimeError("no voice")
 

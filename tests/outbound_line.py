@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +21,8 @@ from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.streaming.clock import MediaClock
 from ringtrue.streaming.ports import Call, Holding
 from ringtrue.streaming.record import CallRecord
+from ringtrue.telephony.sip.account import Account
+from ringtrue.telephony.sip.auth_server import AuthPolicy
 from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.handles import ServerInvite
@@ -106,9 +108,13 @@ class Line:
 
 
 @asynccontextmanager
-async def line(**limits: Any) -> AsyncIterator[Line]:
+async def line(
+    *, trunks: Mapping[str, Any] | None = None, accounts: Iterable[Account] = (), **limits: Any
+) -> AsyncIterator[Line]:
     rules = {"uris": ["sip:*@127.0.0.1:*"], "max_concurrent": 5} | limits
-    settings = OutboundSettings.model_validate({"enabled": True, "tenants": {"default": rules}})
+    settings = OutboundSettings.model_validate(
+        {"enabled": True, "trunks": trunks or {}, "tenants": {"default": rules}}
+    )
     desk, shelf = Desk(), MediaShelf()
 
     def media(host: str) -> MediaFactory:
@@ -121,7 +127,9 @@ async def line(**limits: Any) -> AsyncIterator[Line]:
     def clock() -> datetime:
         return datetime(2026, 3, 4, tzinfo=UTC)
 
-    async with SipEndpoint("127.0.0.1", 0, on_invite=refuse, policy=QUICK) as endpoint:
+    async with SipEndpoint(
+        "127.0.0.1", 0, on_invite=refuse, policy=QUICK, accounts=accounts
+    ) as endpoint:
         outbound = Outbound(
             DialPlan(settings),
             DialLedger(None, clock=clock),
@@ -144,6 +152,8 @@ async def line(**limits: Any) -> AsyncIterator[Line]:
 
 
 @asynccontextmanager
-async def callee(handler: Callable[[ServerInvite], Awaitable[None]]) -> AsyncIterator[int]:
-    async with SipEndpoint("127.0.0.1", 0, on_invite=handler, policy=QUICK) as endpoint:
+async def callee(
+    handler: Callable[[ServerInvite], Awaitable[None]], auth: AuthPolicy | None = None
+) -> AsyncIterator[int]:
+    async with SipEndpoint("127.0.0.1", 0, on_invite=handler, policy=QUICK, auth=auth) as endpoint:
         yield endpoint.port

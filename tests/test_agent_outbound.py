@@ -12,11 +12,14 @@ from sip_peer import Peer
 
 from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState, outcome_of
 from ringtrue.agent.dial_plan import DialRefusal, DialRefusedError
-from ringtrue.agent.outbound import with_variables
+from ringtrue.agent.outbound import Order, with_variables
 from ringtrue.agent.problems import Problem
 from ringtrue.streaming.ports import EndReason
+from ringtrue.telephony.sip.account import Account
+from ringtrue.telephony.sip.auth_server import AuthPolicy
 from ringtrue.telephony.sip.errors import CallFailedError, CallTimeoutError
 from ringtrue.telephony.sip.handles import ServerInvite
+from ringtrue.telephony.sip.uri import SipUri
 
 
 async def test_from_the_order_to_the_record() -> None:
@@ -243,3 +246,44 @@ async def test_hold_and_resume() -> None:
         await made.settled(placed)
         with pytest.raises(Problem, match="ended"):
             await made.outbound.hold("default", placed.id, True, music=True)
+
+
+@pytest.mark.parametrize(("password", "outcome"), [("s3cret", "answered"), ("wrong", "refused")])
+async def test_a_number_goes_over_the_trunks_account(password: str, outcome: str) -> None:
+    """tel: becomes the trunk's SIP URI, from the tenant's number; its challenge is answered."""
+    shelf, seen = MediaShelf(), []
+
+    async def handler(invite: ServerInvite) -> None:
+        seen.append((invite.request_uri, invite.from_uri))
+        await (await invite.answer(shelf)).ended()
+
+    auth = AuthPolicy(realm="carrier.example", users={"trunk": "s3cret"})
+    async with callee(handler, auth) as port:
+        account = Account(
+            name="carrier",
+            domain="carrier.example",
+            user="trunk",
+            password=password,
+            servers=(SipUri("127.0.0.1", port),),
+            register=False,
+        )
+        trunks = {"main": {"uri": "sip:carrier.example", "account": "carrier"}}
+        limits = {"countries": ["US"], "callers": ["+12015550100"]}
+        async with line(trunks=trunks, accounts=[account], **limits) as made:
+            order = Order("default", "test", "tel:+1-201-555-0123", REMINDER)
+            placed = made.outbound.place(order)
+            assert placed.to == "tel:***23"
+            if outcome == "answered":
+                call = await made.desk.running.get()
+                await call.hangup(EndReason.AGENT_HUNG_UP)
+            await made.settled(placed)
+            assert str(placed.outcome) == outcome
+    if outcome == "answered":
+        assert seen == [
+            (
+                "sip:+12015550123@carrier.example;user=phone",
+                "sip:+12015550100@carrier.example;user=phone",
+            )
+        ]
+    else:
+        assert (seen, placed.sip_status) == ([], 401)

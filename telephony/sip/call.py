@@ -1,6 +1,6 @@
 """An established call, whoever placed it: ACKs, changes, refreshes, BYE.
 
-RFC 3261 §13.3, §14 and §15, with UPDATE (RFC 3311) and session timers (RFC 4028).
+RFC 3261 §13.3, §14 and §15, with UPDATE (RFC 3311), session timers (RFC 4028) and REFER.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ringtrue.telephony.sip.events import (
 from ringtrue.telephony.sip.info import ACCEPT as KEY_TYPES
 from ringtrue.telephony.sip.info import key_told
 from ringtrue.telephony.sip.message import Message, Request, Response
+from ringtrue.telephony.sip.refer import Referrals
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.session_timer import (
     Lines,
@@ -93,7 +94,8 @@ class Call:
         self._outgoing: _Change | None = None
         self._retry: tuple[float, bytes] | None = None
         self._timer = timer
-        self._updates = False
+        self._allowed: frozenset[str] = frozenset()
+        self._referrals = Referrals(context, handle, dialog, user, lost=self._dialog_lost)
         self._acks: dict[int, tuple[bytes, Hop]] = {}
         self._bye_wanted = False
         self._bye_sent = False
@@ -157,6 +159,9 @@ class Call:
             self._respond(transaction, request, 481, now)
         elif request.method == "INFO":
             self._receive_info(transaction, request, now)
+        elif request.method == "NOTIFY":
+            status, extra = self._referrals.notify(request, now)
+            self._respond(transaction, request, status, now, extra)
         else:
             self._receive_change(transaction, request, now)
 
@@ -295,7 +300,7 @@ class Call:
         timer.refresh_at = now + max(5.0, timer.seconds / 20)  # unless this attempt succeeds
         if self._outgoing or self._incoming or self._retry or self._unacknowledged:
             return
-        if not self._updates:
+        if "UPDATE" not in self._allowed:
             self._context.emit(RefreshDue(self._handle))
             return
         with suppress(SipCapacityError):
@@ -305,7 +310,16 @@ class Call:
         """Remember what the far end's INVITE, or its 2xx to ours, says it takes."""
         allowed = message.tokens("allow")
         if allowed:
-            self._updates = "UPDATE" in (method.upper() for method in allowed)
+            self._allowed = frozenset(method.upper() for method in allowed)
+
+    def refer(self, to: str, limit: float, now: float) -> None:
+        """Ask the far end to call ``to``; :class:`ReferEnded` follows within ``limit`` seconds.
+
+        Raises as :meth:`Referrals.start` does, and :class:`SipStateError` where the call is over.
+        """
+        if self._over or self._bye_sent or self._bye_wanted:
+            raise SipStateError("the call is over")
+        self._referrals.start(to, limit, now, self._allowed)
 
     def _answer_timer(self, request: Request, now: float) -> Lines:
         """What our 2xx says of the session's timer, which is set by it."""
@@ -398,8 +412,11 @@ class Call:
                 return
             self._context.emit(ReInviteRejected(self._handle, status, reason))
         if status in (408, 481, 503):
-            self._cause = EndCause.LOST
-            self._send_bye(now)
+            self._dialog_lost(now)
+
+    def _dialog_lost(self, now: float) -> None:
+        self._cause = EndCause.LOST
+        self._send_bye(now)
 
     def _backoff(self) -> float:
         """Seconds until a change is tried again after a glare, in units of 10 ms (§14.1)."""
@@ -452,6 +469,7 @@ class Call:
         if self._over:
             return
         self._over = True
+        self._referrals.stop()
         self._unacknowledged.clear()
         self._retry = self._timer = None
         self._context.core.schedule.track(self)

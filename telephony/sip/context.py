@@ -12,7 +12,9 @@ from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.transport import Hop
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO"
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
+"""Without REFER: nobody makes us call. NOTIFY tells of those we send (RFC 3515)."""
+
 EXTENSIONS: Final = "100rel, timer"
 """Option tags of what we support (RFC 3262, RFC 4028)."""
 
@@ -27,7 +29,7 @@ class Usage(Protocol):
         ...
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:
-        """Answer a request inside the dialog: INVITE, UPDATE, PRACK or BYE."""
+        """Answer a request inside the dialog."""
         ...
 
     def receive_ack(self, request: Request, now: float) -> None:

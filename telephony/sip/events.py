@@ -144,6 +144,31 @@ class Pressed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReferProgress(Event):
+    """How far the call is that the far end places because of our REFER."""
+
+    status: int
+    """A provisional one: 100 to 199."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferEnded(Event):
+    """What came of our REFER; the call itself goes on until somebody says BYE."""
+
+    status: int
+    """Of the call that the far end placed; of the REFER where it was not ``accepted``."""
+
+    reason: str
+    accepted: bool
+    """The far end took the REFER."""
+
+    heard: bool = True
+    """The far end said so; False where it never told the end, and ``status`` is the last known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended(Event):
     """An established call is over. Nothing more comes for it."""
 

@@ -52,7 +52,7 @@ _RESERVED: Final = frozenset(
 
 
 class UserAgent:
-    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO and OPTIONS."""
+    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO and OPTIONS; REFER as UAC."""
 
     def __init__(
         self,
@@ -227,6 +227,16 @@ class UserAgent:
             raise SipStateError(f"call {call} is not established")
         usage.reinvite(offer, now)
 
+    def refer(self, call: str, to: str, now: float, *, limit: float) -> None:
+        """Ask the far end of an established call to call ``to``; ``ReferEnded`` follows.
+
+        ``limit`` in seconds. Raises as :meth:`~ringtrue.telephony.sip.call.Call.refer` does.
+        """
+        usage = self._calls.get(call)
+        if not isinstance(usage, Call):
+            raise SipStateError(f"call {call} is not established")
+        usage.refer(to, limit, now)
+
     def bye(self, call: str, now: float) -> None:
         """End an established call; ``Ended`` follows. Nothing happens on one that is over."""
         usage = self._calls.get(call)
@@ -296,7 +306,7 @@ class UserAgent:
         elif request.method == "OPTIONS":
             extra = (("allow", ALLOW), ("accept", SDP), ("supported", EXTENSIONS))
             self._final(transaction, request, 200, now, extra)
-        elif usage is not None:
+        elif usage is not None and (request.method != "NOTIFY" or isinstance(usage, Call)):
             usage.receive(transaction, request, now)
         elif request.method == "INVITE":
             self._invite(transaction, request, source, now)

@@ -70,7 +70,7 @@ class Track:
 
 def _away(lags: Lags, others: Lags | int) -> Lags:
     """How far lags lie from others around the period."""
-    return np.abs((lags - others + PERIOD // 2) % PERIOD - PERIOD // 2)
+    return np.asarray(np.abs((lags - others + PERIOD // 2) % PERIOD - PERIOD // 2), np.int64)
 
 
 def trace(pilot: npt.NDArray[np.float32], segments: Segments, bet: Bet, lag: int) -> Track:

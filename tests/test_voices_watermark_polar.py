@@ -30,6 +30,20 @@ def test_noise_at_twice_the_energy_of_a_symbol_is_corrected():
     assert failures <= 1
 
 
+def test_known_bits_help_with_the_others():
+    deviation = np.sqrt(1 / (2 * 96 / LENGTH * 10**-0.1))
+    failures = [0, 0]
+    for seed in range(60):
+        sent = bits(seed)
+        word = 1.0 - 2.0 * encode(sent)
+        noisy = word + np.random.default_rng(1000 + seed).normal(0, deviation, LENGTH)
+        for n, head in enumerate(((), sent[:10].tolist())):
+            candidates = decode(noisy, 96, head=head)
+            assert all(found[: len(head)].tolist() == head for found in candidates if n)
+            failures[n] += not any(np.array_equal(found, sent) for found in candidates)
+    assert failures[1] < failures[0]
+
+
 def test_erasures_are_corrected():
     sent = bits(5)
     word = 1.0 - 2.0 * encode(sent)

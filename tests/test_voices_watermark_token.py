@@ -36,6 +36,11 @@ def test_time_is_kept_to_the_minute_in_any_zone():
     assert found.time == exact.replace(second=0)
 
 
+def test_a_time_after_what_is_expected_is_read_as_well():
+    late = Token(9, datetime(2040, 2, 3, 4, 5, tzinfo=UTC))
+    assert read(KEY, symbols(KEY, late)) == late
+
+
 @pytest.mark.parametrize(
     ("session", "time", "said"),
     [

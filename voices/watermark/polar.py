@@ -6,6 +6,7 @@ here checks a codeword: whoever calls :func:`decode` picks among the candidates 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -18,7 +19,7 @@ from ringtrue.voices.watermark.lpc import RealArray
 LENGTH: Final = 512
 STAGES: Final = 9
 DESIGN_SNR_DB: Final = -6.0
-LIST: Final = 16
+LIST: Final = 32
 
 Bits = npt.NDArray[np.uint8]
 
@@ -63,19 +64,25 @@ def encode(bits: Bits) -> Bits:
     return word
 
 
-def decode(likelihoods: RealArray, information: int, size: int = LIST) -> list[Bits]:
+def decode(
+    likelihoods: RealArray, information: int, size: int = LIST, *, head: Sequence[int] = ()
+) -> list[Bits]:
     """Candidates for the information bits, most likely first.
 
     ``likelihoods`` are log ratios, positive for a 0, shape ``(LENGTH,)``; a common factor doesn't
-    matter.
+    matter. ``head`` are the first bits where they are known, which helps with the others.
     """
     if likelihoods.shape != (LENGTH,):
         raise ValueError(f"likelihoods must have shape ({LENGTH},), got {likelihoods.shape}")
     places = list(positions(information))
     frozen = np.ones(LENGTH, np.uint8)
-    frozen[places] = 0
-    words, metrics = _list_decode(np.ascontiguousarray(likelihoods, np.float64), frozen, size)
-    return [words[path][places] for path in np.argsort(metrics, kind="stable")]
+    frozen[places[len(head) :]] = 0
+    known = np.zeros(information, np.uint8)
+    known[: len(head)] = head
+    # the code is linear: without the known bits' own word they are zeros, which can be frozen
+    rest = likelihoods * (1.0 - 2.0 * encode(known).astype(np.float64))
+    words, metrics = _list_decode(np.ascontiguousarray(rest, np.float64), frozen, size)
+    return [words[path][places] ^ known for path in np.argsort(metrics, kind="stable")]
 
 
 @compiled

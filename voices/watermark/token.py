@@ -3,7 +3,8 @@
 96 bits: format (4), time (28: minutes since 2024), session (32), MAC (32). The session number is
 random and means something only to the operator's audit log, which knows tenant, voice and call.
 The MAC is HMAC-SHA256 over the rest, truncated (NIST SP 800-107 §5.1): a forger without the key
-gets one chance in 2³². It also picks among the list decoder's candidates.
+gets one chance in 2³² a try. It also picks among the list decoder's candidates, of which there are
+up to 64, so that noise is read as a token at most once in 2²⁶ times.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ SESSION_BITS: Final = 32
 MAC_BYTES: Final = 4
 CLAIM_BYTES: Final = 8
 INFORMATION: Final = 8 * (CLAIM_BYTES + MAC_BYTES)
+
+HEAD: Final = tuple(int(bit) for bit in f"{FORMAT:04b}" + 6 * "0")
+"""How tokens of sessions begin that began before 2^22 minutes had gone by, in December 2031."""
 
 Symbols = npt.NDArray[np.float64]
 
@@ -101,7 +105,11 @@ def read(key: MarkKey, soft: Symbols) -> Token | None:
     scale = float(np.sqrt((likelihoods**2).mean()))
     if not np.isfinite(scale) or scale == 0.0:
         return None
-    for bits in polar.decode(likelihoods / scale, INFORMATION):
+    likelihoods /= scale
+    for bits in (
+        *polar.decode(likelihoods, INFORMATION, head=HEAD),
+        *polar.decode(likelihoods, INFORMATION),
+    ):
         raw = np.packbits(bits).tobytes()
         claim, mac = raw[:CLAIM_BYTES], raw[CLAIM_BYTES:]
         if hmac.compare_digest(mac, _mac(key, claim)):

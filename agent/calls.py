@@ -19,6 +19,7 @@ from ringtrue.agent.engines import Engines
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.side import Side
+from ringtrue.agent.transfers import Transfers
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.clock import MediaClock, Ticked
@@ -63,10 +64,10 @@ class ActiveCall:
     """A call in progress."""
 
     call: Call
-    agent: Agent
     graph: CallGraph
     record: CallRecord
     over: asyncio.Future[EndReason]
+    transfers: Transfers
     trail: CallTrail | None = None
 
 
@@ -223,10 +224,11 @@ class Calls:
         """Put a call on hold, where its far end hears ``music`` or silence, or take it off.
 
         What the agent was saying goes on at its next sample. False where there is no such call,
-        or its transport has no hold. Raises what the transport does where the far end refuses.
+        its transport has no hold, or it is being transferred. Raises what the transport does where
+        the far end refuses.
         """
         active = self._active.get(call_id)
-        if active is None or not isinstance(active.call, Holding):
+        if active is None or not isinstance(active.call, Holding) or active.transfers.busy:
             return False
         session = active.graph.session
         if on:
@@ -372,7 +374,15 @@ class Calls:
             on_message=side.message if side.open else None,
             on_end=ended,
         )
-        active = ActiveCall(call, agent, graph, record, over, trail)
+        transfers = Transfers(
+            call,
+            agent,
+            graph,
+            record,
+            end=lambda reason: self._end(active, reason),
+            on_result=None if trail is None else trail.transferred,
+        )
+        active = ActiveCall(call, graph, record, over, transfers, trail)
         return active
 
     def _trail(self, agent: Agent, casting: Casting, record: CallRecord) -> CallTrail | None:
@@ -405,6 +415,7 @@ class Calls:
         finally:
             del self._active[active.call.id]
             try:
+                await active.transfers.close()
                 await graph.stop()
             finally:
                 self.clock.remove(session)
@@ -445,8 +456,7 @@ class Calls:
         if isinstance(action, Hangup):
             self._end(active, EndReason.AGENT_HUNG_UP)
             return
-        active.record.transfer_requested = action.target
-        self._end(active, EndReason.TRANSFER_REQUESTED)
+        active.transfers.begin(action.target)
 
     def _end(self, active: ActiveCall, reason: EndReason) -> None:
         if not active.over.done():

@@ -76,6 +76,22 @@ class TransferTarget(Part):
         return value
 
 
+class TransferPolicy(Part):
+    """How callers are handed over."""
+
+    failed: Annotated[Texts, Field(min_length=1)] = (
+        "I'm sorry, I couldn't put you through. Is there anything else I can do for you?",
+    )
+    """Said when nobody took the caller; ``{place}`` is the place's title. The first time the
+    first, and so on."""
+
+    seconds: Annotated[float, Field(ge=5, le=180)] = 45
+    """How long it may take until somebody answers."""
+
+    music: bool = True
+    """What the caller hears meanwhile, while its phone leaves that to us; else silence."""
+
+
 class StallPolicy(Part):
     """What the caller hears instead of silence when the language model fails."""
 
@@ -142,6 +158,7 @@ class Agent(Part):
     transfers: dict[Name, TransferTarget] = {}
     """The only places this agent may transfer to."""
 
+    transferring: TransferPolicy = TransferPolicy()
     stalls: StallPolicy = StallPolicy()
     dialogue: DialogueFile | None = None
     """Needed by the embedded dialogue; a language model does without."""
@@ -165,6 +182,8 @@ class Agent(Part):
             ("stalls.give_up.say", self.stalls.give_up.say),
         ):
             problems += spoken_problems(key, texts, known)
+        failed = self.transferring.failed
+        problems += spoken_problems("transferring.failed", failed, {*self.variables, "place"})
         problems += template_problems("prompt", (self.prompt,), known)
         problems += disclosure_problems(self.disclosure, self.language, self.greeting, known)
         problems += unmarked_problems("phrases", self.phrases)
@@ -349,6 +368,7 @@ __all__ = [
     "AgentError",
     "StallPolicy",
     "TransferAction",
+    "TransferPolicy",
     "TransferTarget",
     "load_agent",
     "load_agents",

@@ -28,6 +28,7 @@ from pipecat.frames.frames import (
     InterimTranscriptionFrame,
     LLMRunFrame,
     TranscriptionFrame,
+    TTSSpeakFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -270,6 +271,10 @@ class CallGraph:
     async def respond(self) -> None:
         """Let the LLM speak without waiting for the caller (greetings)."""
         await self._worker.queue_frame(LLMRunFrame())
+
+    async def say(self, text: str) -> None:
+        """Let the agent say ``text`` of its own accord, next; it is in the context from then on."""
+        await self._worker.queue_frame(TTSSpeakFrame(text, append_to_context=True))
 
     async def finish(self) -> None:
         """Say what was queued, then end the graph. May be cancelled, for :meth:`stop`."""

@@ -59,6 +59,50 @@ class EndReason(StrEnum):
     ERROR = "error"
 
 
+class TransferOutcome(StrEnum):
+    """What came of a transfer."""
+
+    TRANSFERRED = "transferred"
+    """Whoever the far end called has answered it."""
+
+    FAILED = "transfer_failed"
+    """It was refused, by the far end or by whoever it called."""
+
+    UNSUPPORTED = "transfer_unsupported"
+    """The far end can't be transferred."""
+
+    UNCONFIRMED = "transfer_unconfirmed"
+    """The far end took it, and hung up, or fell silent, before it told how it went."""
+
+    NOT_TRIED = "transfer_not_tried"
+    """It was not asked: too many transfers, or the request couldn't be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """What came of a transfer, and the transport's own word for it."""
+
+    outcome: TransferOutcome
+    status: int | None = None
+    """SIP status of the call that the far end placed, or of its refusal; None: it said none."""
+
+
+@runtime_checkable
+class Transferring(Protocol):
+    """A call whose far end can be asked to call somebody else."""
+
+    async def transfer(self, to: str, *, within: float) -> TransferResult:
+        """Ask it to call ``to``, a SIP or tel URI or a number with ``+``.
+
+        Returns once it has told how that went, after ``within`` seconds, or when the call is
+        over; what the caller hears meanwhile is up to whoever speaks on its leg. Where it went
+        well the far end is still to be hung up on. Raises a
+        :class:`~ringtrue.streaming.errors.RingtrueError` where it can't be asked: ``to`` is no
+        address, another transfer is under way, or the call is over.
+        """
+        ...
+
+
 @runtime_checkable
 class Holdable(Protocol):
     """A leg whose far end can put us on hold."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from ringtrue.streaming.ports import TransferOutcome
+
 
 class Stage(StrEnum):
     """Moments of a turn, in the order they normally come."""
@@ -76,6 +78,20 @@ class TurnRecord:
 
 
 @dataclass(slots=True)
+class TransferRecord:
+    """One transfer that was asked for."""
+
+    to: str
+    """The agent's own name of the place."""
+
+    outcome: TransferOutcome
+    began_at: float
+    ended_at: float | None = None
+    status: int | None = None
+    """SIP status that it ended with."""
+
+
+@dataclass(slots=True)
 class CallRecord:
     """One call."""
 
@@ -128,7 +144,9 @@ class CallRecord:
     """What a call we placed was played before it was answered."""
 
     transfer_requested: str | None = None
-    """The agent's own name of the place the caller was to be handed to."""
+    """The agent's own name of the place the caller was to be handed to, last."""
+
+    transfers: list[TransferRecord] = field(default_factory=list)
 
     turns: list[TurnRecord] = field(default_factory=list)
     interruptions: int = 0
@@ -205,6 +223,16 @@ class CallRecord:
             "sip_reason": self.sip_reason,
             "early_media_ms": self.early_media_ms,
             "transfer_requested": self.transfer_requested,
+            "transfers": [
+                {
+                    "to": transfer.to,
+                    "outcome": str(transfer.outcome),
+                    "sip_status": transfer.status,
+                    "began_at_ms": since(transfer.began_at),
+                    "ended_at_ms": since(transfer.ended_at),
+                }
+                for transfer in self.transfers
+            ],
             "turns": turns,
             "interruptions": self.interruptions,
             "underruns": self.underruns,

@@ -65,6 +65,9 @@ class Kind(StrEnum):
     VOICE_REVOKED = "call.voice_revoked"
     """The cloned voice gave way to the stock voice in the middle of a call."""
 
+    CALL_TRANSFER = "call.transfer"
+    """The dialogue asked to hand the caller over; what came of that is named."""
+
     FRAME_REFUSED = "gate.refused"
     """Audio was offered to a call's gate or leg that may not be heard, and was not sent."""
 

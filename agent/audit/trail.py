@@ -11,7 +11,7 @@ from pipecat.frames.frames import Frame, TTSStartedFrame, TTSTextFrame
 from ringtrue.agent.audit.entries import Event, Kind, Output, output_of
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.streaming.gate import UtteranceDigest
-from ringtrue.streaming.record import CallRecord
+from ringtrue.streaming.record import CallRecord, TransferRecord
 from ringtrue.streaming.refusals import Refusal, RefusalReport
 
 MAX_WORDS: Final = 5000
@@ -95,6 +95,17 @@ class CallTrail:
                 "frames": report.frames,
                 "at": "leg" if report.at_wire else "gate",
                 "ms": round((report.since - self._record.answered_at) * 1000),
+            },
+        )
+
+    def transferred(self, transfer: TransferRecord) -> None:
+        """The caller was handed over, or was to be."""
+        self._put(
+            Kind.CALL_TRANSFER,
+            detail={
+                "to": transfer.to,
+                "outcome": str(transfer.outcome),
+                "status": transfer.status or 0,
             },
         )
 

@@ -83,12 +83,12 @@ def build_language(
             dialogue or Dialogue(agent), variables=variables, seed=seed, now=now
         )
     else:
-        prompt = _filled(agent.prompt, values)
+        prompt = filled(agent.prompt, values)
         if isinstance(settings, OpenAiSettings):
             llm = build_openai(settings, prompt)
         else:
             llm = build_llm(settings.service, settings.revealed(), prompt=prompt)
-        llm.greeting = _filled(agent.greeting[seed % len(agent.greeting)], values)
+        llm.greeting = filled(agent.greeting[seed % len(agent.greeting)], values)
         context = LLMContext(tools=call_tools(agent))
     disclosure = llm.disclosure = Disclosure(disclosed(agent, values))
     watchdog = LlmWatchdog(
@@ -103,11 +103,11 @@ def disclosed(agent: Agent, values: Mapping[str, str]) -> DisclosureTexts:
     texts = agent.disclosed()
     return replace(
         texts,
-        opening=_filled(texts.opening, values),
-        again=_filled(texts.again, values),
-        answer=_filled(texts.answer, values),
-        truth=_filled(texts.truth, values),
-        recording=_filled(texts.recording, values),
+        opening=filled(texts.opening, values),
+        again=filled(texts.again, values),
+        answer=filled(texts.answer, values),
+        truth=filled(texts.truth, values),
+        recording=filled(texts.recording, values),
     )
 
 
@@ -117,7 +117,7 @@ def watchdog_policy(
     """The server's deadlines with the agent's words, placeholders filled from ``values``."""
 
     def texts(variants: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_filled(text, values) for text in variants)
+        return tuple(filled(text, values) for text in variants)
 
     stalls = agent.stalls
     return WatchdogPolicy(
@@ -148,7 +148,8 @@ def _values(agent: Agent, variables: Mapping[str, str] | None, now: datetime) ->
     return {**built_in, **agent.variables, **given}
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """``text`` with its placeholders filled from ``values``; others stay."""
     return PLACEHOLDER.sub(lambda match: values.get(match.group(1), match.group()), text)
 
 

@@ -7,7 +7,13 @@ from typing import Final
 
 import structlog
 
-from ringtrue.streaming.ports import Direction, EndReason, MediaLeg
+from ringtrue.streaming.ports import (
+    Direction,
+    EndReason,
+    MediaLeg,
+    TransferOutcome,
+    TransferResult,
+)
 from ringtrue.telephony.sip.driver import Driver
 from ringtrue.telephony.sip.errors import (
     CallFailedError,
@@ -23,6 +29,7 @@ from ringtrue.telephony.sip.events import (
     Event,
     IncomingInvite,
     Pressed,
+    ReferEnded,
     RefreshDue,
     ReInvite,
     ReInviteAnswered,
@@ -38,6 +45,18 @@ _REASONS: Final = {
     EndCause.NO_ACK: EndReason.FAR_END_LOST,
     EndCause.LOST: EndReason.FAR_END_LOST,
 }
+
+
+def _result(event: ReferEnded) -> TransferResult:
+    if not event.accepted and event.status in (405, 501):
+        outcome = TransferOutcome.UNSUPPORTED
+    elif event.accepted and not event.heard:
+        outcome = TransferOutcome.UNCONFIRMED
+    elif event.accepted and 200 <= event.status < 300:
+        outcome = TransferOutcome.TRANSFERRED
+    else:
+        outcome = TransferOutcome.FAILED
+    return TransferResult(outcome, event.status)
 
 
 class SipCall:
@@ -69,6 +88,8 @@ class SipCall:
         self._wants_answer = False
         self._on_hold = False
         self._changing: asyncio.Future[None] | None = None
+        self._transfer: asyncio.Future[TransferResult] | None = None
+        self._transferred = False
         driver.parties[handle] = self
 
     @property
@@ -138,6 +159,24 @@ class SipCall:
         finally:
             self._changing = None
 
+    async def transfer(self, to: str, *, within: float) -> TransferResult:
+        """Ask the far end by REFER to call ``to`` (RFC 3515); see
+        :meth:`ringtrue.streaming.ports.Transferring.transfer`.
+
+        Raises :class:`SipParseError` on a bad ``to``, :class:`SipStateError` while another
+        transfer is under way or where the call is over, :class:`SipCapacityError`.
+        """
+        if self._transfer is not None or self._ended.done():
+            raise SipStateError("the call is over, or another transfer of it is under way")
+        transfer: asyncio.Future[TransferResult] = asyncio.get_running_loop().create_future()
+        self._transfer = transfer
+        try:
+            self._driver.ua.refer(self._handle, to, self._driver.now(), limit=within)
+            self._driver.pump()
+            return await transfer
+        finally:
+            self._transfer = None
+
     def begin_bye(self) -> None:
         """Say BYE without waiting."""
         self._driver.ua.bye(self._handle, self._driver.now())
@@ -160,6 +199,8 @@ class SipCall:
                 self._driver.spawn(self._changed(answer), f"sip-changed-{self._handle}")
             case ReInviteRejected(status=status, reason=reason):
                 self._settle_change(CallFailedError(status, reason))
+            case ReferEnded():
+                self._settle_transfer(_result(event))
             case Pressed(key=key):
                 self._media.tell(key)
             case Ended(cause=cause):
@@ -188,6 +229,11 @@ class SipCall:
             await self._set_answer(answer)
         finally:
             self._settle_change(None)
+
+    def _settle_transfer(self, result: TransferResult) -> None:
+        self._transferred |= result.outcome is TransferOutcome.TRANSFERRED
+        if self._transfer is not None and not self._transfer.done():
+            self._transfer.set_result(result)
 
     def _settle_change(self, error: CallFailedError | None) -> None:
         changing = self._changing
@@ -240,6 +286,9 @@ class SipCall:
         self.confirmed.cancel()
         self._media.close()
         self._settle_change(CallFailedError(481, "the call is over"))
+        self._settle_transfer(TransferResult(TransferOutcome.UNCONFIRMED))
+        if self._transferred:
+            reason = EndReason.TRANSFERRED  # whoever says BYE first
         if not self._ended.done():
             self._ended.set_result(reason)
 

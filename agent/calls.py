@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -14,6 +14,7 @@ from pipecat.frames.frames import Frame
 
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.audit.trail import CallTrail, Speaker
+from ringtrue.agent.call_policy import graph_policy
 from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.metrics import Metrics
@@ -23,15 +24,12 @@ from ringtrue.agent.transfers import Transfers
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.clock import MediaClock, Ticked
-from ringtrue.streaming.gate import GatePolicy
-from ringtrue.streaming.graph import CallGraph, GraphPolicy
+from ringtrue.streaming.graph import CallGraph
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.deadline import StallReport
 from ringtrue.streaming.ports import Call, EndReason, Holding
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.refusals import RefusalReport
-from ringtrue.streaming.turns import TurnPolicy
-from ringtrue.streaming.vad import VadPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -97,29 +95,6 @@ class Calls:
         self._idle.set()
         self.clock = MediaClock(on_fault=self._fault)
         self.refused: Counter[Admission] = Counter()
-        turns, vad = settings.turns, settings.vad
-        self._policy = GraphPolicy(
-            vad=VadPolicy(
-                confidence=vad.confidence,
-                release=vad.release,
-                start_seconds=vad.start_seconds,
-                stop_seconds=vad.stop_seconds,
-                aggressiveness=vad.aggressiveness,
-            ),
-            turns=TurnPolicy(
-                complete=turns.complete,
-                incomplete_seconds=turns.incomplete_seconds,
-                transcript_seconds=turns.transcript_seconds,
-            ),
-        )
-
-    def _gate_policy(self, transport: str) -> GatePolicy:
-        gate = self._settings.gate
-        return GatePolicy(
-            far_end_timeout=gate.far_end_timeout_seconds.of(transport),
-            far_end_grace=gate.far_end_grace_seconds,
-            max_age=gate.max_age_seconds,
-        )
 
     def __len__(self) -> int:
         """Calls in progress, those being answered included."""
@@ -362,7 +337,7 @@ class Calls:
             record,
             services,
             self._engines.models,
-            policy=replace(self._policy, gate=self._gate_policy(call.transport)),
+            policy=graph_policy(self._settings, call.transport),
             watermarker=self._engines.watermarker(call.leg.rate),
             watch=casting.lease and self._engines.watch(casting.lease, call.leg.rate),
             on_heard=heard,

@@ -29,7 +29,7 @@ from splice_material import narrowed
 from ringtrue.streaming.recognizers.vocabulary import normalize
 from ringtrue.voices.consent.challenge import Challenge, issue
 from ringtrue.voices.consent.words import DIGITS, WORDS
-from ringtrue.voices.encoder import SpeakerEncoder
+from ringtrue.voices.encoder import SpeakerEncoder, similarity
 from ringtrue.voices.encoder.embeddings import Embedding, centroid
 from ringtrue.voices.encoder.errors import NotEnoughSpeechError
 from ringtrue.voices.enrolment.checks import clipping, sample_rate, speaker, wording
@@ -159,14 +159,20 @@ def likeness(people: list[Speaker], rng: np.random.Generator) -> Iterator[Row]:
                 continue
         if len(found) > 2:
             heard[person.name] = found
+
+    def alike(a: Embedding, b: Embedding, people: frozenset[str]) -> bool:
+        one, two = centroid(a), centroid(b)
+        likely = without(people)(one, two) >= speaker.THRESHOLD
+        return likely and similarity(one, two) >= speaker.COSINE
+
     same = [
-        without(frozenset({name}))(centroid(a), centroid(b)) >= speaker.THRESHOLD
+        alike(a, b, frozenset({name}))
         for name, found in heard.items()
         for i, a in enumerate(found)
         for b in found[:i]
     ]
     other = [
-        without(frozenset({name, rival}))(centroid(mine), centroid(theirs)) >= speaker.THRESHOLD
+        alike(mine, theirs, frozenset({name, rival}))
         for name, found in heard.items()
         for rival, others in heard.items()
         if name < rival

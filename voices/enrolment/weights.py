@@ -120,7 +120,7 @@ LOUDSPEAKER: Final = Logistic(
     bias=np.array([
         1.0379
     ]),
-    threshold=2.5449,
+    threshold=2.3848,
     quadratic=True,
 )
 
@@ -137,6 +137,6 @@ SPLICE: Final = Logistic(
     bias=np.array([
         0.7653
     ]),
-    threshold=2.8481,
+    threshold=2.2461,
     quadratic=False,
 )

@@ -79,20 +79,25 @@ def test_who_was_called_says_no(line: str, status: int) -> None:
     far.news = (final("200 OK", 1.0),)
     refer(net, ours, call, "sip:other@example.com")  # the call goes on, and so may another try
     net.run(20.0)
-    assert [e.status for e in ours.of(ReferEnded) if isinstance(e, ReferEnded)] == [status]
-    # A second REFER's NOTIFYs have to name it (RFC 3515 §2.4.6): these didn't.
-    assert far.answers[-1] == 481
+    assert [e.status for e in ours.of(ReferEnded) if isinstance(e, ReferEnded)] == [status, 200]
+    at_rest(net)
 
 
-def test_a_second_referral_is_told_of_by_its_number() -> None:
-    net, ours, call, far = established(final("486 Busy Here", 0.2))
+@pytest.mark.parametrize("state", ["active;expires=60", "terminated"])
+def test_a_second_referral_is_told_of_by_its_number(state: str) -> None:
+    """RFC 3515 §2.4.6: else what is told of the first could pass for it."""
+    net, ours, call, far = established(News(0.2, "486 Busy Here", state))
     refer(net, ours, call)
     net.run(5.0)
     number = far.call.dialog.remote_seq
     assert number is not None
-    far.news = (News(0.5, "200 OK", "terminated", f"refer;id={number + 1}"),)
+    named = News(0.5, "200 OK", "terminated", f"refer;id={number + 1}")
+    stale = News(0.3, "603 Decline", "active", f"refer;id={number}")
+    nameless = [News(0.4, "603 Decline")] if state != "terminated" else []
+    far.news = (stale, *nameless, named)
     refer(net, ours, call)
     net.run(10.0)
+    assert far.answers == [200, *[481] * (1 + len(nameless)), 200]
     assert [e.status for e in ours.of(ReferEnded) if isinstance(e, ReferEnded)] == [486, 200]
     at_rest(net)
 

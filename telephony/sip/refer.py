@@ -121,7 +121,12 @@ class Referrals:
         request.headers.add("refer-to", str(target))
         request.headers.add("referred-by", str(NameAddr(self._dialog.local.uri)))  # RFC 3892
         latest = Referral(
-            self._context, self._handle, request, now + limit, first=before is None, lost=self._lost
+            self._context,
+            self._handle,
+            request,
+            now + limit,
+            alone=before is None or before.finished,
+            lost=self._lost,
         )
         self._context.core.request(request, hop, latest, now)
         self._latest = latest
@@ -153,26 +158,31 @@ class Referral:
         request: Request,
         limit_at: float,
         *,
-        first: bool,
+        alone: bool,
         lost: Callable[[float], None],
     ) -> None:
-        """Made by :class:`Referrals`; ``first`` says that no other was sent in the dialog."""
+        """Made by :class:`Referrals`; ``alone``: the far end tells of no other in the dialog."""
         self._context = context
         self._handle = handle
         self._request = request
         self._limit_at = limit_at
-        self._first = first
+        self._alone = alone
         self._lost = lost
         self._accepted = False
         self._status, self._reason = 100, REASONS[100]
         self._expires_at: float | None = None
         self._settled = False
-        self._closed = False
+        self._closed = self._finished = False
 
     @property
     def pending(self) -> bool:
         """Whether its outcome is still to come."""
         return not self._settled
+
+    @property
+    def finished(self) -> bool:
+        """Whether the far end tells nothing more of it, by its own word."""
+        return self._finished
 
     def stop(self) -> None:
         """The call is over: nothing more comes of it."""
@@ -199,6 +209,7 @@ class Referral:
 
     def _refused(self, status: int, reason: str, *, heard: bool) -> None:
         self._closed = True
+        self._finished = heard
         self._settle(status, reason, heard=heard)
 
     # -- the subscription --------------------------------------------------------------------
@@ -220,7 +231,7 @@ class Referral:
             self._status, self._reason = news
             self._context.emit(ReferProgress(self._handle, *news))
         if over:
-            self._closed = True
+            self._closed = self._finished = True
             self._settle(self._status, self._reason, heard=False)
         elif seconds is not None:
             self._expires_at = now + seconds + GRACE
@@ -228,14 +239,15 @@ class Referral:
         return 200
 
     def _is_ours(self, request: Request) -> bool:
-        """By the event's id, the REFER's CSeq; the first of a dialog may go without (§2.4.6)."""
+        """By the event's id, the REFER's CSeq. The first of a dialog may go without (§2.4.6), and
+        who leaves it away for later ones is understood while there is nothing to mix up."""
         _, _, rest = (request.headers.get("event") or "").partition(";")
         try:
             number = param(parse_params(f";{rest}" if rest else ""), "id")
         except SipParseError:
             return False
         if number is None:
-            return self._first
+            return self._alone
         return number.strip() == str(self._request.cseq)
 
     # -- time and the end --------------------------------------------------------------------

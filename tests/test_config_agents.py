@@ -197,6 +197,16 @@ def test_transfer_addresses(to: str) -> None:
     assert parse_agent(yaml.safe_dump(data, sort_keys=False), "x").transfers["desk"].to == to
 
 
+def test_what_is_said_where_nobody_takes_the_caller() -> None:
+    data = small()
+    data["transferring"] = {"failed": ["{place} is out.", "Still out, at {company}."]}
+    assert len(parse_agent(yaml.safe_dump(data), "x").transferring.failed) == 2
+    data["transferring"] = {"failed": "{plce} is out.", "seconds": 60}
+    assert "place" in problems(data)["transferring.failed"]
+    data["transferring"] = {"seconds": 1}
+    assert "5" in problems(data)["transferring.seconds"]
+
+
 def test_bad_yaml_names_line_and_file(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("name: [unclosed\n")

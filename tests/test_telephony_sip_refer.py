@@ -329,3 +329,46 @@ def test_another_event_is_none_of_ours() -> None:
     net.run(6.0)
     assert far.answers == [489, 481]
     assert ours.of(ReferEnded) == []
+
+
+def test_whatever_comes_is_answered() -> None:
+    rng = random.Random(5)
+    net, ours, call, far = established()
+    refer(net, ours, call)
+    net.run(2.0)
+    pieces = [
+        "refer",
+        "id",
+        "=",
+        ";",
+        '"',
+        "\\",
+        "1",
+        "2",
+        "99999999999",
+        "terminated",
+        "active",
+        "expires",
+        "-1",
+        " ",
+        "\u00ff",
+        ",",
+        "<",
+        "SIP/2.0 ",
+        "486",
+        "1000",
+        "\t",
+        "",
+    ]
+
+    def junk(length: int) -> str:
+        return "".join(rng.choice(pieces) for _ in range(rng.randrange(length)))
+
+    for count in range(1, 301):
+        event = rng.choice((junk(5), f"refer;{junk(5)}", "refer"))
+        far.tell(News(0, junk(4), junk(8), event), net.now)
+        net.run(net.now + 0.1)
+        assert len(far.answers) == count
+    assert set(far.answers) <= {200, 481, 489, 400}
+    assert len(ours.of(ReferEnded)) == 1
+    at_rest(net)

@@ -18,6 +18,7 @@ from ringtrue.agent.call_policy import graph_policy
 from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.recordings import Recordings, Tape
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.side import Side
 from ringtrue.agent.transfers import Transfers
@@ -80,8 +81,11 @@ class Calls:
         metrics: Metrics,
         records: RecordStore,
         audit: Recorder | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
-        """Nothing runs until :meth:`run` is given a call. ``audit`` keeps what each one said."""
+        """Nothing runs until :meth:`run` is given a call. ``audit`` keeps what each one said,
+        ``recordings`` how it sounded, where its agent records."""
+        self._recordings = recordings
         self._audit = audit
         self._settings = settings
         self._engines = engines
@@ -255,9 +259,12 @@ class Calls:
         far_end.add_done_callback(lambda task: _settle(over, task))
         outcome = EndReason.ERROR
         casting: Casting | None = None
+        tape: Tape | None = None
         try:
             casting = await self._engines.cast(agent)
-            active = self._build(call, agent, casting, record, over)
+            if self._recordings is not None:
+                tape = self._recordings.begin(agent, record)
+            active = self._build(call, agent, casting, record, over, tape)
             outcome = await self._hold(active, far_end)
         except asyncio.CancelledError:
             outcome = EndReason.SHUTDOWN
@@ -266,7 +273,11 @@ class Calls:
             if casting is not None:
                 casting.close()
             far_end.cancel()
-            await self._hang_up(call, outcome)
+            try:
+                await self._hang_up(call, outcome)
+            finally:
+                if tape is not None:
+                    await tape.close()
         return outcome
 
     def _build(
@@ -276,6 +287,7 @@ class Calls:
         casting: Casting,
         record: CallRecord,
         over: asyncio.Future[EndReason],
+        tape: Tape | None,
     ) -> ActiveCall:
         """Everything a call needs, not yet running."""
         side = Side(call)
@@ -340,6 +352,7 @@ class Calls:
             policy=graph_policy(self._settings, call.transport),
             watermarker=self._engines.watermarker(call.leg.rate),
             watch=casting.lease and self._engines.watch(casting.lease, call.leg.rate),
+            tap=None if tape is None else tape.tap_for(services),
             on_heard=heard,
             on_silence=stopped,
             on_turn=turn,

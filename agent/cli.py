@@ -1,5 +1,5 @@
 """``ringtrue``: serve, call, demo, bench, doctor, voices, say, keys, models, audit, evidence,
-incident.
+incident, recordings.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
 from ringtrue.agent.incident_cli import incident
 from ringtrue.agent.keys_cli import keys
 from ringtrue.agent.models_cli import models
+from ringtrue.agent.recordings_cli import recordings
 from ringtrue.agent.voices_cli import say, voices
 from ringtrue.agent.watermark_cli import watermark
 from ringtrue.config.errors import ConfigError
@@ -38,6 +39,7 @@ app.add_typer(watermark, name="watermark")
 app.add_typer(audit, name="audit")
 app.add_typer(evidence, name="evidence")
 app.add_typer(incident, name="incident")
+app.add_typer(recordings, name="recordings")
 app.command()(say)
 app.command()(call)
 

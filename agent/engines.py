@@ -204,6 +204,7 @@ class Engines:
             before_tts=language.before_tts,
             context=language.context,
             completes=language.llm.completes,
+            sensitive=language.llm.sensitive,
             disclosure=language.disclosure,
         )
 

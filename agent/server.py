@@ -25,12 +25,14 @@ from ringtrue.agent.incidents_api import IncidentDesk
 from ringtrue.agent.incidents_api import router as incidents_router
 from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.metrics_recordings import RecordingsCollector
 from ringtrue.agent.metrics_sip import SipCollector
 from ringtrue.agent.metrics_voices import LibraryCollector, LikenessCollector
 from ringtrue.agent.outbound import Phone
 from ringtrue.agent.outbound_api import CallsApi
 from ringtrue.agent.outbound_api import router as calls_router
 from ringtrue.agent.outbound_setup import dial_ledger, outbound_of
+from ringtrue.agent.recording_setup import recordings_of
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
@@ -100,12 +102,14 @@ class Server:
         self.metrics = Metrics()
         self.audit = audit_config(settings).log()
         self.engines = Engines(settings, tuple(self.agents.agents.values()), self.audit)
+        self.recordings = recordings_of(settings, self.agents.agents.values(), self.audit)
         self.calls = Calls(
             settings,
             self.engines,
             metrics=self.metrics,
             records=RecordStore(settings.records.dir, settings.records.keep),
             audit=self.audit,
+            recordings=self.recordings,
         )
         self.voices = VoicesApi(
             lambda: self.library,
@@ -125,6 +129,7 @@ class Server:
         )
         self.voices.app.include_router(incidents_router, responses=PROBLEMS)
         self.metrics.registry.register(AuditCollector(self.audit))
+        self.metrics.registry.register(RecordingsCollector(self.recordings))
         self.metrics.registry.register(LibraryCollector(lambda: self.library))
         self.metrics.registry.register(LikenessCollector(self.engines.likeness.stats))
         self.metrics.registry.register(SipCollector(lambda: self._sip))
@@ -160,6 +165,8 @@ class Server:
         await self.engines.warm()
         loop = asyncio.get_running_loop()
         self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
+        tidy = self.recordings.keep_tidy()
+        self._tasks.append(loop.create_task(tidy, name="recordings"))
         sip, http, signalling = self.settings.sip, self.settings.http, self._signalling
         if signalling is not None:
             self._pool = PortPool(sip.host, sip.rtp_port_min, sip.rtp_port_max)
@@ -193,6 +200,7 @@ class Server:
         self.ready = False
         async with contextlib.AsyncExitStack() as last_first:
             last_first.push_async_callback(self.audit.close)
+            last_first.push_async_callback(self.recordings.close)
             last_first.push_async_callback(self.engines.close)
             last_first.push_async_callback(self._end_tasks)
             if self._web is not None:

@@ -51,6 +51,9 @@ class _Slot(Part):
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """Answers that may fail before the dialogue gives up."""
 
+    sensitive: bool = False
+    """No recording of the call keeps what the caller says while it is asked."""
+
 
 class DigitsSlot(_Slot):
     """Digits said or keyed one by one; spoken back one by one."""

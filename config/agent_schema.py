@@ -40,6 +40,8 @@ from ringtrue.config.agent_disclosure import (
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
 from ringtrue.config.layers import parse_yaml
+from ringtrue.config.recording_problems import recording_problems
+from ringtrue.config.recording_settings import RecordingFile
 
 _ADDRESS: Final = re.compile(r"sips?:[^\s@]+(?:@[^\s@]+)?|tel:\+?[0-9.\-()]+|\+[0-9]{4,15}")
 
@@ -146,6 +148,9 @@ class Agent(Part):
     disclosure: DisclosureFile = DisclosureFile()
     """How callers are told that they talk to an AI."""
 
+    recording: RecordingFile = RecordingFile()
+    """Whether its calls are recorded; callers are told so with their first words."""
+
     prompt: str = ""
     """System prompt of a language model, where one is configured."""
 
@@ -185,7 +190,8 @@ class Agent(Part):
         failed = self.transferring.failed
         problems += spoken_problems("transferring.failed", failed, {*self.variables, "place"})
         problems += template_problems("prompt", (self.prompt,), known)
-        problems += disclosure_problems(self.disclosure, self.language, self.greeting, known)
+        problems += disclosure_problems(self._told(), self.language, self.greeting, known)
+        problems += recording_problems(self.recording, self.disclosure, self.dialogue)
         problems += unmarked_problems("phrases", self.phrases)
         for name, value in self.variables.items():
             problems += spoken_problems(f"variables.{name}", (value,), None)
@@ -225,7 +231,13 @@ class Agent(Part):
 
     def disclosed(self) -> DisclosureTexts:
         """What it says about itself; the agent's own placeholders stay in the texts."""
-        return texts_of(self.disclosure, self.language, self.organisation or self.title)
+        return texts_of(self._told(), self.language, self.organisation or self.title)
+
+    def _told(self) -> DisclosureFile:
+        """The disclosure, with the notice of calls that are recorded."""
+        if not self.recording.enabled:
+            return self.disclosure
+        return self.disclosure.model_copy(update={"recorded": True})
 
 
 def load_agent(path: Path) -> Agent:

@@ -46,6 +46,8 @@ PATH_KEYS: Final = (
     ("audit", "signing_key_file"),
     ("audit", "text_key_file"),
     ("records", "dir"),
+    ("recordings", "dir"),
+    ("recordings", "key_file"),
     ("outbound", "usage_file"),
     ("paths", "libraries"),
     ("paths", "cache"),

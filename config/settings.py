@@ -24,6 +24,7 @@ from ringtrue.config.audit_settings import AuditSettings
 from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.media_settings import MediaSettings
+from ringtrue.config.recording_settings import RecordingsSettings
 from ringtrue.config.section import Seconds, Section, split_list
 from ringtrue.config.service_settings import NamedService
 from ringtrue.config.sip_settings import (
@@ -401,6 +402,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     outbound: OutboundSettings = OutboundSettings()
     records: RecordSettings = RecordSettings()
+    recordings: RecordingsSettings = RecordingsSettings()
     logging: LoggingSettings = LoggingSettings()
     paths: PathSettings = PathSettings()
 

@@ -52,6 +52,7 @@ from ringtrue.streaming.llm.disclosing import listening
 from ringtrue.streaming.llm.disclosure import Disclosure
 from ringtrue.streaming.ports import MediaLeg
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+from ringtrue.streaming.recording import StereoTap
 from ringtrue.streaming.refusals import OnRefusal
 from ringtrue.streaming.sealing import SealingTap, SealsSpeech
 from ringtrue.streaming.session import CallSession
@@ -107,6 +108,9 @@ class Services:
     disclosure: Disclosure | None = None
     """What the caller is told of the agent; it hears what of it was heard."""
 
+    sensitive: Callable[[], bool] | None = None
+    """Whether something is being asked that no recording may keep, where the LLM hook can tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class GraphPolicy:
@@ -146,6 +150,7 @@ class CallGraph:
         policy: GraphPolicy | None = None,
         watermarker: Watermarker | None = None,
         watch: VoiceWatch | None = None,
+        tap: StereoTap | None = None,
         on_heard: Callable[[Frame], Awaitable[None]] | None = None,
         on_silence: Callable[[bool], None] | None = None,
         on_turn: Callable[[TurnRecord], None] | None = None,
@@ -183,6 +188,7 @@ class CallGraph:
             policy=policy.gate,
             watermarker=watermarker,
             watch=watch,
+            tap=tap,
         )
         judge = self._listener.judge if models.smart_turn is not None else None
         self.context = services.context

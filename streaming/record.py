@@ -175,6 +175,10 @@ class CallRecord:
     digests: list[str] = field(default_factory=list)
     """Chained SHA-256 of each utterance as sent."""
 
+    recording: dict[str, Any] | None = None
+    """Id, seconds, seconds in which the caller was silenced, and frames dropped, of the call's
+    recording; ``stopped``: why it ended early. None where it wasn't recorded."""
+
     errors: Counter[str] = field(default_factory=Counter)
 
     def as_dict(self) -> dict[str, Any]:
@@ -248,6 +252,7 @@ class CallRecord:
             "standing_delay_in_ms": round(self.standing_delay_in_ms, 1),
             "standing_delay_out_ms": round(self.standing_delay_out_ms, 1),
             "digests": self.digests,
+            "recording": self.recording,
             "errors": dict(self.errors),
         }
 

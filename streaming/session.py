@@ -29,6 +29,7 @@ from ringtrue.streaming.playout import Cut, Playout
 from ringtrue.streaming.ports import FRAME_MS, Holdable, MediaLeg, frame_bytes
 from ringtrue.streaming.provenance import Lane, Sealer
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
+from ringtrue.streaming.recording import StereoTap
 from ringtrue.streaming.refusals import OnRefusal
 
 BLOCK_FRAMES: Final = 3
@@ -57,14 +58,17 @@ class CallSession:
         policy: GatePolicy | None = None,
         watermarker: Watermarker | None = None,
         watch: VoiceWatch | None = None,
+        tap: StereoTap | None = None,
     ) -> None:
         """Join ``leg`` to a graph.
 
         ``hear`` takes blocks of caller PCM, ``on_digit`` each DTMF digit, ``on_heard`` frames as
         the caller hears them, ``on_silence`` that the agent stopped (True: interrupted),
-        ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice.
+        ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice,
+        ``tap`` takes both sides for the call's recording.
         """
         self._leg = leg
+        self._tap = tap
         self.record = record
         self._hear = hear
         self._on_digit = on_digit
@@ -130,7 +134,10 @@ class CallSession:
         self._rest(now)
         for digit in inbound.digits:
             self._queue(digit)
-        self._block.append(self._silence if self._resting else inbound.pcm)
+        pcm = self._silence if self._resting else inbound.pcm
+        if self._tap is not None:
+            self._tap.heard(pcm, inbound.digits)
+        self._block.append(pcm)
         if len(self._block) >= BLOCK_FRAMES:
             self._queue(b"".join(self._block))
             self._block.clear()
@@ -145,6 +152,8 @@ class CallSession:
             step = self.playout.take(now, self.gate.open_utterance, heard)
         frame = self.gate.admit(step.draft, now)
         self._leg.send(frame, now)
+        if self._tap is not None:
+            self._tap.sent(frame.pcm, now)
         if self._resting:
             self.output.step(step)
             return

@@ -94,6 +94,12 @@ class Kind(StrEnum):
     LOGIN_FAILED = "api.refused"
     INCIDENT = "incident"
     EVIDENCE = "evidence.exported"
+    RECORDING_BEGUN = "recording.begun"
+    RECORDING_ENDED = "recording.ended"
+    RECORDING_EXPORTED = "recording.exported"
+    """Somebody had a recording decrypted."""
+
+    RECORDING_ERASED = "recording.erased"
 
 
 @dataclass(frozen=True, slots=True)

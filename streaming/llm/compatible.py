@@ -85,7 +85,8 @@ def build_openai(settings: OpenAiSettings, prompt: str) -> OpenAiLlm:
 
 
 def call_tools(agent: Agent) -> ToolsSchema:
-    """``hangup``, and ``transfer`` where the agent has anywhere to transfer to."""
+    """``hangup``, ``transfer`` where the agent has anywhere to transfer to, and ``mask_recording``
+    where its calls are recorded."""
     tools = [
         FunctionSchema(
             name="hangup",
@@ -113,11 +114,33 @@ def call_tools(agent: Agent) -> ToolsSchema:
                 handler=transfer,
             )
         )
+    if agent.recording.enabled:
+        tools.append(
+            FunctionSchema(
+                name="mask_recording",
+                description=(
+                    "Keep what the caller says out of the call's recording: on before you ask for "
+                    "a card number, a password or the like, off once you have it."
+                ),
+                properties={"on": {"type": "boolean"}},
+                required=["on"],
+                handler=_mask_recording,
+            )
+        )
     return ToolsSchema(standard_tools=tools)
 
 
 async def _hangup(params: FunctionCallParams) -> None:
     await _act(params, Hangup())
+
+
+async def _mask_recording(params: FunctionCallParams) -> None:
+    on = params.arguments.get("on")
+    if not isinstance(on, bool) or not isinstance(params.llm, LlmHook):
+        await params.result_callback({"error": "on must be true or false"})
+        return
+    params.llm.masks = on
+    await params.result_callback({"masked": on})
 
 
 async def _transfer(params: FunctionCallParams, agent: Agent) -> None:

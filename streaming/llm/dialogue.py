@@ -90,6 +90,11 @@ class Dialogue:
         ranked = self.matcher.rank(text, names)
         return bool(ranked) and ranked[0].score >= CERTAIN
 
+    def sensitive(self, state: DialogueState) -> bool:
+        """Whether ``state`` waits for a slot that is sensitive."""
+        waiting = state.waiting
+        return isinstance(waiting, Filling) and self.file.slots[waiting.slot].sensitive
+
     def reply(self, heard: Input, state: DialogueState, now: datetime) -> Reply:
         """Answer ``heard``. ``now`` is the agent's local time, for dates and ``{time}``."""
         return _Turn(self, state, now).answer(heard)

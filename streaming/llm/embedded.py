@@ -102,6 +102,12 @@ class DialogueLLMService(LlmHook):
         """As :meth:`Dialogue.completes` at this point of the call."""
         return self._dialogue.completes(text, self._state)
 
+    def sensitive(self) -> bool:
+        """Whether the dialogue waits for a slot that is sensitive, or may be about to."""
+        return self._dialogue.sensitive(self._state) or (
+            self._provisional is not None and self._dialogue.sensitive(self._provisional)
+        )
+
     def can_generate_metrics(self) -> bool:
         """It measures its time to the first token like any other LLM service."""
         return True

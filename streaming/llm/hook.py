@@ -74,6 +74,9 @@ class LlmHook(LLMService[Any]):
     disclosure: Disclosure | None = None
     """What the caller is told of the agent; None: nothing."""
 
+    masks = False
+    """Whether a model asked that the call's recording leave the caller out for now."""
+
     settled = False
     """Whether the context that came last was answered without the model."""
 
@@ -121,6 +124,10 @@ class LlmHook(LLMService[Any]):
     def completes(self, text: str) -> bool:
         """Whether ``text`` is surely all that the caller has to say; a model can't tell."""
         return False
+
+    def sensitive(self) -> bool:
+        """Whether something is being asked that no recording may keep."""
+        return self.masks
 
     async def cancel_generation(self) -> None:
         """Stop the response being generated, and forget contexts waiting behind it.

@@ -115,6 +115,9 @@ class Metrics:
             buckets=LATENCY,
             registry=registry,
         )
+        self._transfers = Counter(
+            "ringtrue_transfers", "Callers handed over, or not", ["outcome"], registry=registry
+        )
         self._interruptions = Counter(
             "ringtrue_interruptions", "Answers cut by the caller", registry=registry
         )
@@ -213,6 +216,8 @@ class Metrics:
         self._calls.labels(transport, record.outcome or "error").inc()
         if record.ended_at is not None:
             self._seconds.labels(transport).inc(max(0.0, record.ended_at - record.answered_at))
+        for transfer in record.transfers:
+            self._transfers.labels(str(transfer.outcome)).inc()
         self._interruptions.inc(record.interruptions)
         self._underruns.inc(record.underruns)
         self._inbound_dropped.inc(record.inbound_dropped)

@@ -52,7 +52,9 @@ class Transferee:
         self._due: list[tuple[float, News]] = []
         self._receive = usage.receive
         examine = station.ua._examine
-        station.ua._examine = lambda r: None if r.method == "REFER" else examine(r)  # type: ignore[method-assign]
+        station.ua._examine = (  # type: ignore[method-assign]
+            lambda request: None if request.method == "REFER" else examine(request)
+        )
         usage.receive = self.receive  # type: ignore[method-assign]
 
     def receive(self, transaction: ServerTransaction, request: Request, now: float) -> None:

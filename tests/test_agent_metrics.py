@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ringtrue.agent.metrics import LAG_INTERVAL, Metrics
 from ringtrue.streaming.clock import ClockStats
-from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+from ringtrue.streaming.ports import TransferOutcome
+from ringtrue.streaming.record import CallRecord, Stage, TransferRecord, TurnRecord
 from ringtrue.streaming.refusals import Refusal, RefusalReport
 
 
@@ -37,6 +38,16 @@ def record(**fields: Any) -> CallRecord:
         "outcome": "caller_hung_up",
     }
     return CallRecord(**base | fields)
+
+
+def test_transfers_are_counted_by_what_came_of_them() -> None:
+    metrics = Metrics()
+    metrics.call_started("sip")
+    outcomes = [TransferOutcome.FAILED, TransferOutcome.FAILED, TransferOutcome.TRANSFERRED]
+    metrics.call_ended(record(transfers=[TransferRecord("desk", one, 110.0) for one in outcomes]))
+    name = "ringtrue_transfers_total"
+    assert sample(metrics, name, outcome="transfer_failed") == 2
+    assert sample(metrics, name, outcome="transferred") == 1
 
 
 def test_a_call_from_start_to_end() -> None:

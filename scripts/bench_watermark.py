@@ -193,7 +193,7 @@ def goals_table(rows: Sequence[Goal]) -> str:
         total, crops_all = sum(row.hits.values()), row.crops * len(row.hits)
         least = min(row.hits, key=row.hits.__getitem__)
         label = f"{row.what} within {row.seconds} s after {row.name}"
-        worst = f"{row.hits[least]} of {row.crops} ({least})"
+        worst = f"{row.hits[least]} of {row.crops} ({least})" if total < crops_all else "all"
         lines.append(f"| {label} | {shown(total, crops_all)} | {crops_all} | {worst} |")
     return "\n".join(lines)
 
@@ -345,7 +345,7 @@ def goals(sources: dict[str, Audio], options: argparse.Namespace) -> str:
     """Every goal, in Markdown."""
     path = OUT / "goals.json"
     kept = json.loads(path.read_text()) if options.resume and path.exists() else []
-    rows = [row for row in (Goal(**each) for each in kept) if row.crops == options.crops]
+    rows = [row for row in (Goal(**each) for each in kept) if row.crops >= options.crops]
     for name, what, seconds in GOALS:
         if any((row.name, row.what, row.seconds) == (name, what, seconds) for row in rows):
             continue

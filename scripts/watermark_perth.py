@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -53,10 +54,43 @@ def perth(
 
 
 def _loaded() -> Any:
-    shim = types.ModuleType("pkg_resources")  # which newer setuptools don't have
-    shim.resource_filename = lambda package, name: str(files(package) / name)  # type: ignore[attr-defined]
-    sys.modules.setdefault("pkg_resources", shim)
+    """The network, with stand-ins for what it imports and this project doesn't install."""
+    resources = types.ModuleType("pkg_resources")
+    resources.resource_filename = lambda package, name: str(files(package) / name)  # type: ignore[attr-defined]
+    sys.modules.setdefault("pkg_resources", resources)
     import torch
+
+    class Spectrogram(torch.nn.Module):
+        """As torchaudio's, of power None, and its inverse."""
+
+        def __init__(self, n_fft: int, win_length: int, hop_length: int, **how: Any) -> None:
+            super().__init__()
+            self.size, self.hop, self.width = n_fft, hop_length, win_length
+            self.register_buffer("window", how["window_fn"](win_length))
+
+        def forward(self, signal: torch.Tensor) -> torch.Tensor:
+            return torch.stft(
+                signal, self.size, self.hop, self.width, self.window, return_complex=True
+            )
+
+    class InverseSpectrogram(Spectrogram):
+        def forward(self, signal: torch.Tensor) -> torch.Tensor:
+            return torch.istft(signal, self.size, self.hop, self.width, self.window)
+
+    class TimeStretch(torch.nn.Module):
+        """Never used by the network, but kept in its file."""
+
+        def __init__(self, n_freq: int, **_: Any) -> None:
+            super().__init__()
+            self.register_buffer("phase_advance", torch.zeros(n_freq, 1))
+
+    transforms = types.ModuleType("torchaudio.transforms")
+    transforms.Spectrogram = Spectrogram  # type: ignore[attr-defined]
+    transforms.InverseSpectrogram = InverseSpectrogram  # type: ignore[attr-defined]
+    transforms.TimeStretch = TimeStretch  # type: ignore[attr-defined]
+    if importlib.util.find_spec("torchaudio") is None:
+        sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+        sys.modules["torchaudio.transforms"] = transforms
     from perth import PerthImplicitWatermarker  # type: ignore[import-untyped]
 
     torch.set_num_threads(1)

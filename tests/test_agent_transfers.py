@@ -11,6 +11,7 @@ from pipecat.frames.frames import Frame, TTSSpeakFrame
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from fakes.calls import ScriptedCall, ScriptedEngines
+from ringtrue.agent.audit.entries import Event, Kind
 from ringtrue.agent.calls import Calls
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
@@ -70,6 +71,24 @@ class Listening(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
+class Kept:
+    """An audit log that is a list."""
+
+    writable = True
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class NamedEngines(ScriptedEngines):
+    """Those of an audited call."""
+
+    speaker = "scripted"
+
+
 def to_billing(name: str = "billing") -> Callable[[], Frame]:
     return lambda: CallActionFrame(Transfer(name), "billing")
 
@@ -82,6 +101,7 @@ async def running(
     to: str = "billing",
     policy: TransferPolicy | None = None,
     said: list[str] | None = None,
+    audit: Kept | None = None,
 ) -> AsyncIterator[tuple[asyncio.Task[CallRecord], Calls]]:
     """``call`` with an agent that says two words and asks for a transfer.
 
@@ -89,7 +109,7 @@ async def running(
     """
     agent: Agent = RECEPTION.model_copy(update={"transferring": policy or TransferPolicy()})
     words = [] if said is None else said
-    engines = ScriptedEngines(
+    engines = NamedEngines(
         models, words=2, then=[to_billing(to)], before_tts=lambda: Listening(words)
     )
     calls = Calls(
@@ -97,6 +117,7 @@ async def running(
         engines,  # type: ignore[arg-type]
         metrics=Metrics(),
         records=RecordStore(None, 10),
+        audit=audit,
     )
     assert calls.reserve() is None
     task = asyncio.get_running_loop().create_task(calls.run(call, agent))
@@ -153,7 +174,8 @@ async def test_a_busy_place_brings_the_agent_back(models: SharedModels) -> None:
     policy = TransferPolicy(failed=("Sorry, {place} is out.",), seconds=20, music=False)
     call = PhoneCall(BUSY)
     said: list[str] = []
-    async with running(models, call, policy=policy, said=said) as (task, calls):
+    log = Kept()
+    async with running(models, call, policy=policy, said=said, audit=log) as (task, calls):
         began = await asked(call)
         await asyncio.sleep(RINGS + 2)
         (active,) = calls._active.values()
@@ -165,6 +187,8 @@ async def test_a_busy_place_brings_the_agent_back(models: SharedModels) -> None:
     assert record.outcome == "caller_hung_up"
     assert [t.outcome for t in record.transfers] == [TransferOutcome.FAILED]
     assert record.transfers[0].status == 486
+    (entry,) = [event for event in log.events if event.kind is Kind.CALL_TRANSFER]
+    assert entry.detail == {"to": "billing", "outcome": "transfer_failed", "status": 486}
     assert said == ["Sorry, the billing department is out."]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from fastapi import Response
+from fastapi import APIRouter, Response
 
 SECURITY: Final = {
     "Content-Security-Policy": (
@@ -41,3 +42,20 @@ def asset(file: str) -> Response:
     headers = SECURITY | {"Cache-Control": "no-cache"}
     kind = TYPES[file.rpartition(".")[2]]
     return Response(_content(file), media_type=kind, headers=headers)
+
+
+def page_router(name: str, allowed: Collection[str]) -> APIRouter:
+    """The page ``/name``, which is ``name.html``, and the ``allowed`` files below it."""
+    router = APIRouter()
+
+    @router.get(f"/{name}", include_in_schema=False)
+    async def page() -> Response:
+        return asset(f"{name}.html")
+
+    @router.get(f"/{name}/{{file}}", include_in_schema=False)
+    async def file(file: str) -> Response:
+        if file not in allowed:
+            return Response("no such file", status_code=404, media_type="text/plain")
+        return asset(file)
+
+    return router

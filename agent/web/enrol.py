@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
-from ringtrue.agent.web.assets import asset
+from ringtrue.agent.web.assets import page_router
 
 FILES: Final = (
     "enrol.js",
@@ -24,16 +24,4 @@ FILES: Final = (
 
 def enrol_router() -> APIRouter:
     """The page, and its files below ``/enrol/``."""
-    router = APIRouter()
-
-    @router.get("/enrol", include_in_schema=False)
-    async def page() -> Response:
-        return asset("enrol.html")
-
-    @router.get("/enrol/{file}", include_in_schema=False)
-    async def file(file: str) -> Response:
-        if file not in FILES:
-            return Response("no such file", status_code=404, media_type="text/plain")
-        return asset(file)
-
-    return router
+    return page_router("enrol", FILES)

@@ -8,25 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
-from ringtrue.agent.web.assets import asset
+from ringtrue.agent.web.assets import page_router
 
 FILES: Final = ("verify.js", "evidence.js", "style.css", "verify.css", "icon.svg")
 
 
 def verify_router() -> APIRouter:
     """The page, and its files below ``/verify/``."""
-    router = APIRouter()
-
-    @router.get("/verify", include_in_schema=False)
-    async def page() -> Response:
-        return asset("verify.html")
-
-    @router.get("/verify/{file}", include_in_schema=False)
-    async def file(file: str) -> Response:
-        if file not in FILES:
-            return Response("no such file", status_code=404, media_type="text/plain")
-        return asset(file)
-
-    return router
+    return page_router("verify", FILES)

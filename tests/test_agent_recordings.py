@@ -423,3 +423,21 @@ def test_an_agent_that_records_without_notice_does_not_load(more: str, key: str)
     )
     with pytest.raises(AgentError, match=rf"{key}: "):
         parse_agent(agent, "x")
+
+
+@pytest.mark.parametrize("text", ["Is it {card}?", "It is {card}."])
+def test_a_recorded_agent_does_not_speak_what_is_sensitive(text: str) -> None:
+    agent = f"""
+name: plain
+title: Plain
+greeting: Hello.
+recording: {{enabled: true}}
+dialogue:
+  slots: {{card: {{type: digits, ask: Your card., sensitive: true}}}}
+  intents: {{pay: {{examples: [i want to pay], slots: [card], answers: "{text}"}}}}
+  fallbacks: Sorry?
+  give_up: {{say: Goodbye.}}
+"""
+    with pytest.raises(AgentError, match=r"intents\.pay\.answers: uses \{card\}, which is sens"):
+        parse_agent(agent, "x")
+    parse_agent(agent.replace("enabled: true", "enabled: false"), "x")

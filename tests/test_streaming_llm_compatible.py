@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from fakes.graphs import Graph, running
 from fakes.openai_server import Call, Fail, OpenAiServer, Pause, Say, openai_server
-from ringtrue.config.agent_schema import load_agents
+from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.settings import DeadlineSettings, OpenAiSettings
 from ringtrue.streaming.errors import LanguageError
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup, Transfer
@@ -47,11 +47,11 @@ def settings_for(server: OpenAiServer, **more: Any) -> OpenAiSettings:
 
 @asynccontextmanager
 async def stage(
-    settings: OpenAiSettings, reports: list[StallReport] | None = None
+    settings: OpenAiSettings, reports: list[StallReport] | None = None, agent: Agent = AGENT
 ) -> AsyncIterator[tuple[Graph, LanguageStage]]:
     """The language stage of a call, without the phrase chunker."""
     made = build_language(
-        settings, AGENT, DEADLINES, on_stall=(reports if reports is not None else []).append
+        settings, agent, DEADLINES, on_stall=(reports if reports is not None else []).append
     )
     async with running(made.llm, made.watchdog) as graph:
         yield graph, made
@@ -68,6 +68,10 @@ def spoken(graph: Graph) -> str:
 
 async def ended(graph: Graph, count: int = 1) -> None:
     await graph.until(lambda: len(graph.down(LLMFullResponseEndFrame)) >= count, 30)
+
+
+async def called(graph: Graph, count: int) -> None:
+    await graph.until(lambda: len(graph.down(FunctionCallResultFrame)) >= count)
 
 
 async def test_tokens_prompt_and_sampling_reach_the_wire() -> None:
@@ -133,6 +137,23 @@ async def test_hangup_tool_after_spoken_words_needs_none_of_its_own() -> None:
             assert spoken(graph) == "Goodbye!"
             assert graph.down(TTSSpeakFrame) == []
             assert graph.down(CallActionFrame)[0].action == Hangup()
+
+
+async def test_a_model_keeps_the_caller_out_of_a_recording() -> None:
+    recording = AGENT.recording.model_copy(update={"enabled": True})
+    agent = AGENT.model_copy(update={"recording": recording})
+    async with openai_server() as server:
+        for on in (True, False, "yes"):
+            server.script(Call("mask_recording", {"on": on}))
+        async with stage(settings_for(server), agent=agent) as (graph, made):
+            assert not made.llm.sensitive()
+            for count, said in enumerate(("i want to pay", "one two three", "and now"), 1):
+                await graph.push(user(made, said))
+                await called(graph, count)
+                assert made.llm.sensitive() is (count == 1)
+            assert "true or false" in str(graph.down(FunctionCallResultFrame)[-1].result)
+        tools = {tool["function"]["name"] for tool in server.requests[0]["tools"]}
+    assert tools == {"hangup", "transfer", "mask_recording"}
 
 
 @pytest.mark.parametrize("target", ["+15550100", "sip:evil@example.com", "", None, ["sales"]])

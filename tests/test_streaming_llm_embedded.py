@@ -145,3 +145,22 @@ async def test_an_answer_to_a_speculative_question_waits_for_its_turn() -> None:
             )
         await settle(graph, 1)
         assert text_of(graph) == texts.answer
+
+
+def test_what_no_recording_may_keep_is_known_while_it_is_asked() -> None:
+    agent = load_agents()["reception"]
+    assert agent.dialogue is not None
+    slots = {
+        name: slot.model_copy(update={"sensitive": True})
+        for name, slot in agent.dialogue.slots.items()
+    }
+    file = agent.dialogue.model_copy(update={"slots": slots})
+    dialogue = Dialogue(agent.model_copy(update={"dialogue": file}))
+    now = datetime(2026, 11, 21, 10, 5)
+    start = dialogue.reply(Event.START, dialogue.start(), now).state
+    asking = dialogue.reply(Keyed("4"), start, now).state
+    given = dialogue.reply(Keyed("12345"), asking, now).state
+    assert [dialogue.sensitive(state) for state in (start, asking, given)] == [False, True, False]
+    plain = DIALOGUE.reply(Keyed("4"), start, now).state
+    assert isinstance(plain.waiting, Filling)
+    assert not DIALOGUE.sensitive(plain)

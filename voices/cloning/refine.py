@@ -59,10 +59,10 @@ class Schedule:
     overall: float = 0.001
     """Loss for each square decibel the spectrum moves by, mean over speech."""
 
-    varying: float = 0.002
+    varying: float = 0.005
     """The same for what of it is not common to all frames."""
 
-    clarity: float = 0.6
+    clarity: float = 0.3
     """Weight of the cross entropy (nats) of the phones."""
 
     centroid: float = 0.5

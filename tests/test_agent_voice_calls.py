@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -261,8 +260,6 @@ async def test_redis_killed_under_ten_calls_loses_no_call_and_no_audio(
         cloned = is_cloned(each.result)
         spoken = np.flatnonzero(cloned)
         inside = cloned[spoken[0] : spoken[-1] + 1]
-        gaps = [len(list(run)) for heard, run in groupby(inside) if not heard]
-        assert max(gaps, default=0) <= 3  # in blocks of 10 ms: no gap where it was killed
-        assert sum(gaps) <= 0.02 * len(inside)
+        assert (~inside).sum() <= 3  # no gap where it was killed
     expected = {int(is_cloned(each.result).sum()) for each in ended}
     assert max(expected) - min(expected) <= 6

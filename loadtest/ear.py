@@ -43,8 +43,8 @@ FLOOR_MARGIN_DB: Final = 15.0
 FLOOR_RISE_DB: Final = 0.02
 """Rise of the floor per louder window: 4 dB a second, undone by the next pause or closure."""
 
-ZERO_LEVEL: Final = 16
-"""Largest sample of a dropped block as codecs decode it (A-law's zero is 8)."""
+EMPTY_LEVEL: Final = 40
+"""Largest sample of a dropped block: comfort noise of 8 LSB (RMS) as codecs decode it."""
 
 EDGE_MS: Final = 2
 EDGE_RATIO: Final = 0.2
@@ -226,7 +226,7 @@ def find_gaps(
 ) -> list[Gap]:
     """Silences within the utterances ``spoken``; those touching ``ignore`` are left out.
 
-    A dropout is at least one frame of zeros that cuts into loud speech, or begins and ends on
+    A dropout is at least one frame without sound that cuts into loud speech, or begins and ends on
     the 20 ms grid and ends abruptly: a speaker's own pause fades and knows no grid. Its kind is
     :attr:`GapKind.DROPOUT` whatever its length; a pause is listed from :data:`GAP_MS` on.
     """
@@ -235,7 +235,7 @@ def find_gaps(
     gaps: list[Gap] = []
     for utterance in spoken:
         speech = audio[utterance.start : utterance.end].astype(np.float64)
-        silent = np.abs(speech) <= ZERO_LEVEL
+        silent = np.abs(speech) <= EMPTY_LEVEL
         if not len(speech) or silent.all():
             continue
         loud = EDGE_RATIO * float(np.sqrt(np.mean(speech[~silent] ** 2)))

@@ -17,6 +17,7 @@ from ringtrue.loadtest.ear import (
     stop_after,
     utterances,
 )
+from ringtrue.telephony.codecs.g711 import UlawCodec
 
 RATE = 8000
 
@@ -129,6 +130,17 @@ def test_a_dropped_block_is_a_dropout() -> None:
     ]
 
 
+@pytest.mark.parametrize("block", [(8000, 8160), (9600, 10_080)])
+def test_comfort_noise_in_the_place_of_speech_is_a_dropout(block: tuple[int, int]) -> None:
+    audio = tape(3, (1600, 20_000))
+    noise = np.random.default_rng(5).normal(0, 8, block[1] - block[0])
+    audio[slice(*block)] = np.round(noise)
+    codec = UlawCodec()
+    heard = codec.decode(codec.encode(audio.tobytes()))
+    (gap,) = find_gaps(heard, RATE, [Span(1600, 20_000)])
+    assert (gap.kind, gap.span) == (GapKind.DROPOUT, Span(*block))
+
+
 def test_a_silence_shorter_than_a_frame_is_nothing() -> None:
     audio, spoken = speech_with((8000, 8150))
     assert find_gaps(audio, RATE, spoken) == []
@@ -147,8 +159,8 @@ def test_a_pause_of_its_own_is_no_dropout() -> None:
     audio[12_150:16_000] = swell(3850)
     gaps = find_gaps(audio.tobytes(), RATE, [Span(1600, 16_000)])
     assert [gap.kind for gap in gaps] == [GapKind.PAUSE]
-    assert abs(gaps[0].span.start - 6400) < 20
-    assert abs(gaps[0].span.end - 7000) < 20
+    assert abs(gaps[0].span.start - 6400) < 40
+    assert abs(gaps[0].span.end - 7000) < 40
 
 
 def test_an_abrupt_sound_after_a_pause_counts_only_on_the_grid() -> None:
@@ -156,7 +168,7 @@ def test_an_abrupt_sound_after_a_pause_counts_only_on_the_grid() -> None:
     for start, expected in ((8000, [GapKind.DROPOUT]), (8080, [GapKind.PAUSE])):
         audio = np.zeros(3 * RATE, "<i2")
         audio[1600:7200] = tape(1, (0, RATE))[:5600]
-        audio[7000:7200] = (audio[7000:7200] * np.linspace(1, 0.006, 200)).astype("<i2")
+        audio[7000:7200] = (audio[7000:7200] * np.linspace(1, 0.02, 200)).astype("<i2")
         audio[start : start + 4000] = burst
         gaps = find_gaps(audio.tobytes(), RATE, [Span(1600, start + 4000)])
         assert [gap.kind for gap in gaps] == expected

@@ -28,6 +28,7 @@ from ringtrue.streaming.clock import MediaClock, Ticked
 from ringtrue.streaming.graph import CallGraph
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.deadline import StallReport
+from ringtrue.streaming.loop_watch import LoopWatch
 from ringtrue.streaming.ports import Call, EndReason, Holding
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.refusals import RefusalReport
@@ -97,7 +98,8 @@ class Calls:
         self._ending = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self.clock = MediaClock(on_fault=self._fault)
+        self.loop_watch = LoopWatch()
+        self.clock = MediaClock(on_fault=self._fault, on_tick=self.loop_watch.tick)
         self.refused: Counter[Admission] = Counter()
 
     def __len__(self) -> int:

@@ -6,7 +6,6 @@ Prometheus asks, though records hold milliseconds.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -32,14 +31,12 @@ LATENCY: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0
 """Bucket bounds of stage latencies: 200 ms, the budget of the first audio, is one of them."""
 
 DELAY: Final = (0.005, 0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
-"""Bucket bounds of jitter, standing delay and loop lag."""
+"""Bucket bounds of jitter and standing delay."""
 
 RATIO: Final = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 OPINION: Final = (1.5, 2.0, 2.58, 3.1, 3.6, 3.8, 4.03, 4.2, 4.34, 4.4)
 """Bucket bounds of opinion scores; 4.34, 4.03, 3.6, 3.1 and 2.58 divide G.107 Annex B's classes."""
-
-LAG_INTERVAL: Final = 0.25
 
 
 class _ClockCollector(Collector):
@@ -198,12 +195,6 @@ class Metrics:
         self._errors = Counter(
             "ringtrue_errors", "Errors of calls, by type", ["type"], registry=registry
         )
-        self._lag = Histogram(
-            "ringtrue_loop_lag_seconds",
-            "How late the event loop woke a timer",
-            buckets=DELAY,
-            registry=registry,
-        )
 
     def call_started(self, transport: str) -> None:
         """A call was answered."""
@@ -286,14 +277,6 @@ class Metrics:
     def watch_clock(self, stats: ClockStats, calls: Callable[[], int]) -> None:
         """Show a media clock's counters; ``calls`` gives how many calls it drives."""
         self.registry.register(_ClockCollector(stats, calls))
-
-    async def watch_loop(self) -> None:
-        """Measure how late the running loop wakes a timer, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_INTERVAL
-            await asyncio.sleep(LAG_INTERVAL)
-            self._lag.observe(max(0.0, loop.time() - due))
 
     def render(self) -> bytes:
         """The exposition text, of content type :data:`CONTENT_TYPE`."""

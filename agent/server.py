@@ -25,6 +25,7 @@ from ringtrue.agent.incidents_api import IncidentDesk
 from ringtrue.agent.incidents_api import router as incidents_router
 from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.metrics_loop import LoopCollector
 from ringtrue.agent.metrics_recordings import RecordingsCollector
 from ringtrue.agent.metrics_sip import SipCollector
 from ringtrue.agent.metrics_voices import LibraryCollector, LikenessCollector
@@ -134,6 +135,7 @@ class Server:
         self.metrics.registry.register(LikenessCollector(self.engines.likeness.stats))
         self.metrics.registry.register(SipCollector(lambda: self._sip))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
+        self.metrics.registry.register(LoopCollector(self.calls.loop_watch.meter))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
         self._media = media_options(settings)
@@ -164,7 +166,7 @@ class Server:
         await self.ledger.load()
         await self.engines.warm()
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self.metrics.watch_loop(), name="loop-lag"))
+        self.calls.loop_watch.start()
         tidy = self.recordings.keep_tidy()
         self._tasks.append(loop.create_task(tidy, name="recordings"))
         sip, http, signalling = self.settings.sip, self.settings.http, self._signalling
@@ -219,6 +221,7 @@ class Server:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.calls.loop_watch.stop()
 
     async def __aenter__(self) -> Self:
         """Start; what was started is released if the rest fails."""

@@ -55,10 +55,19 @@ class ClockStats:
 class MediaClock:
     """Drives every registered call from one timer."""
 
-    def __init__(self, *, on_fault: Callable[[Ticked, BaseException], None] | None = None) -> None:
-        """``on_fault`` is told of a call whose tick raised; that call is dropped from the clock."""
+    def __init__(
+        self,
+        *,
+        on_fault: Callable[[Ticked, BaseException], None] | None = None,
+        on_tick: Callable[[float], None] | None = None,
+    ) -> None:
+        """``on_fault`` is told of a call whose tick raised; that call is dropped from the clock.
+
+        ``on_tick`` is told how many seconds late each tick came, before it runs.
+        """
         self._calls: dict[Ticked, None] = {}
         self._on_fault = on_fault
+        self._on_tick = on_tick
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.stats = ClockStats()
@@ -95,6 +104,8 @@ class MediaClock:
         started = time.thread_time()
         lateness = max(0.0, loop.time() - self._due)
         self.stats.lateness.append(lateness)
+        if self._on_tick is not None:
+            self._on_tick(lateness)
         if lateness > LATE:
             self.stats.late += 1
         behind = int(lateness / TICK)

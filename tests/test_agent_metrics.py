@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections import Counter
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ringtrue.agent.metrics import LAG_INTERVAL, Metrics
+from ringtrue.agent.metrics import Metrics
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.ports import TransferOutcome
 from ringtrue.streaming.record import CallRecord, Stage, TransferRecord, TurnRecord
@@ -144,18 +142,6 @@ def test_the_clock_is_read_at_scrape_time() -> None:
     assert sample(metrics, "ringtrue_clock_calls") == 3
     assert sample(metrics, "ringtrue_clock_lateness_seconds", quantile="0.5") == 0.001
     assert sample(metrics, "ringtrue_clock_lateness_seconds", quantile="1.0") == 0.05
-
-
-@pytest.mark.virtual_time
-async def test_loop_lag_is_measured() -> None:
-    metrics = Metrics()
-    watcher = asyncio.create_task(metrics.watch_loop())
-    await asyncio.sleep(10 * LAG_INTERVAL + 0.01)
-    watcher.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watcher
-    assert sample(metrics, "ringtrue_loop_lag_seconds_count") == 10
-    assert sample(metrics, "ringtrue_loop_lag_seconds_bucket", le="0.005") == 10
 
 
 def test_two_servers_share_nothing() -> None:

@@ -1,0 +1,326 @@
+"""The end of the caller's turn: joins what smart-turn hears with the words and what was asked.
+
+Where the turn is probably over but not certainly, the answer is begun ahead of its end
+(:class:`~pipecat.turns.types.UserTurnSpeculation`): after a short pause that sounds complete, on
+the words recognized so far, and while a turn that has all its words waits for silence. Nothing of
+it is said before the turn has ended with the same words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+import structlog
+from pipecat.frames.frames import (
+    EagerEndOfTurnCancelFrame,
+    Frame,
+    InterimTranscriptionFrame,
+    TranscriptionFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.turns.types import ProcessFrameResult, UserTurnSpeculation
+from pipecat.turns.user_stop import BaseUserTurnStopStrategy, NormalizedMatch
+
+from ringtrue.streaming.recognizers.service import (
+    EarlierTranscriptionFrame,
+    NothingRecognizedFrame,
+)
+from ringtrue.streaming.record import Stage
+from ringtrue.streaming.turns.expect import Expect
+from ringtrue.streaming.turns.frames import SpeechPausedFrame
+from ringtrue.streaming.turns.policy import Pauses, TurnPolicy
+
+log = structlog.get_logger(__name__)
+
+PREMATURE_SECONDS: Final = 0.4
+"""A caller who speaks again so soon after the turn was ended had only paused."""
+
+
+class Answering(Protocol):
+    """What is told of answers begun ahead of the turn's end."""
+
+    def began(self) -> None:
+        """One was asked for."""
+        ...
+
+    def confirmed(self) -> None:
+        """The turn ended with the words it answers."""
+        ...
+
+    def dropped(self, reason: str) -> None:
+        """It will not be said."""
+        ...
+
+
+class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
+    """Ends the user's turn when the audio says so and the words have arrived.
+
+    On each VAD stop the model is asked; if it holds the turn for complete, the recognizer's final
+    word ends it (a text, or that there is none), or :attr:`TurnPolicy.transcript_seconds` of
+    waiting. If not, a silence whose length depends on the model's probability and on what was
+    asked ends it; so it does, at its longest, where the model fails. Speech starts everything
+    over, and words that come while the caller speaks decide nothing.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[], Coroutine[Any, Any, float]] | None,
+        policy: TurnPolicy,
+        probe: Callable[[Stage], None],
+        completes: Callable[[str], bool] | None = None,
+        *,
+        expects: Callable[[], Expect] | None = None,
+        suffices: Callable[[str], bool | None] | None = None,
+        answering: Answering | None = None,
+    ) -> None:
+        """``judge`` starts a judgement of the audio so far; None counts every stop as complete.
+
+        ``completes`` says whether words alone are surely a whole answer, ``expects`` what was
+        asked for, ``suffices`` whether the words so far are that (None: unknown). ``answering``
+        is told of answers begun ahead of the turn's end.
+        """
+        super().__init__()
+        self._judge = judge
+        self._policy = policy
+        self._probe = probe
+        self._completes = completes
+        self._expects = expects
+        self._suffices = suffices
+        self._answering = answering
+        self._matches = NormalizedMatch()
+        self.pauses = Pauses()
+        self._speculation: UserTurnSpeculation | None = None
+        self._speculated = 0
+        self._words: list[str] = []
+        self._partial = ""
+        self._eager: float | None = None
+        """The model's word on the short pause that the present silence began with."""
+
+        self._probability: float | None = None
+        self._judged_at = self._stopped_at = 0.0
+        self._silent_since: float | None = None
+        """When the caller's last speech ended, while the turn lasts or has just ended."""
+
+        self._ended_at: float | None = None
+        self._speaking = False
+        self._complete = False
+        self._final = False
+        self._judging = False
+        self._timer: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._generation = 0
+
+    async def handle_user_turn_started(self) -> None:
+        """Arm for the turn now starting."""
+        await self._withdraw("superseded")
+        self._restart()
+        self._speculated = 0
+
+    async def handle_user_turn_stopped(self) -> None:
+        """Forget the turn that ended."""
+        await self._withdraw("unresolved")
+        self._restart()
+        self._words.clear()
+        self._partial = ""
+        self._ended_at = self._now()
+
+    async def cleanup(self) -> None:
+        """Cancel what is pending."""
+        self._restart()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await super().cleanup()  # type: ignore[no-untyped-call]
+
+    async def process_frame(self, frame: Frame) -> ProcessFrameResult:
+        """Follow VAD and transcripts."""
+        if isinstance(frame, VADUserStartedSpeakingFrame):
+            self._speaking = True
+            self._went_on(frame.start_secs)
+            self._restart()
+            await self._withdraw("resumed")
+        elif isinstance(frame, VADUserStoppedSpeakingFrame):
+            self._speaking = self._final = False
+            self._judging = True
+            self._stopped_at = self._now()
+            self._silent_since = self._stopped_at - frame.stop_secs
+            self._spawn(self._stopped(self._generation))
+        elif isinstance(frame, SpeechPausedFrame):
+            self._eager = None
+            if self._policy.anticipate and self._judge is not None and self._speaking:
+                self._spawn(self._paused(self._generation))
+        elif isinstance(frame, InterimTranscriptionFrame):
+            self._partial = frame.text.strip()
+        elif isinstance(frame, EagerEndOfTurnCancelFrame):
+            # Whoever pushed it has told everybody else.
+            self._forget("refused")
+        elif isinstance(frame, TranscriptionFrame | NothingRecognizedFrame):
+            await self._heard(frame)
+        return ProcessFrameResult.CONTINUE
+
+    async def _heard(self, frame: Frame) -> None:
+        """The recognizer's last word on a stretch of speech."""
+        self._probe(Stage.TRANSCRIPT)
+        self._partial = ""
+        if isinstance(frame, TranscriptionFrame) and frame.text.strip():
+            self._words.append(frame.text.strip())
+        if self._speaking or isinstance(frame, EarlierTranscriptionFrame):
+            return  # the words that matter are yet to come
+        self._final = True
+        if not self._judging:  # words without speech: digits, or a late transcript
+            self._complete = True
+        elif self._probability is not None and not self._complete:
+            self._plan()
+        await self._maybe_end()
+        if not self._complete and self._probability is not None:
+            await self._speculate(self._probability, self._policy.eager_text)
+
+    @property
+    def _said(self) -> str:
+        """All words of the turn, those that may still change included."""
+        return " ".join((*self._words, self._partial)).strip()
+
+    def _restart(self) -> None:
+        self._generation += 1
+        self._complete = self._final = self._judging = False
+        self._eager = self._probability = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _went_on(self, start_seconds: float) -> None:
+        """The caller speaks again: how long was the pause, if it was one inside a turn?"""
+        now, ended = self._now(), self._ended_at
+        inside = ended is None or now - start_seconds - ended < PREMATURE_SECONDS
+        if self._silent_since is not None and inside:
+            self.pauses.observe(now - start_seconds - self._silent_since)
+        self._silent_since = self._ended_at = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _judged(self) -> float:
+        if self._judge is None:
+            return 1.0
+        try:
+            return await self._judge()
+        except Exception:  # the turn must end all the same
+            log.exception("turns.judgement_failed")
+            return 0.0
+
+    async def _paused(self, generation: int) -> None:
+        """A short pause: answer what was said so far, if it sounds complete."""
+        probability = await self._judged()
+        if generation != self._generation:
+            return
+        self._eager = probability
+        if self._expected() is Expect.OPEN:
+            await self._speculate(probability, self._policy.eager)
+
+    async def _stopped(self, generation: int) -> None:
+        probability = self._eager
+        if probability is None or probability < self._policy.eager:
+            probability = await self._judged()
+        if generation != self._generation or self._speaking:
+            return
+        self._probability, self._judged_at = probability, self._now()
+        if self._plan():
+            await self._silence_ended()
+        elif self._final:
+            await self._speculate(probability, self._policy.eager_text)
+
+    def _expected(self) -> Expect:
+        return Expect.OPEN if self._expects is None else self._expects()
+
+    def _plan(self) -> bool:
+        """Wait for as much silence as is asked for; True where none is."""
+        assert self._probability is not None
+        said = self._said
+        wait = self._policy.wait(
+            self._probability,
+            self._expected(),
+            suffices=self._suffices(said) if self._suffices is not None and said else None,
+            factor=self.pauses.factor,
+        )
+        due = self._judged_at + wait
+        if wait and self._final and self._completes is not None and self._completes(said):
+            due = min(due, self._stopped_at + self._policy.sure_seconds)
+        if wait:
+            self._at(due, self._silence_ended)
+        return not wait
+
+    async def _silence_ended(self) -> None:
+        self._complete = True
+        await self._maybe_end()
+        if self._complete:
+            self._at(self._now() + self._policy.transcript_seconds, self._end)
+
+    def _at(self, due: float, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        generation = self._generation
+
+        def fire() -> None:
+            if generation == self._generation and not self._speaking:
+                self._spawn(action())
+
+        self._timer = asyncio.get_running_loop().call_at(due, fire)
+
+    async def _maybe_end(self) -> None:
+        if self._complete and self._final and not self._speaking:
+            await self._end()
+
+    async def _end(self) -> None:
+        said = " ".join(self._words)
+        speculation, self._speculation = self._speculation, None
+        self._restart()
+        self._probe(Stage.TURN_ENDED)
+        if speculation is None:
+            await self.trigger_user_turn_stopped()
+        elif said and self._matches.matches(speculation.text, said):
+            if self._answering is not None:
+                self._answering.confirmed()
+            await self.trigger_user_turn_finalized(confirms_speculation=True)
+        else:
+            self._tell_dropped("other_words")
+            await self.trigger_user_turn_speculation_cancelled()
+            await self.trigger_user_turn_stopped()
+
+    async def _speculate(self, probability: float, least: float) -> None:
+        """Have the words so far answered, unless they are being answered already."""
+        said = self._said
+        if not self._policy.anticipate or probability < least or not said:
+            return
+        if self._speculation is not None:
+            if self._matches.matches(self._speculation.text, said):
+                return
+            await self._withdraw("other_words")
+        if self._speculated >= self._policy.max_speculations:
+            return
+        self._speculated += 1
+        self._speculation = speculation = UserTurnSpeculation(text=said)
+        if self._answering is not None:
+            self._answering.began()
+        await self.trigger_user_turn_inference_triggered(speculation=speculation)
+
+    async def _withdraw(self, reason: str) -> None:
+        if self._speculation is not None:
+            self._forget(reason)
+            await self.trigger_user_turn_speculation_cancelled()
+
+    def _forget(self, reason: str) -> None:
+        if self._speculation is not None:
+            self._speculation = None
+            self._tell_dropped(reason)
+
+    def _tell_dropped(self, reason: str) -> None:
+        if self._answering is not None:
+            self._answering.dropped(reason)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -19,7 +19,19 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.turns import PRE_SPEECH_SECONDS, SmartTurnModel, TurnAudio
-from ringtrue.streaming.vad import SpeechDetector, SpeechStarted
+from ringtrue.streaming.turns.frames import (
+    SpeechDismissedFrame,
+    SpeechHintFrame,
+    SpeechPausedFrame,
+)
+from ringtrue.streaming.vad import (
+    SpeechDetector,
+    SpeechDismissed,
+    SpeechEvent,
+    SpeechHinted,
+    SpeechPaused,
+    SpeechStarted,
+)
 
 
 class Listener(FrameProcessor):
@@ -54,7 +66,9 @@ class Listener(FrameProcessor):
         self._position += len(pcm) // 2
         events = self._detector.push(pcm)
         for event in events:
-            if isinstance(event, SpeechStarted):
+            if isinstance(event, SpeechHinted):
+                await self.push_frame(SpeechHintFrame())
+            elif isinstance(event, SpeechStarted):
                 if self._speech_started is None:
                     self._speech_started = event.at
                 policy = self._detector.policy
@@ -64,12 +78,23 @@ class Listener(FrameProcessor):
             frame = InputAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1)
             await self.next.queue_frame(frame)
         for event in events:
-            if not isinstance(event, SpeechStarted):
-                now = asyncio.get_running_loop().time()
-                self._probe(Stage.SPEECH_ENDED, now - (self._position - event.at) / self._rate)
-                self._probe(Stage.VAD_STOPPED, now)
-                policy = self._detector.policy
-                await self.push_frame(VADUserStoppedSpeakingFrame(stop_secs=policy.stop_seconds))
+            await self._ended(event)
+
+    async def _ended(self, event: SpeechEvent) -> None:
+        """Tell of an end of speech, behind the audio that holds it."""
+        if isinstance(event, SpeechHinted | SpeechStarted):
+            return
+        if isinstance(event, SpeechDismissed):
+            await self.push_frame(SpeechDismissedFrame())
+            return
+        if isinstance(event, SpeechPaused):
+            await self.push_frame(SpeechPausedFrame())
+            return
+        now = asyncio.get_running_loop().time()
+        self._probe(Stage.SPEECH_ENDED, now - (self._position - event.at) / self._rate)
+        self._probe(Stage.VAD_STOPPED, now)
+        policy = self._detector.policy
+        await self.push_frame(VADUserStoppedSpeakingFrame(stop_secs=policy.stop_seconds))
 
     def turn_ended(self) -> None:
         """The turn is over: the next speech starts a new segment for the model."""

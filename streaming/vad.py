@@ -41,6 +41,12 @@ class VadPolicy:
     stop_seconds: float = 0.2
     """Pause needed before the end is confirmed."""
 
+    hint_seconds: float = 0.096
+    """Speech after which it may have begun."""
+
+    pause_seconds: float = 0.096
+    """Pause after which speech may have ended."""
+
     aggressiveness: int = 2
     """webrtcvad's mode for the gate: 0 lets most through, 3 least."""
 
@@ -59,6 +65,33 @@ class SpeechStopped:
 
     at: int
     """Position just after its last window."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechHinted:
+    """Speech may have begun: a start, or a dismissal, follows."""
+
+    at: int
+    """Position of its first window's first sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechDismissed:
+    """What was hinted at was no speech, or too little of it."""
+
+    at: int
+    """Position just after its last window."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """Speech may have ended: a stop follows where the pause goes on."""
+
+    at: int
+    """Position just after its last window."""
+
+
+SpeechEvent = SpeechHinted | SpeechDismissed | SpeechStarted | SpeechPaused | SpeechStopped
 
 
 class SileroModel:
@@ -106,6 +139,8 @@ class SpeechDetector:
         self._context = self._window // 8
         self._start_windows = max(1, round(self.policy.start_seconds / WINDOW_SECONDS))
         self._stop_windows = max(1, round(self.policy.stop_seconds / WINDOW_SECONDS))
+        self._hint_windows = max(1, round(self.policy.hint_seconds / WINDOW_SECONDS))
+        self._pause_windows = max(1, round(self.policy.pause_seconds / WINDOW_SECONDS))
         self._buffer = b""
         self._position = 0
         self._lookback: deque[bytes] = deque(maxlen=LOOKBACK_WINDOWS)
@@ -113,15 +148,16 @@ class SpeechDetector:
         self._open = False
         self._closed_windows = 0
         self._run = 0
+        self._hinted = False
         self.speaking = False
         self.windows_confirmed = 0
         """Windows the network ran on."""
 
-    def push(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
+    def push(self, pcm: bytes) -> list[SpeechEvent]:
         """Take PCM of any length and return what was decided, in order."""
         self._buffer += pcm
         size = 2 * self._window
-        events: list[SpeechStarted | SpeechStopped] = []
+        events: list[SpeechEvent] = []
         offset = 0
         while len(self._buffer) - offset >= size:
             event = self._step(self._buffer[offset : offset + size])
@@ -132,25 +168,38 @@ class SpeechDetector:
         self._buffer = self._buffer[offset:]
         return events
 
-    def _step(self, window: bytes) -> SpeechStarted | SpeechStopped | None:
+    def _step(self, window: bytes) -> SpeechEvent | None:
         if not self._confirmable(window):
             self._lookback.append(window)
-            self._run = 0
-            return None
+            return self._dismiss()
         probability = self._probability(window)
+        end = self._position + self._window
         if not self.speaking:
-            self._run = self._run + 1 if probability >= self.policy.confidence else 0
+            if probability < self.policy.confidence:
+                return self._dismiss()
+            self._run += 1
             if self._run < self._start_windows:
-                return None
-            started = self._position + self._window - self._run * self._window
-            self.speaking, self._run = True, 0
+                if self._run != self._hint_windows:
+                    return None
+                self._hinted = True
+                return SpeechHinted(end - self._run * self._window)
+            started = end - self._run * self._window
+            self.speaking, self._hinted, self._run = True, False, 0
             return SpeechStarted(started)
         self._run = self._run + 1 if probability < self.policy.release else 0
+        stopped = end - self._run * self._window
         if self._run < self._stop_windows:
-            return None
-        stopped = self._position + self._window - self._run * self._window
+            return SpeechPaused(stopped) if self._run == self._pause_windows else None
         self.speaking, self._run = False, 0
         return SpeechStopped(stopped)
+
+    def _dismiss(self) -> SpeechDismissed | None:
+        """No speech in this window; and if there seemed to be some before it, it was none."""
+        self._run = 0
+        if not self._hinted:
+            return None
+        self._hinted = False
+        return SpeechDismissed(self._position)
 
     def _confirmable(self, window: bytes) -> bool:
         """The first stage: open on voiced 10 ms pieces, closed after a while without."""

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from ringtrue.streaming.vad import (
     SileroModel,
     SpeechDetector,
+    SpeechDismissed,
+    SpeechHinted,
+    SpeechPaused,
     SpeechStarted,
     SpeechStopped,
     VadPolicy,
@@ -57,11 +60,19 @@ def test_one_sentence_is_one_stretch_of_speech(
 ) -> None:
     detector = SpeechDetector(model, rate)
     events = detector.push(at_rate(utterance, rate))
-    kinds = [type(event) for event in events]
+    kinds = [type(event) for event in events if type(event) in (SpeechStarted, SpeechStopped)]
     assert kinds == [SpeechStarted, SpeechStopped]
+    assert [type(event) for event in (*events[:2], *events[-2:])] == [
+        SpeechHinted,
+        SpeechStarted,
+        SpeechPaused,
+        SpeechStopped,
+    ]
+    assert events[0].at == events[1].at
+    assert events[-1].at == events[-2].at
     loud = np.flatnonzero(np.abs(utterance.astype(int)) > 500) / 16000
-    assert events[0].at / rate == pytest.approx(loud[0], abs=0.15)
-    assert events[1].at / rate == pytest.approx(loud[-1], abs=0.15)
+    assert events[1].at / rate == pytest.approx(loud[0], abs=0.15)
+    assert events[-1].at / rate == pytest.approx(loud[-1], abs=0.15)
     assert not detector.speaking
 
 
@@ -96,7 +107,23 @@ def test_speech_after_a_minute_of_silence_is_found(
 ) -> None:
     detector = SpeechDetector(model, 8000)
     detector.push(bytes(16000 * 60))
-    assert len(detector.push(at_rate(utterance, 8000))) == 2
+    found = detector.push(at_rate(utterance, 8000))
+    assert [type(e) for e in found if type(e) in (SpeechStarted, SpeechStopped)] == [
+        SpeechStarted,
+        SpeechStopped,
+    ]
+
+
+def test_a_click_of_speech_is_hinted_at_and_dismissed(
+    model: SileroModel, utterance: np.ndarray
+) -> None:
+    """Too short to be confirmed: who acted on the hint is told."""
+    speech = np.flatnonzero(np.abs(utterance.astype(int)) > 500)[0]
+    click = np.concatenate((utterance[: speech + 4000], np.zeros(16000, np.int16)))
+    detector = SpeechDetector(model, 16000, VadPolicy(start_seconds=0.5))
+    events = detector.push(click.tobytes())
+    assert [type(event) for event in events] == [SpeechHinted, SpeechDismissed]
+    assert not detector.speaking
 
 
 @settings(max_examples=20, deadline=None)

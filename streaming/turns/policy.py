@@ -52,7 +52,7 @@ class TurnPolicy:
     """Probability from which a short pause is answered so."""
 
     eager_text: float = 0.2
-    """Probability from which a turn that has its text is answered so while its end is waited for."""
+    """Probability from which a turn that has its words is answered so while its end is awaited."""
 
     max_speculations: int = 2
     """Answers begun so in one turn; a caller who pauses often costs no more."""

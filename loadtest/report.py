@@ -29,6 +29,7 @@ from ringtrue.loadtest.ear import (
     utterances,
 )
 from ringtrue.loadtest.line import Said
+from ringtrue.loadtest.meters import unexplained_silences
 
 MATCH_MS: Final = 500.0
 """How far a server turn's first packet may lie from the speech heard."""
@@ -130,6 +131,10 @@ class CallReport:
     server: Mapping[str, Any] | None
     """The server's record of the call, its turns left out."""
 
+    silences: tuple[Stretch, ...] = ()
+    """Where the agent owed speech for longer than
+    :data:`~ringtrue.loadtest.meters.UNEXPLAINED_MS` and was not heard."""
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return asdict(self)
@@ -152,8 +157,17 @@ class _Ruler:
         return Stretch(self.at(span.start), self.at(span.end))
 
 
-def report_call(result: CallResult, record: Mapping[str, Any] | None = None) -> CallReport:
-    """Measure ``result``; ``record`` is the server's record of the same call, if there is one."""
+def report_call(
+    result: CallResult,
+    record: Mapping[str, Any] | None = None,
+    *,
+    excused: Sequence[Span] = (),
+) -> CallReport:
+    """Measure ``result``; ``record`` is the server's record of the same call, if there is one.
+
+    ``excused`` are stretches of the recording in which nobody expects the agent to speak: the
+    call on hold, a caller who is silent on purpose.
+    """
     recording = result.recording
     rate = recording.rate if recording is not None else 8000
     ruler = _Ruler(result, rate)
@@ -166,6 +180,14 @@ def report_call(result: CallResult, record: Mapping[str, Any] | None = None) -> 
         _turn(said, after, result.agent, ruler, rate, server_turns)
         for said, after in zip_longest(result.said, result.said[1:])
     ]
+    silent = unexplained_silences(
+        result.agent,
+        [said.speech for said in result.said],
+        rate,
+        begin=result.answered or 0,
+        end=len(agent_pcm) // 2,
+        excused=excused,
+    )
     setup = result.setup_seconds
     return CallReport(
         name=result.name,
@@ -189,6 +211,7 @@ def report_call(result: CallResult, record: Mapping[str, Any] | None = None) -> 
         jitter_ms=round(result.stats.jitter_ms, 2),
         skipped_frames=len(result.faults.skipped),
         server={k: v for k, v in record.items() if k != "turns"} if record else None,
+        silences=tuple(map(ruler.stretch, silent)),
     )
 
 

@@ -143,3 +143,11 @@ def test_a_call_that_was_never_answered_is_a_report_too() -> None:
     assert not report.ok
     assert report.greeting_ms is None
     assert json.loads(json.dumps(report.as_dict()))["failure"] == "not_answered"
+
+
+def test_speech_that_was_owed_and_what_excuses_it() -> None:
+    result = call([said("a", 16_000, 24_000)], (2000, 8000), (44_000, 50_000))
+    assert report_call(result).silences == (Stretch(3000, 5500),)
+    assert report_call(result, excused=[Span(25_000, 43_000)]).silences == ()
+    silent = call([said("a", 16_000, 24_000)], (2000, 8000))
+    assert report_call(silent).silences == (Stretch(3000, 10_000),)

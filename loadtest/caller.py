@@ -22,7 +22,8 @@ from ringtrue.loadtest.prompts import Prompt
 from ringtrue.loadtest.recording import MAX_SECONDS, Recording
 from ringtrue.streaming.clock import MediaClock
 from ringtrue.streaming.errors import RingtrueError
-from ringtrue.streaming.ports import Call, EndReason, LegStats
+from ringtrue.streaming.gate import Watermarker
+from ringtrue.streaming.ports import Call, EndReason, Holding, LegStats
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,17 @@ class Failure(StrEnum):
     """The caller itself failed."""
 
 
+class RefusedError(RingtrueError):
+    """The far end said no."""
+
+    def __init__(self, status: int, reason: str, retry_after: float | None = None) -> None:
+        """SIP or HTTP ``status``, and ``retry_after`` in seconds where it gave one."""
+        super().__init__(f"{status} {reason}".rstrip())
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+
 class ScriptFailedError(RingtrueError):
     """An expectation was not met."""
 
@@ -72,6 +84,11 @@ class CallResult:
     name: str
     failure: Failure | None = None
     detail: str = ""
+    refused: RefusedError | None = None
+    dialled_at: float = 0.0
+    """When it began to call, on the loop's clock."""
+
+    over_at: float = 0.0
     setup_seconds: float | None = None
     """From calling to the answer; None if there was none."""
 
@@ -82,6 +99,9 @@ class CallResult:
     """The same on the loop's clock."""
 
     said: list[Said] = field(default_factory=list)
+    murmured: list[Said] = field(default_factory=list)
+    """What asked for no answer."""
+
     agent: list[Span] = field(default_factory=list)
     """Stretches of the agent's speech as heard."""
 
@@ -111,9 +131,12 @@ class VirtualCaller:
         self.hung_up = False
         """Whether the script ended the call itself."""
 
-    async def say(self, prompt: Prompt) -> Said:
-        """Speak, and return once the last frame was sent."""
-        await self._met(self.line.say(prompt), prompt.seconds + 5, Failure.BROKEN, "saying")
+    async def say(self, prompt: Prompt, *, murmur: bool = False) -> Said:
+        """Speak, and return once the last frame was sent; a ``murmur`` asks for no answer."""
+        sending = self.line.say(prompt, murmur=murmur)
+        await self._met(sending, prompt.seconds + 5, Failure.BROKEN, "saying")
+        if murmur:
+            return self.line.murmured[-1]
         said = self.line.said[-1]
         self._listen_from = said.speech.end if said.interrupts else said.speech.start
         return said
@@ -150,6 +173,11 @@ class VirtualCaller:
 
     async def interrupt(self, prompt: Prompt, after_ms: int, within: float = 10.0) -> Said:
         """Wait for the agent to speak for ``after_ms``, then speak over it."""
+        await self.wait_for_agent_to_have_spoken(after_ms, within)
+        return await self.say(prompt)
+
+    async def wait_for_agent_to_have_spoken(self, after_ms: int, within: float = 10.0) -> None:
+        """Wait until the agent speaks, ``after_ms`` after it began."""
         start = await self.wait_for_agent_to_start(within)
         wanted = start + self.line.rate * after_ms // 1000
         await self._until(
@@ -158,7 +186,20 @@ class VirtualCaller:
             Failure.AGENT_SILENT,
             f"the agent did not speak for {after_ms} ms, so it could not be interrupted",
         )
-        return await self.say(prompt)
+
+    async def backchannel(self, prompt: Prompt, after_ms: int, within: float = 10.0) -> Said:
+        """Wait for the agent to speak for ``after_ms``, then murmur over it."""
+        await self.wait_for_agent_to_have_spoken(after_ms, within)
+        return await self.say(prompt, murmur=True)
+
+    async def hold(self, seconds: float) -> None:
+        """Put the far end on hold for ``seconds``. Raises ``ValueError`` where that can't be."""
+        if not isinstance(self._call, Holding):
+            raise ValueError(f"a {self._call.transport} call can't be put on hold")
+        await self._hold(self._call, True)
+        await self.pause(seconds)
+        await self._hold(self._call, False)
+        self._listen_from = self.line.position
 
     async def press(self, digits: str) -> None:
         """Dial DTMF digits; returns once they were sent."""
@@ -173,6 +214,14 @@ class VirtualCaller:
         await self._until(
             lambda: self.line.position >= until, seconds + 5, Failure.BROKEN, "pausing"
         )
+
+    @staticmethod
+    async def _hold(call: Holding, on: bool) -> None:
+        try:
+            async with asyncio.timeout(HANGUP_SECONDS):
+                await call.hold(on)
+        except TimeoutError:
+            raise ScriptFailedError(Failure.BROKEN, "the agent's side took no hold") from None
 
     async def hangup(self) -> None:
         """End the call."""
@@ -224,25 +273,53 @@ async def run_call(
     name: str = "caller",
     answer_within: float = 10.0,
     max_seconds: float = 180.0,
+    background: Callable[[int], Watermarker] | None = None,
 ) -> CallResult:
     """Place a call, follow ``script``, and report. Only cancellation raises.
 
-    ``clock`` should come from :func:`~ringtrue.loadtest.line.caller_clock`. ``max_seconds``
-    bounds the script; at most :data:`~ringtrue.loadtest.recording.MAX_SECONDS`.
+    ``clock`` is :func:`~ringtrue.loadtest.line.caller_clock` or one that drifts. ``max_seconds``
+    bounds the script; at most :data:`~ringtrue.loadtest.recording.MAX_SECONDS`. ``background``
+    makes, for a rate in Hz, what is put under everything the caller sends.
     """
     loop = asyncio.get_running_loop()
-    result = CallResult(name)
-    dialled = loop.time()
+    result = CallResult(name, dialled_at=loop.time())
+    try:
+        return await _run(result, dial, script, clock, answer_within, max_seconds, background)
+    finally:
+        result.over_at = loop.time()
+
+
+async def _run(
+    result: CallResult,
+    dial: Dial,
+    script: Script,
+    clock: MediaClock,
+    answer_within: float,
+    max_seconds: float,
+    background: Callable[[int], Watermarker] | None,
+) -> CallResult:
+    loop = asyncio.get_running_loop()
+    name = result.name
     try:
         async with asyncio.timeout(answer_within):
             call = await dial()
     except TimeoutError:
         return _failed(result, Failure.NOT_ANSWERED, f"no answer within {answer_within:.0f} s")
+    except RefusedError as error:
+        result.refused = error
+        return _failed(result, Failure.NOT_ANSWERED, str(error))
     except (RingtrueError, OSError) as error:
         return _failed(result, Failure.NOT_ANSWERED, str(error))
     result.answered_at = loop.time()
-    result.setup_seconds = result.answered_at - dialled
-    line = CallerLine(call.leg, call.id, result.answered_at, max_seconds=MAX_SECONDS)
+    result.setup_seconds = result.answered_at - result.dialled_at
+    line = CallerLine(
+        call.leg,
+        call.id,
+        result.answered_at,
+        max_seconds=MAX_SECONDS,
+        tick=clock.tick,
+        background=background(call.leg.rate) if background is not None else None,
+    )
     ended = asyncio.create_task(call.ended(), name=f"{name}: call's end")
     ended.add_done_callback(lambda _: line.close())
     caller = VirtualCaller(line, call, ended)
@@ -272,6 +349,7 @@ async def _conclude(
     if line.origin is not None and result.answered_at is not None:
         result.answered = round((result.answered_at - line.origin) * line.rate)
     result.said = line.said
+    result.murmured = line.murmured
     result.agent = line.detector.spans
     result.recording = line.recording
     result.stats = call.leg.stats

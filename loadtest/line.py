@@ -17,7 +17,7 @@ from ringtrue.loadtest.ear import UTTERANCE_GAP_MS, Span, SpeechDetector
 from ringtrue.loadtest.prompts import Prompt
 from ringtrue.loadtest.recording import MAX_SECONDS, Recording
 from ringtrue.streaming.clock import TICK, MediaClock, Ticked
-from ringtrue.streaming.gate import Gate, GatePolicy
+from ringtrue.streaming.gate import Gate, GatePolicy, Watermarker
 from ringtrue.streaming.playout import Playout
 from ringtrue.streaming.ports import MediaLeg, frame_samples
 from ringtrue.streaming.provenance import Lane
@@ -44,6 +44,7 @@ class Said:
 class _Queued:
     prompt: Prompt | None
     done: asyncio.Future[bool]
+    murmur: bool = False
 
 
 @dataclass(slots=True)
@@ -73,16 +74,31 @@ class CallerLine:
     """One call's audio, both ways. Implements :class:`~ringtrue.streaming.clock.Ticked`."""
 
     def __init__(
-        self, leg: MediaLeg, call_id: str, now: float, *, max_seconds: float = MAX_SECONDS
+        self,
+        leg: MediaLeg,
+        call_id: str,
+        now: float,
+        *,
+        max_seconds: float = MAX_SECONDS,
+        tick: float = TICK,
+        background: Watermarker | None = None,
     ) -> None:
-        """Take over ``leg`` of an answered call; nothing happens before the first tick."""
+        """Take over ``leg`` of an answered call; nothing happens before the first tick.
+
+        ``tick`` is how many seconds 20 ms take by the caller's own clock; ``background`` is put
+        under everything sent.
+        """
         self._leg = leg
+        self._tick = tick
         self.rate = leg.rate
         self._frame = frame_samples(leg.rate)
         self.recording = Recording(leg.rate, self._frame, max_seconds=max_seconds)
         self.detector = SpeechDetector(leg.rate)
         self.detector.feed(bytes(2 * self._frame))
         self.said: list[Said] = []
+        self.murmured: list[Said] = []
+        """What asked for no answer: backchannels, noises, parting words."""
+
         self.digits_heard: list[str] = []
         self.faults = LineFaults()
         self.origin: float | None = None
@@ -96,6 +112,7 @@ class CallerLine:
             opened_at=now,
             last_heard=leg.last_heard,
             policy=GatePolicy(far_end_timeout=max_seconds, far_end_grace=max_seconds),
+            watermarker=background,
         )
         self._queued: deque[_Queued] = deque()
         self._waiters: list[_Waiter] = []
@@ -126,16 +143,17 @@ class CallerLine:
             raise RuntimeError("the line has not ticked yet")
         return self.origin + position / self.rate
 
-    def say(self, prompt: Prompt) -> asyncio.Future[bool]:
+    def say(self, prompt: Prompt, *, murmur: bool = False) -> asyncio.Future[bool]:
         """Queue a prompt behind what is being said; True when its last frame was sent.
 
-        The future is False if the line closed before. Raises ``ValueError`` when too much waits
+        The future is False if the line closed before. A ``murmur`` asks for no answer, and need
+        not be speech. Raises ``ValueError`` when too much waits
         already or the prompt holds no speech.
         """
         prompt = prompt.at(self.rate)
-        if not prompt.speech or not self._playout.has_room():
+        if not (murmur or prompt.speech) or not self._playout.has_room():
             raise ValueError(f"no room to say {prompt.name!r}")
-        done = self._queue(prompt)
+        done = self._queue(prompt, murmur=murmur)
         self._playout.begin(prompt.name)
         sealer = self._gate.provenance.utterance()
         self._playout.write(sealer.seal(prompt.pcm, asyncio.get_running_loop().time()))
@@ -211,27 +229,29 @@ class CallerLine:
         self.faults.error = f"{type(error).__name__}: {error}"
         self.close()
 
-    def _queue(self, prompt: Prompt | None) -> asyncio.Future[bool]:
+    def _queue(self, prompt: Prompt | None, *, murmur: bool = False) -> asyncio.Future[bool]:
         if self._closed or len(self._queued) >= MAX_PENDING:
             raise ValueError("the line is closed or has too much left to say")
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queued.append(_Queued(prompt, future))
+        self._queued.append(_Queued(prompt, future, murmur))
         return future
 
     def _begin(self, queued: _Queued, start: int) -> None:
         prompt = queued.prompt
         if prompt is None:
             return
-        speech = Span(start + prompt.speech.start, start + prompt.speech.end)
+        within = Span(0, len(prompt.pcm) // 2) if queued.murmur else prompt.speech
+        speech = Span(start + within.start, start + within.end)
         quiet_ms = self.agent_quiet_samples() * 1000 / self.rate
         interrupts = self.detector.last_speech is not None and quiet_ms < UTTERANCE_GAP_MS
-        self.said.append(Said(prompt.name, prompt.text, speech, interrupts))
+        kept = self.murmured if queued.murmur else self.said
+        kept.append(Said(prompt.name, prompt.text, speech, interrupts))
 
     def _fill_skipped(self, now: float) -> None:
         if self.origin is None:
-            self.origin = now - TICK
+            self.origin = now - self._tick
             return
-        due = round((now - self.origin) / TICK) * self._frame
+        due = round((now - self.origin) / self._tick) * self._frame
         silence = bytes(2 * self._frame)
         while self.position < due and not self.recording.truncated:
             start = self.position
@@ -253,14 +273,17 @@ class CallerLine:
                 self._waiters.append(waiter)
 
 
-def caller_clock() -> MediaClock:
-    """A media clock for lines: one whose tick fails is closed and says why."""
+def caller_clock(drift_ppm: float = 0.0) -> MediaClock:
+    """A media clock for lines: one whose tick fails is closed and says why.
+
+    It runs ``drift_ppm`` parts per million fast.
+    """
 
     def break_off(ticked: Ticked, error: BaseException) -> None:
         if isinstance(ticked, CallerLine):
             ticked.break_off(error)
 
-    return MediaClock(on_fault=break_off)
+    return MediaClock(on_fault=break_off, tick=TICK / (1 + drift_ppm * 1e-6))
 
 
 def _settle(future: asyncio.Future[bool], value: bool) -> None:

@@ -8,56 +8,36 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from ringtrue.loadtest.caller import CallResult, Script, run_call
-from ringtrue.loadtest.line import caller_clock
-from ringtrue.streaming.clock import ClockStats
+from ringtrue.loadtest.caller import RefusedError
+from ringtrue.loadtest.calling import CallerOptions, Calling
+from ringtrue.loadtest.impaired import ImpairedPorts
 from ringtrue.streaming.ports import Call
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.session import session_factory
 from ringtrue.telephony.sip.endpoint import SipEndpoint
+from ringtrue.telephony.sip.errors import CallFailedError, CallTimeoutError
 from ringtrue.telephony.sip.handles import ServerInvite
+from ringtrue.telephony.sip.media import MediaFactory
 from ringtrue.telephony.sip.placing import OutgoingCall
 
 CANCEL_SECONDS: Final = 3.0
 """How long giving up an unanswered call may take."""
 
 
-class Phone:
-    """Places calls from ``host``; any number at once, all on one clock. Use ``async with``."""
+class Phone(Calling):
+    """Places calls from ``host``; any number at once, all on one clock. Use ``async with``.
 
-    def __init__(self, host: str = "127.0.0.1", *, codecs: Sequence[str] = ("PCMU",)) -> None:
+    Targets are ``sip:user@host:port[;transport=tcp]``.
+    """
+
+    def __init__(
+        self, host: str = "127.0.0.1", *, codecs: Sequence[str] = ("PCMU",), drift_ppm: float = 0.0
+    ) -> None:
         """``host`` is an IP literal to bind; ports are free ones. ``codecs`` best first."""
+        super().__init__(drift_ppm)
+        self._host, self._codecs = host, tuple(codecs)
         self._pool = PortPool(host)
-        self._media = session_factory(self._pool, codecs=codecs)
         self._endpoint = SipEndpoint(host, 0, on_invite=self._refuse)
-        self._clock = caller_clock()
-
-    @property
-    def clock_stats(self) -> ClockStats:
-        """How well the phone's own clock kept its time: the measurements are as good as that."""
-        return self._clock.stats
-
-    async def call(
-        self,
-        target: str,
-        script: Script,
-        *,
-        name: str = "caller",
-        answer_within: float = 10.0,
-        max_seconds: float = 180.0,
-    ) -> CallResult:
-        """Call ``target`` (``sip:user@host:port[;transport=tcp]``) and follow ``script``.
-
-        Only cancellation raises; see :func:`~ringtrue.loadtest.caller.run_call`.
-        """
-        return await run_call(
-            lambda: self._dial(target),
-            script,
-            self._clock,
-            name=name,
-            answer_within=answer_within,
-            max_seconds=max_seconds,
-        )
 
     async def __aenter__(self) -> Self:
         """Bind. Raises OSError where that can't be done."""
@@ -74,10 +54,14 @@ class Phone:
         await self._endpoint.close()
         self._clock.stop()
 
-    async def _dial(self, target: str) -> Call:
-        outgoing = await self._endpoint.call(target, self._media)
+    async def _dial(self, target: str, options: CallerOptions) -> Call:
+        outgoing = await self._endpoint.call(target, media_of(self._pool, self._codecs, options))
         try:
             return await outgoing.answered()
+        except CallFailedError as error:
+            if not error.heard or isinstance(error, CallTimeoutError):
+                raise
+            raise RefusedError(error.status, error.reason, error.retry_after) from None
         except asyncio.CancelledError:
             await _give_up(outgoing)
             raise
@@ -85,6 +69,14 @@ class Phone:
     @staticmethod
     async def _refuse(invite: ServerInvite) -> None:
         await invite.reject(603)
+
+
+def media_of(pool: PortPool, codecs: Sequence[str], options: CallerOptions) -> MediaFactory:
+    """The media of a call: on ports of ``pool``, or behind the network its caller has."""
+    network = options.network
+    if not (network.up.clean and network.down.clean):
+        pool = ImpairedPorts(pool.host, network, options.seed)
+    return session_factory(pool, codecs=codecs)
 
 
 async def _give_up(outgoing: OutgoingCall) -> None:

@@ -60,11 +60,14 @@ class MediaClock:
         *,
         on_fault: Callable[[Ticked, BaseException], None] | None = None,
         on_tick: Callable[[float], None] | None = None,
+        tick: float = TICK,
     ) -> None:
         """``on_fault`` is told of a call whose tick raised; that call is dropped from the clock.
 
         ``on_tick`` is told how many seconds late each tick came, before it runs.
+        ``tick`` is the seconds from one to the next: a load test's callers have clocks that drift.
         """
+        self.tick = tick
         self._calls: dict[Ticked, None] = {}
         self._on_fault = on_fault
         self._on_tick = on_tick
@@ -96,7 +99,7 @@ class MediaClock:
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._due = loop.time() + TICK
+        self._due = loop.time() + self.tick
         self._timer = loop.call_at(self._due, self._fire)
 
     def _fire(self) -> None:
@@ -108,14 +111,14 @@ class MediaClock:
             self._on_tick(lateness)
         if lateness > LATE:
             self.stats.late += 1
-        behind = int(lateness / TICK)
+        behind = int(lateness / self.tick)
         if behind > MAX_CATCH_UP:
             self.stats.skipped += behind - MAX_CATCH_UP
-            self._due += (behind - MAX_CATCH_UP) * TICK
+            self._due += (behind - MAX_CATCH_UP) * self.tick
             behind = MAX_CATCH_UP
         for _ in range(behind + 1):
             self._tick(self._due)
-            self._due += TICK
+            self._due += self.tick
         self.stats.busy += time.thread_time() - started
         self._timer = loop.call_at(self._due, self._fire) if self._calls else None
 

@@ -1,0 +1,1 @@
+"""What callers do, over which network, and what they expect: read from YAML."""

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from ringtrue.streaming.ports import frame_bytes
+
 
 class StreamResampler:
     """16-bit PCM from one rate and channel count to mono at another, in a stream.
@@ -43,6 +45,38 @@ class StreamResampler:
     @staticmethod
     def _join(frames: list[av.AudioFrame]) -> bytes:
         return b"".join(bytes(frame.planes[0])[: frame.samples * 2] for frame in frames)
+
+
+class FrameRerater:
+    """20 ms frames of a live stream at one rate to whole 20 ms frames at another.
+
+    The first frame begins with as much silence as the resampler holds back (1 to 2 ms).
+    """
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        """From ``source_rate`` to ``target_rate`` Hz, mono 16-bit PCM."""
+        self._resampler = StreamResampler(source_rate, target_rate)
+        self._size = frame_bytes(target_rate)
+        self._waiting = bytearray()
+
+    def frame(self, pcm: bytes) -> bytes:
+        """The frame that ``pcm``, one frame at the source's rate, becomes."""
+        self._waiting += self._resampler.push(pcm)
+        short = self._size - len(self._waiting)
+        if short > 0:
+            self._waiting[:0] = bytes(short)
+        frame = bytes(self._waiting[: self._size])
+        del self._waiting[: self._size]
+        del self._waiting[: -self._size]  # never more than one frame late
+        return frame
+
+
+def mixed(*frames: bytes) -> bytes:
+    """The sum of 16-bit PCM frames of one length, limited to what 16 bits hold."""
+    if len(frames) == 1:
+        return frames[0]
+    total = np.sum([np.frombuffer(frame, "<i2") for frame in frames], axis=0, dtype=np.int32)
+    return np.clip(total, -32768, 32767).astype("<i2").tobytes()
 
 
 def resample_segment(

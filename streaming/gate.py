@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ringtrue.streaming.drafts import Draft, Piece, Ticket
+from ringtrue.streaming.dsp import mixed
 from ringtrue.streaming.ports import Licence, frame_bytes
 from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Lane, Provenance
 from ringtrue.streaming.refusals import OnRefusal, Refusal, RefusalLog
@@ -21,6 +22,13 @@ from ringtrue.streaming.sealed import SealedFrame, SealGuard, seal_frame
 
 MAX_RESTS: Final = 16
 """Times on hold that are remembered; audio that waited through more is too old."""
+
+
+RELAY_MAX_AGE: Final = 0.5
+"""Seconds that relayed audio may be old: it is live or it is not sent."""
+
+RELAY_DIGEST_SECONDS: Final = 60
+"""Relayed audio is digested in stretches of this length."""
 
 
 class Watermarker(Protocol):
@@ -99,6 +107,12 @@ class UtteranceDigest:
     consent: str | None = None
     """Serial of the consent that voice spoke by."""
 
+    relayed: str | None = None
+    """Ids of the calls whose far ends were heard in it, separated by commas."""
+
+    made_here: bool = True
+    """False where it is relayed audio and nothing else."""
+
 
 @dataclass(slots=True)
 class GateStats:
@@ -161,6 +175,10 @@ class Gate:
         self._hashed_samples = 0
         self._hashed_first = 0
         self._spoke: tuple[str, str] | None = None
+        self._relaying = False
+        """The open utterance is relayed audio and nothing else."""
+
+        self._relayed: str | None = None
         self._chain = hashlib.sha256(call_id.encode()).digest()
         self._refusals = RefusalLog(on_refusal)
         self.stats = GateStats(refused=self._refusals.counts)
@@ -198,6 +216,8 @@ class Gate:
         if self._ticket is None:
             return
         utterance, self._ticket = self._ticket.utterance, None
+        relaying, self._relaying = self._relaying, False
+        relayed, self._relayed = self._relayed, None
         if not self._hashed_samples:
             return
         digest = self._hash.digest()
@@ -212,9 +232,11 @@ class Gate:
             samples=self._hashed_samples,
             sha256=digest.hex(),
             chain=self._chain.hex(),
-            watermark=self._watermarker.id,
+            watermark=Unmarked.id if relaying else self._watermarker.id,
             voice=voice,
             consent=consent,
+            relayed=relayed,
+            made_here=not relaying,
         )
         self._hash = hashlib.sha256()
         self._hashed_samples = 0
@@ -240,9 +262,15 @@ class Gate:
         if self._watch is not None:
             self._watch.close()
 
-    def admit(self, draft: Draft, now: float) -> SealedFrame:
-        """Check, mark, record and seal one draft; on any failure seal comfort noise instead."""
+    def admit(self, draft: Draft, now: float, relayed: Chunk | None = None) -> SealedFrame:
+        """Check, mark, record and seal one draft; on any failure seal comfort noise instead.
+
+        ``relayed`` is what people in other calls say, to be heard with it. It is checked by
+        itself, added after the mark, and bears none: where the draft is silence, what is sent is
+        their audio alone.
+        """
         self._refusals.tick(now)
+        heard = None if relayed is None else self._hear(relayed, now)
         refusal = self._check(draft, now)
         kind, digit, licence = FrameKind.SILENCE, None, None
         host = self._silence
@@ -259,7 +287,52 @@ class Gate:
             self._spoke = licence.voice, licence.consent
             if self._watch is not None:
                 self._watch.heard(pcm, licence)
+        if heard is not None:
+            if kind is FrameKind.SILENCE:
+                pcm, kind = heard, FrameKind.RELAY
+            else:
+                pcm = mixed(pcm, heard)
         return self._record(pcm, kind, digit)
+
+    def _hear(self, relayed: Chunk, now: float) -> bytes | None:
+        """What is relayed, where it may be sent; None where not."""
+        try:
+            refusal = self._check_relayed(relayed, now)
+        except Exception:  # fail closed whatever a forged chunk raises
+            refusal = Refusal.UNSEALED
+        if refusal is not None:
+            self._refusals.note(refusal, now)
+            return None
+        long = self._relaying and self._hashed_samples >= RELAY_DIGEST_SECONDS * self._rate
+        if self._ticket is None or long:
+            self.open_utterance()
+            self._relaying = True
+        self._relayed = relayed.origin.call if relayed.origin is not None else None
+        return relayed.pcm
+
+    def _check_relayed(self, chunk: Chunk, now: float) -> Refusal | None:
+        if not self._up:
+            return Refusal.CALL_DOWN
+        refusal = self.provenance.refusal(chunk)
+        if refusal is not None:
+            return refusal
+        origin = chunk.origin
+        if chunk.kind is not FrameKind.RELAY or chunk.lane is not Lane.RELAY or origin is None:
+            return Refusal.FORMAT
+        if len(chunk.pcm) != self._bytes or chunk.rate != self._rate:
+            return Refusal.FORMAT
+        if now - chunk.made_at > RELAY_MAX_AGE:
+            return Refusal.EXPIRED
+        if origin.live(now) is not True:
+            return Refusal.ORIGIN
+        return None if self.far_end(now) else Refusal.FAR_END
+
+    def far_end(self, now: float) -> bool:
+        """Whether the far end was heard lately enough to be spoken to."""
+        heard = self._last_heard()
+        if heard is None:
+            return now - self._opened_at <= self._policy.far_end_grace
+        return now - heard <= self._policy.far_end_timeout
 
     def _marked(self, pcm: bytes, kind: FrameKind) -> bytes | None:
         try:
@@ -288,13 +361,7 @@ class Gate:
                 return Refusal.LIKENESS
             if not licence_holds(chunk.licence, now):
                 return Refusal.CONSENT
-        heard = self._last_heard()
-        if heard is None:
-            if now - self._opened_at > self._policy.far_end_grace:
-                return Refusal.FAR_END
-        elif now - heard > self._policy.far_end_timeout:
-            return Refusal.FAR_END
-        return None
+        return None if self.far_end(now) else Refusal.FAR_END
 
     def _too_old(self, chunk: Chunk, now: float) -> bool:
         """Whether it is too old even without the time on hold."""
@@ -326,9 +393,9 @@ class Gate:
             return Refusal.SESSION if other else Refusal.STALE_TURN
         if size > self._bytes or first.rate != self._rate:
             return Refusal.FORMAT
-        if first.kind is FrameKind.SILENCE or (first.kind is FrameKind.DIGIT) is (
-            first.digit is None
-        ):
+        if first.kind in (FrameKind.SILENCE, FrameKind.RELAY) or (
+            first.kind is FrameKind.DIGIT
+        ) is (first.digit is None):
             return Refusal.FORMAT
         return None
 

@@ -19,7 +19,7 @@ import hmac
 import secrets
 import struct
 from enum import IntEnum, StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.refusals import Refusal
@@ -28,7 +28,7 @@ TAG_BYTES: Final = 16
 KEY_BYTES: Final = 32
 
 _HEADER: Final = struct.Struct(">BBIQQdH")
-"""Lane, kind, rate, utterance, number in it, moment, bytes of the voice's id."""
+"""Lane, kind, rate, utterance, number in it, moment, bytes of the voice's id and the origin."""
 
 _DIGIT: Final = struct.Struct(">cI??")
 
@@ -40,6 +40,8 @@ class FrameKind(StrEnum):
     SILENCE = "silence"
     TONE = "tone"
     DIGIT = "digit"
+    RELAY = "relay"
+    """What people at the far ends of other calls say, and nothing that was made here."""
 
 
 _KINDS: Final = {kind: number for number, kind in enumerate(FrameKind)}
@@ -65,6 +67,22 @@ class Lane(IntEnum):
     TONES = 1
     HOLD = 2
     """What is heard on hold, while everything else rests."""
+
+    RELAY = 3
+    """What is passed on from other calls; beside everything else, never in its place."""
+
+
+class Origin(Protocol):
+    """Who is heard in relayed audio: the far ends of other calls."""
+
+    @property
+    def call(self) -> str:
+        """Ids of those calls, separated by commas."""
+        ...
+
+    def live(self, now: float) -> bool:
+        """Whether all of those calls are up and their far ends there; cheap, never raises."""
+        ...
 
 
 class Chunk(NamedTuple):
@@ -97,6 +115,9 @@ class Chunk(NamedTuple):
     tag: bytes = b""
     """Empty: nobody vouches for it."""
 
+    origin: Origin | None = None
+    """Who said it, where it is relayed; None for everything made here."""
+
 
 class Sealer:
     """Vouches for the audio of one utterance; made by :meth:`Provenance.utterance`."""
@@ -121,8 +142,22 @@ class Sealer:
     ) -> Chunk:
         """``pcm``, the utterance's next, made at ``now`` at the call's rate.
 
-        Raises ``ValueError`` for half a sample.
+        Raises ``ValueError`` for half a sample, and for what was not made here
+        (:class:`RelaySealer` vouches for that).
         """
+        if kind is FrameKind.RELAY:
+            raise ValueError("what is made here can't be sealed as relayed audio")
+        return self._seal(pcm, now, kind, digit, licence, None)
+
+    def _seal(
+        self,
+        pcm: bytes,
+        now: float,
+        kind: FrameKind,
+        digit: DigitEvent | None,
+        licence: Licence | None,
+        origin: Origin | None,
+    ) -> Chunk:
         if len(pcm) % 2:
             raise ValueError(f"PCM must be whole 16-bit samples, got {len(pcm)} bytes")
         pcm = bytes(pcm)  # what can be changed later can't be vouched for
@@ -137,9 +172,30 @@ class Sealer:
             pcm,
             digit,
             licence,
+            origin=origin,
         )
         self._seq += 1
         return chunk._replace(tag=self._provenance._tag(chunk))
+
+
+class RelaySealer:
+    """Vouches for what is passed on from other calls; made by :meth:`Provenance.relay`.
+
+    It can seal nothing but relayed audio, and no other sealer can seal that.
+    """
+
+    __slots__ = ("_sealer",)
+
+    def __init__(self, sealer: Sealer) -> None:
+        """Use :meth:`Provenance.relay`."""
+        self._sealer = sealer
+
+    def seal(self, pcm: bytes, now: float, origin: Origin) -> Chunk:
+        """``pcm``, which the far ends of ``origin`` were heard to say at ``now``.
+
+        Raises ``ValueError`` for half a sample.
+        """
+        return self._sealer._seal(pcm, now, FrameKind.RELAY, None, None, origin)
 
 
 class Provenance:
@@ -161,7 +217,19 @@ class Provenance:
         """Utterance and number of the newest chunk that passed."""
 
     def utterance(self, lane: Lane = Lane.SPEECH) -> Sealer:
-        """Begin an utterance. Take it when it begins to sound, not when it is asked for."""
+        """Begin an utterance. Take it when it begins to sound, not when it is asked for.
+
+        Raises ``ValueError`` for :attr:`Lane.RELAY`.
+        """
+        if lane is Lane.RELAY:
+            raise ValueError("relayed audio is no utterance of ours; use Provenance.relay")
+        return self._begin(lane)
+
+    def relay(self) -> RelaySealer:
+        """Begin to pass on what the far ends of other calls say."""
+        return RelaySealer(self._begin(Lane.RELAY))
+
+    def _begin(self, lane: Lane) -> Sealer:
         self._issued[lane] += 1
         return Sealer(self, lane, self._issued[lane])
 
@@ -203,13 +271,17 @@ class Provenance:
         return None
 
     def _tag(self, chunk: Chunk) -> bytes:
-        licence = chunk.licence
+        licence, origin = chunk.licence, chunk.origin
         voice = b"" if licence is None else licence.voice.encode()
+        if origin is not None:
+            voice += b"\n" + origin.call.encode()
         state = self.__keyed.copy()
         state.update(
             _HEADER.pack(
                 chunk.lane,
-                _KINDS[chunk.kind] | (0x80 if licence is not None else 0),
+                _KINDS[chunk.kind]
+                | (0x80 if licence is not None else 0)
+                | (0x40 if origin is not None else 0),
                 chunk.rate,
                 chunk.utterance,
                 chunk.seq,

@@ -54,6 +54,9 @@ class Refusal(StrEnum):
     LIKENESS = "likeness"
     """In a cloned voice that no longer sounds like the person who consented."""
 
+    ORIGIN = "origin"
+    """Relayed from a call that is over, or whose far end is not there."""
+
     WATERMARK = "watermark"
     """The watermark stage failed or changed the frame's length."""
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pipecat.frames.frames import Frame, TextFrame
 
+from ringtrue.streaming.bridge import Bridge, Seat
 from ringtrue.streaming.drafts import Draft, Ticket
 from ringtrue.streaming.gate import (
     FrameKind,
@@ -27,7 +28,7 @@ from ringtrue.streaming.hold import HoldMusic
 from ringtrue.streaming.output import PlayoutOutput
 from ringtrue.streaming.playout import Cut, Playout
 from ringtrue.streaming.ports import FRAME_MS, Holdable, MediaLeg, frame_bytes
-from ringtrue.streaming.provenance import Lane, Sealer
+from ringtrue.streaming.provenance import Chunk, Lane, Sealer
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
 from ringtrue.streaming.recording import StereoTap
 from ringtrue.streaming.refusals import OnRefusal
@@ -104,6 +105,12 @@ class CallSession:
         self._holdable = leg if isinstance(leg, Holdable) else None
         self._on_hold = self._wants_music = self._resting = False
         self._music: tuple[HoldMusic, Sealer, Ticket] | None = None
+        self._seat: Seat | None = None
+        self._takes_part = False
+        self._guest: tuple[int, Sealer, Ticket] | None = None
+        """What the agent of another call says here: its utterance's number there."""
+
+        self._relay = self.gate.provenance.relay()
         self._silence = bytes(frame_bytes(leg.rate))
         self._block: list[bytes] = []
         self._blocks: deque[bytes | str] = deque()
@@ -117,8 +124,40 @@ class CallSession:
 
     @property
     def held(self) -> bool:
-        """The far end holds us, or we hold it: nothing is said, and nothing heard is meant."""
-        return self._on_hold or (self._holdable is not None and self._holdable.held)
+        """The far end holds us, or we hold it, or it talks to others: nothing is said, and
+        nothing heard is meant."""
+        left_alone = self._seat is not None and not self._takes_part
+        held = self._holdable is not None and self._holdable.held
+        return self._on_hold or left_alone or held
+
+    def join(self, bridge: Bridge, *, agent: bool = False) -> None:
+        """Let the far end hear, and be heard by, those of the calls in ``bridge``.
+
+        ``agent`` says whether this call's own agent takes part: hears all of them, and is heard
+        by all. Else its conversation rests until :meth:`part`. Raises ``ValueError`` where the
+        bridge is full.
+        """
+        gate = self.gate
+        if self._seat is None:
+            self._seat = bridge.seat(
+                gate.call_id, self._leg.rate, lambda now: gate.up and gate.far_end(now)
+            )
+        self._takes_part = agent
+
+    def part(self) -> None:
+        """Leave the bridge; the conversation goes on where it rested. Idempotent."""
+        if self._seat is None:
+            return
+        self._seat.leave()
+        self._seat, self._guest = None, None
+        self.gate.end_utterance()
+        if self.playout.speaking:
+            self.playout.reopen(self.gate.open_utterance)
+
+    @property
+    def bridged(self) -> bool:
+        """The far end talks to those of other calls."""
+        return self._seat is not None
 
     def hold(self, on: bool, *, music: bool = True) -> None:
         """Let the call rest, or go on where it stopped, to the sample.
@@ -132,11 +171,16 @@ class CallSession:
         """Pull 20 ms from the leg; on hold, what the far end plays is not for the agent."""
         inbound = self._leg.pull(now)
         self._rest(now)
-        for digit in inbound.digits:
-            self._queue(digit)
+        seat = self._seat
+        if seat is None or self._takes_part:
+            for digit in inbound.digits:
+                self._queue(digit)
         pcm = self._silence if self._resting else inbound.pcm
         if self._tap is not None:
-            self._tap.heard(pcm, inbound.digits)
+            self._tap.heard(pcm if seat is None else inbound.pcm, inbound.digits)
+        if seat is not None:
+            seat.put(inbound.pcm, now)
+            pcm = pcm if self._resting else seat.room(pcm, now)
         self._block.append(pcm)
         if len(self._block) >= BLOCK_FRAMES:
             self._queue(b"".join(self._block))
@@ -150,14 +194,16 @@ class CallSession:
             step.draft = self._on_hold_draft(now)
         else:
             step = self.playout.take(now, self.gate.open_utterance, heard)
-        frame = self.gate.admit(step.draft, now)
+        frame = self.gate.admit(step.draft, now, self._relayed(now))
         self._leg.send(frame, now)
         if self._tap is not None:
             self._tap.sent(frame.pcm, now)
         if self._resting:
             self.output.step(step)
             return
-        audible = frame.kind is not FrameKind.SILENCE
+        audible = frame.kind not in (FrameKind.SILENCE, FrameKind.RELAY)
+        if self._seat is not None and frame.kind is FrameKind.SPEECH:
+            self._share(self._seat, step.draft, now)
         if step.began is not None:
             self._spoken = 0
             waited = (now - (step.draft.made_at or now)) * 1000
@@ -190,8 +236,37 @@ class CallSession:
             if held:
                 self.gate.end_utterance()
 
+    def _relayed(self, now: float) -> Chunk | None:
+        """What the far ends of bridged calls say, sealed for this one."""
+        others = None if self._seat is None else self._seat.others(now)
+        return None if others is None else self._relay.seal(others.pcm, now, others)
+
+    def _share(self, seat: Seat, draft: Draft, now: float) -> None:
+        """What the agent says here is for the bridged calls too; each marks it for itself."""
+        assert draft.ticket is not None
+        assert draft.made_at is not None
+        seat.share(
+            draft.pcm(len(self._silence)), draft.licence, draft.made_at, draft.ticket.utterance, now
+        )
+
+    def _shared(self, seat: Seat, now: float) -> Draft:
+        """What the agent of a bridged call says, sealed for this one."""
+        share = seat.shared(now)
+        if share is None:
+            if self._guest is not None:
+                self._guest = None
+                self.gate.end_utterance()
+            return Draft()
+        if self._guest is None or self._guest[0] != share.utterance:
+            sealer = self.gate.provenance.utterance()
+            self._guest = share.utterance, sealer, self.gate.open_utterance()
+        _, sealer, ticket = self._guest
+        return Draft.whole(ticket, sealer.seal(share.pcm, share.made_at, licence=share.licence))
+
     def _on_hold_draft(self, now: float) -> Draft:
-        """20 ms of music, or of silence."""
+        """20 ms of music, or of silence; of what another call's agent says, where bridged."""
+        if self._seat is not None:
+            return self._shared(self._seat, now)
         if self._music is None:
             return Draft()
         music, sealer, ticket = self._music

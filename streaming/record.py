@@ -11,47 +11,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
+import structlog
+
+from ringtrue.streaming.budget.deadline import BudgetPolicy, Deadline, Miss
+from ringtrue.streaming.budget.ladder import LadderStep, Rung
+from ringtrue.streaming.budget.silence import UnexplainedSilence
 from ringtrue.streaming.ports import TransferOutcome
+from ringtrue.streaming.stages import CALLER_STAGES, INTERVALS, Stage
 
+log = structlog.get_logger(__name__)
 
-class Stage(StrEnum):
-    """Moments of a turn, in the order they normally come."""
-
-    SPEECH_ENDED = "speech_ended"
-    """The caller's last speech sample."""
-
-    VAD_STOPPED = "vad_stopped"
-    TRANSCRIPT = "transcript"
-    """The recognizer's final text."""
-
-    TURN_ENDED = "turn_ended"
-    """It was decided that the caller is done."""
-
-    FIRST_TOKEN = "first_token"
-    FIRST_PHRASE = "first_phrase"
-    """The first speakable text was handed to the synthesizer."""
-
-    FIRST_AUDIO = "first_audio"
-    """The first PCM reached playout."""
-
-    FIRST_PACKET = "first_packet"
-    """The first frame of speech was written to the wire."""
-
-
-INTERVALS: Final[dict[str, tuple[Stage, Stage]]] = {
-    "endpointing": (Stage.SPEECH_ENDED, Stage.TURN_ENDED),
-    "recognizer": (Stage.VAD_STOPPED, Stage.TRANSCRIPT),
-    "language": (Stage.TURN_ENDED, Stage.FIRST_TOKEN),
-    "phrase": (Stage.FIRST_TOKEN, Stage.FIRST_PHRASE),
-    "synthesis": (Stage.FIRST_PHRASE, Stage.FIRST_AUDIO),
-    "wire": (Stage.FIRST_AUDIO, Stage.FIRST_PACKET),
-    "ttfa": (Stage.FIRST_PHRASE, Stage.FIRST_PACKET),
-    "turn_latency": (Stage.SPEECH_ENDED, Stage.FIRST_PACKET),
-}
-"""Name → the two moments it lies between."""
+__all__ = [
+    "INTERVALS",
+    "CallRecord",
+    "Stage",
+    "TransferRecord",
+    "TurnLog",
+    "TurnRecord",
+]
 
 
 @dataclass(slots=True)
@@ -69,12 +48,61 @@ class TurnRecord:
     stalls: Counter[str] = field(default_factory=Counter)
     """LLM stalls by reason."""
 
+    budget: BudgetPolicy = field(default_factory=BudgetPolicy)
+    misses: list[Miss] = field(default_factory=list)
+    """What took longer than its share of :attr:`budget`, and why."""
+
+    ladder: list[LadderStep] = field(default_factory=list)
+    """What was done about it."""
+
+    answer: dict[Stage, float] = field(default_factory=dict)
+    """The answer's own moments from its first phrase on, where something was said before it to
+    fill the time; :attr:`stages` then has that."""
+
+    deadline: Deadline = field(init=False, repr=False)
+    """How much of :attr:`budget` each stage has spent and has left."""
+
+    fillers: int = field(default=0, repr=False)
+    """Utterances that were said to fill the time."""
+
+    begun: int = field(default=0, repr=False)
+    """Utterances that were begun to be sent."""
+
+    def __post_init__(self) -> None:
+        """Let the deadline follow the moments."""
+        self.deadline = Deadline(self.budget, self.stages)
+
     def interval(self, name: str) -> float | None:
         """Seconds of one of :data:`INTERVALS`, or None where a moment is missing."""
         first, last = INTERVALS[name]
         if first in self.stages and last in self.stages:
-            return self.stages[last] - self.stages[first]
+            return max(0.0, self.stages[last] - self.stages[first])
         return None
+
+    def as_dict(self, answered_at: float, rate: int) -> dict[str, Any]:
+        """The turn as JSON-ready values; times in milliseconds since ``answered_at``."""
+        since = _clock(answered_at)
+        intervals = {name: self.interval(name) for name in INTERVALS}
+        written: dict[str, Any] = {
+            "index": self.index,
+            "at_ms": {stage.value: since(at) for stage, at in self.stages.items()},
+            "intervals_ms": {
+                name: round(value * 1000, 1)
+                for name, value in intervals.items()
+                if value is not None
+            },
+            "interrupted_at_ms": since(self.interrupted_at),
+            "heard_ms": round(self.heard_samples * 1000 / rate, 1),
+            "stalls": dict(self.stalls),
+            "misses": [miss.as_dict() for miss in self.misses],
+            "ladder": [
+                {"step": str(step.rung), "reason": step.reason, "at_ms": since(step.at)}
+                for step in self.ladder
+            ],
+        }
+        if self.answer:
+            written["answer_at_ms"] = {stage.value: since(at) for stage, at in self.answer.items()}
+        return written
 
 
 @dataclass(slots=True)
@@ -89,6 +117,14 @@ class TransferRecord:
     ended_at: float | None = None
     status: int | None = None
     """SIP status that it ended with."""
+
+    how: str = "refer"
+    """``refer``: the far end called the place itself; ``replaces``: it took over our call to the
+    place; ``bridge``: we called the place and passed the audio on; ``conference``: and took part.
+    """
+
+    call: str | None = None
+    """Id of the call that we placed to the place, where we did."""
 
 
 @dataclass(slots=True)
@@ -149,6 +185,9 @@ class CallRecord:
     transfers: list[TransferRecord] = field(default_factory=list)
 
     turns: list[TurnRecord] = field(default_factory=list)
+    unexplained_silences: list[UnexplainedSilence] = field(default_factory=list)
+    """Silences of over 1.5 s while the caller was owed an answer."""
+
     interruptions: int = 0
     underruns: int = 0
     inbound_dropped: int = 0
@@ -184,26 +223,7 @@ class CallRecord:
     def as_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values; times in milliseconds since the call was answered."""
 
-        def since(moment: float | None) -> float | None:
-            return None if moment is None else round((moment - self.answered_at) * 1000, 1)
-
-        turns = []
-        for turn in self.turns:
-            intervals = {name: turn.interval(name) for name in INTERVALS}
-            turns.append(
-                {
-                    "index": turn.index,
-                    "at_ms": {stage.value: since(at) for stage, at in turn.stages.items()},
-                    "intervals_ms": {
-                        name: round(value * 1000, 1)
-                        for name, value in intervals.items()
-                        if value is not None
-                    },
-                    "interrupted_at_ms": since(turn.interrupted_at),
-                    "heard_ms": round(turn.heard_samples * 1000 / self.rate, 1),
-                    "stalls": dict(turn.stalls),
-                }
-            )
+        since = _clock(self.answered_at)
         return {
             "call_id": self.call_id,
             "transport": self.transport,
@@ -232,12 +252,17 @@ class CallRecord:
                     "to": transfer.to,
                     "outcome": str(transfer.outcome),
                     "sip_status": transfer.status,
+                    "how": transfer.how,
+                    "call": transfer.call,
                     "began_at_ms": since(transfer.began_at),
                     "ended_at_ms": since(transfer.ended_at),
                 }
                 for transfer in self.transfers
             ],
-            "turns": turns,
+            "turns": [turn.as_dict(self.answered_at, self.rate) for turn in self.turns],
+            "unexplained_silences": [
+                silence.as_dict(self.answered_at) for silence in self.unexplained_silences
+            ],
             "interruptions": self.interruptions,
             "underruns": self.underruns,
             "inbound_dropped": self.inbound_dropped,
@@ -257,12 +282,11 @@ class CallRecord:
         }
 
 
-_CALLER_STAGES: Final = (
-    Stage.SPEECH_ENDED,
-    Stage.VAD_STOPPED,
-    Stage.TRANSCRIPT,
-    Stage.TURN_ENDED,
-)
+def _clock(answered_at: float) -> Callable[[float | None], float | None]:
+    def since(moment: float | None) -> float | None:
+        return None if moment is None else round((moment - answered_at) * 1000, 1)
+
+    return since
 
 
 class TurnLog:
@@ -274,41 +298,103 @@ class TurnLog:
     """
 
     def __init__(
-        self, record: CallRecord, *, on_turn: Callable[[TurnRecord], None] | None = None
+        self,
+        record: CallRecord,
+        *,
+        budget: BudgetPolicy | None = None,
+        on_turn: Callable[[TurnRecord], None] | None = None,
     ) -> None:
-        """``on_turn`` is told of each turn when its first packet has been written."""
+        """``budget`` is what each turn may take; ``on_turn`` is told of each turn when its first
+        packet has been written."""
         self._record = record
+        self._budget = budget or BudgetPolicy()
         self._on_turn = on_turn
         self._caller: dict[Stage, float] = {}
         self._turn: TurnRecord | None = None
         self._heard: TurnRecord | None = None
         """The turn whose speech is on the wire: the next one may have begun behind it."""
 
+        self.on_moment: Callable[[Stage, float], None] | None = None
+        """Told of every moment once it is noted."""
+
     @property
     def current(self) -> TurnRecord | None:
         """The turn the agent is answering, if any."""
         return self._turn
 
+    @property
+    def deadline(self) -> Deadline:
+        """Of the turn being answered, or while the caller has the floor, of the one to come."""
+        if self._turn is None or self._caller:
+            return Deadline(self._budget, self._caller)
+        return self._turn.deadline
+
     def report(self, stage: Stage, at: float) -> None:
         """A moment was reached."""
-        if stage in _CALLER_STAGES:
+        if stage in CALLER_STAGES:
             self._caller[stage] = at
             if stage is Stage.TURN_ENDED:
                 self._open()
-            return
+        else:
+            self._agent(stage, at)
+        if self.on_moment is not None:
+            self.on_moment(stage, at)
+
+    def _agent(self, stage: Stage, at: float) -> None:
         if stage is Stage.FIRST_PACKET:
             self._heard = self._turn
-        if self._turn is None or Stage.FIRST_PACKET in self._turn.stages:
-            if stage in (Stage.FIRST_AUDIO, Stage.FIRST_PACKET):
-                return
-            self._open()
         turn = self._turn
-        assert turn is not None
+        if turn is not None and turn.fillers and self._after_filler(turn, stage, at):
+            return
+        if turn is None or Stage.FIRST_PACKET in turn.stages:
+            if stage in (Stage.FIRST_AUDIO, Stage.FIRST_SEALED, Stage.FIRST_PACKET):
+                return
+            turn = self._open()
         if stage in turn.stages:
             return
         turn.stages[stage] = at
-        if stage is Stage.FIRST_PACKET and self._on_turn is not None:
-            self._on_turn(turn)
+        if stage is Stage.FIRST_PACKET:
+            self._judge(turn, at)
+            if self._on_turn is not None:
+                self._on_turn(turn)
+
+    def _after_filler(self, turn: TurnRecord, stage: Stage, at: float) -> bool:
+        """Whether ``stage`` is the answer's own, behind what was said to fill the time."""
+        if stage is Stage.FIRST_TOKEN:
+            turn.stages.setdefault(stage, at)
+            return Stage.FIRST_PACKET not in turn.answer
+        if stage is Stage.FIRST_PHRASE:
+            if stage in turn.answer:
+                return Stage.FIRST_PACKET not in turn.answer
+            turn.answer[stage] = at
+            return True
+        if stage is Stage.FIRST_PACKET:
+            turn.begun += 1
+            if turn.begun > turn.fillers and Stage.FIRST_PHRASE in turn.answer:
+                turn.answer.setdefault(stage, at)
+        return False
+
+    def filled(self, at: float) -> None:
+        """Something that is not the answer was handed to the synthesizer to fill the time."""
+        turn = self._turn
+        if turn is None or Stage.FIRST_PACKET in turn.answer:
+            return
+        if Stage.FIRST_PHRASE in turn.stages and not turn.fillers:
+            # Its answer was handed over before: what is late is the voice.
+            turn.answer[Stage.FIRST_PHRASE] = turn.stages[Stage.FIRST_PHRASE]
+        turn.stages.setdefault(Stage.FIRST_PHRASE, at)
+        turn.fillers += 1
+
+    def stepped(self, rung: Rung, reason: str, at: float) -> None:
+        """The ladder took a step in the turn being answered."""
+        log.info("turn.ladder", call=self._record.call_id, step=str(rung), reason=reason)
+        if self._turn is not None:
+            self._turn.ladder.append(LadderStep(rung, reason, at))
+
+    def silent(self, silence: UnexplainedSilence) -> None:
+        """The caller has waited too long for an answer."""
+        log.warning("turn.unexplained_silence", call=self._record.call_id, cause=silence.cause)
+        self._record.unexplained_silences.append(silence)
 
     def interrupted(self, at: float, heard_samples: int) -> None:
         """A barge-in cut the answer being heard."""
@@ -327,7 +413,27 @@ class TurnLog:
         if self._turn is not None:
             self._turn.stalls[reason] += 1
 
-    def _open(self) -> None:
-        self._turn = TurnRecord(index=len(self._record.turns), stages=self._caller)
+    def close(self) -> None:
+        """The call is over: judge its last turn."""
+        if self._turn is not None:
+            self._turn.misses = self._turn.deadline.misses()
+
+    def _open(self) -> TurnRecord:
+        self.close()
+        turn = TurnRecord(index=len(self._record.turns), stages=self._caller, budget=self._budget)
+        self._turn = turn
         self._caller = {}
-        self._record.turns.append(self._turn)
+        self._record.turns.append(turn)
+        return turn
+
+    def _judge(self, turn: TurnRecord, now: float) -> None:
+        turn.misses = turn.deadline.misses(now)
+        for miss in turn.misses:
+            log.info(
+                "turn.over_budget",
+                call=self._record.call_id,
+                turn=turn.index,
+                stage=miss.stage,
+                reason=miss.reason,
+                over_ms=round((miss.spent - miss.allotted) * 1000, 1),
+            )

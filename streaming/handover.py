@@ -10,12 +10,13 @@ from __future__ import annotations
 import html
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipecat.frames.frames import AggregatedTextFrame, Frame, TTSStartedFrame, TTSStoppedFrame
+from pipecat.utils.text.base_text_aggregator import TextType
 
-from ringtrue.streaming.ports import SynthesisStream
+from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
 from ringtrue.streaming.ssml import markup_of, set_markup
 from ringtrue.streaming.voice_frames import SpokenWordFrame
 
@@ -65,6 +66,34 @@ class Utterance:
         if at < 0:
             return self.offset
         return at
+
+    def pieces(self, chunk: SpeechChunk, position: int) -> Iterator[bytes | SpokenWordFrame]:
+        """Audio and words of ``chunk`` in order, cut where a word ends.
+
+        ``position`` is where it begins, in samples since the utterance did. :attr:`offset` is to
+        be moved behind each word before the next is asked for.
+        """
+        end = position + len(chunk.pcm) // 2
+        at = position
+        for word in chunk.words:
+            stop = min(max(word.end, at), end)
+            if stop > at:
+                yield chunk.pcm[2 * (at - position) : 2 * (stop - position)]
+            at = stop
+            phrase = self.phrases[0] if self.phrases else None
+            text = SpokenWordFrame(
+                word.text,
+                text_type=TextType.WORD,
+                segment_id=phrase.id if phrase is not None else None,
+                phrase=phrase,
+                start=self.place(word.text),
+            )
+            text.context_id = self.context_id
+            text.append_to_context = self.append_to_context
+            text.will_be_spoken = True
+            yield text
+        if end > at:
+            yield chunk.pcm[2 * (at - position) :]
 
     def _written(self, phrase: AggregatedTextFrame) -> str:
         return (markup_of(phrase) or phrase.text) if self.speaks_markup else phrase.text

@@ -186,7 +186,7 @@ class PhraseSplitter:
         phrase, self._buffer = self._buffer[:cut].strip(), self._buffer[cut:].lstrip()
         if not phrase:
             return []
-        if _speakable(phrase):
+        if speakable_text(phrase):
             self._first = False
         return [phrase]
 
@@ -200,7 +200,7 @@ class PhraseSplitter:
             gap = re.match(r"\s*", self._buffer[end:])
             newline = gap is not None and "\n" in gap.group()
             text = unmarked(match.group())
-            words.append(_Word(text, end, newline, _speakable(text)))
+            words.append(_Word(text, end, newline, speakable_text(text)))
         return words
 
     def _cut(self) -> int | None:
@@ -287,7 +287,8 @@ class PhraseSplitter:
         return cut
 
 
-def _speakable(text: str) -> bool:
+def speakable_text(text: str) -> bool:
+    """Whether there is anything in ``text`` to be said."""
     return any(char.isalnum() for char in text)
 
 
@@ -413,7 +414,7 @@ class PhraseChunker(FrameProcessor):
     async def _say(self, phrases: list[str]) -> None:
         for phrase in phrases:
             text = spoken_text(phrase)
-            speakable = _speakable(unmarked(text))
+            speakable = speakable_text(unmarked(text))
             markup = self._markers.decode(text, speakable=speakable)
             if not speakable:
                 continue

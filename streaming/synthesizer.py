@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -43,14 +44,14 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.errors import ErrorCategory
-from pipecat.utils.text.base_text_aggregator import TextType
 
+from ringtrue.streaming.ahead import AheadStream, Prepared
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.handover import Utterance, carry_on
 from ringtrue.streaming.ports import Licence, LicensedVoice, SpeechChunk, SynthesisEngine
 from ringtrue.streaming.provenance import Provenance, Sealer
 from ringtrue.streaming.ssml import markup_of, parse, set_markup
-from ringtrue.streaming.voice_frames import SpokenWordFrame, TakeBackFrame, sealed_audio
+from ringtrue.streaming.voice_frames import TakeBackFrame, sealed_audio
 
 log = structlog.get_logger(__name__)
 
@@ -120,6 +121,7 @@ class SpeechSynthesizer(FrameProcessor):
         self._speaking: Utterance | None = None
         self._open: Utterance | None = None
         self._in_response = False
+        self._prepared = Prepared()
         self._waiting_phrases = 0
         self._horizon = 0.0
         self._idle.set()
@@ -141,6 +143,7 @@ class SpeechSynthesizer(FrameProcessor):
 
     @voice.setter
     def voice(self, voice: str) -> None:
+        self.discard()
         self._voice = voice
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -194,6 +197,7 @@ class SpeechSynthesizer(FrameProcessor):
         for item in (self._speaking, self._open, *self._queue):
             if isinstance(item, Utterance) and item.stream is not None:
                 item.stream.cut()
+        self.discard()
         self._open = self._speaking = None
         self._broken = None
         self._handed_over()  # the cut that ends this speech takes all of it back
@@ -241,29 +245,37 @@ class SpeechSynthesizer(FrameProcessor):
         if self._waiting_phrases + len(self._queue) >= MAX_WAITING:
             await self._report(SynthesisError(f"more than {MAX_WAITING} phrases wait to be spoken"))
             return
+        markup = markup_of(frame)
+        if markup is None:
+            markup = frame.text
+        frame.text = parse(markup).text
+        set_markup(frame, markup)
         utterance = self._open
         if utterance is None or utterance.append_to_context != append_to_context:
             self._close_open()
             utterance = Utterance(append_to_context, commit)
             try:
-                self._begin(utterance)
+                self._begin(utterance, markup)
             except Exception as error:
                 await self._report(error)
                 return
             self._open = utterance
             await self.start_ttfb_metrics()
             self._enqueue(utterance)
-        markup = markup_of(frame)
-        if markup is None:
-            markup = frame.text
-        frame.text = parse(markup).text
-        set_markup(frame, markup)
         utterance.feed(frame)
         self._waiting_phrases += 1
         await self.start_tts_usage_metrics(frame.text)
 
-    def _begin(self, utterance: Utterance) -> None:
-        """Open a stream for it: in the cloned voice where it may speak, else in the stock voice."""
+    def _begin(self, utterance: Utterance, markup: str | None = None) -> None:
+        """Open a stream for it: in the cloned voice where it may speak, else in the stock voice.
+
+        Where it begins with ``markup`` and that was prepared, it goes on with what is there.
+        """
+        licensed = self._cloned is not None
+        prepared = None if markup is None else self._prepared.take(markup, licensed=licensed)
+        if prepared is not None:
+            utterance.begin(prepared[0], speaks_markup=prepared[1], licensed=licensed)
+            return
         if self._cloned is not None:
             try:
                 stream = self._cloned.open(self._rate)
@@ -277,10 +289,32 @@ class SpeechSynthesizer(FrameProcessor):
         stream = self._engine.open(self._voice, self._rate)
         utterance.begin(stream, speaks_markup=self._engine.speaks_markup, licensed=False)
 
+    def prepare(self, markup: str, on_wasted: Callable[[float], None]) -> AheadStream | None:
+        """Synthesize ``markup``, the first phrase of what may be said next, ahead of time.
+
+        An utterance that begins so uses it; ``on_wasted`` is told of seconds made for nothing.
+        """
+        if self._handing_over or self._pump is None:
+            return None
+        speaker = partial(self._engine.open, self._voice)
+        return self._prepared.begin(
+            speaker if self._cloned is None else self._cloned.open,
+            markup,
+            self._rate,
+            speaks_markup=(self._cloned or self._engine).speaks_markup,
+            licensed=self._cloned is not None,
+            on_wasted=on_wasted,
+        )
+
+    def discard(self) -> None:
+        """What was prepared will not be said."""
+        self._prepared.discard()
+
     def _voice_lost(self, reason: str) -> None:
         """The cloned voice says no more in this call; the pump hands over."""
         if self._cloned is None:
             return
+        self.discard()
         self._cloned = None
         self._handing_over = True
         if self._speaking is not None and self._speaking.stream is not None:
@@ -423,33 +457,15 @@ class SpeechSynthesizer(FrameProcessor):
 
     async def _push_chunk(self, utterance: Utterance, chunk: SpeechChunk, position: int) -> int:
         """Push audio and words in order; ``position`` is in samples since the utterance began."""
-        end = position + len(chunk.pcm) // 2
-        at = position
-        for word in chunk.words:
-            stop = min(max(word.end, at), end)
-            pcm = chunk.pcm[2 * (at - position) : 2 * (stop - position)]
-            await self._push_audio(utterance, pcm, chunk.licence)
-            at = stop
-            phrase = utterance.phrases[0] if utterance.phrases else None
-            start = utterance.place(word.text)
-            text = SpokenWordFrame(
-                word.text,
-                text_type=TextType.WORD,
-                segment_id=phrase.id if phrase is not None else None,
-                phrase=phrase,
-                start=start,
-            )
-            text.context_id = utterance.context_id
-            text.append_to_context = utterance.append_to_context
-            text.will_be_spoken = True
-            await self.push_frame(text)
-            utterance.offset = start + len(word.text)
-        await self._push_audio(utterance, chunk.pcm[2 * (at - position) :], chunk.licence)
-        return end
+        for piece in utterance.pieces(chunk, position):
+            if isinstance(piece, bytes):
+                await self._push_audio(utterance, piece, chunk.licence)
+            else:
+                await self.push_frame(piece)
+                utterance.offset = piece.start + len(piece.text)
+        return position + len(chunk.pcm) // 2
 
     async def _push_audio(self, utterance: Utterance, pcm: bytes, licence: Licence | None) -> None:
-        if not pcm:
-            return
         context = utterance.context_id
         if self._sealer is None:
             frame = TTSAudioRawFrame(pcm, self._rate, 1, context_id=context)

@@ -1,0 +1,63 @@
+"""What turn-taking leaves in the call record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class TurnTaking:
+    """Counters of one call; no words in them."""
+
+    speculations: int = 0
+    """Answers begun before their turn had ended."""
+
+    confirmed: int = 0
+    """Of them, those that were said."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    """The others, by reason."""
+
+    saved_ms: float = 0.0
+    """Work that was done, all confirmed answers together, before their turn had ended."""
+
+    wasted_tokens: int = 0
+    """Pieces of text of answers that were dropped."""
+
+    wasted_ms: float = 0.0
+    """Speech synthesized for them."""
+
+    pauses: int = 0
+    """Times that the agent paused because the caller spoke, or seemed to."""
+
+    paused_ms: float = 0.0
+    resumed: int = 0
+    """Times that it went on at its next sample."""
+
+    backchannels: int = 0
+    """Of those, times that the caller had said something like ``mm-hm``."""
+
+    false_interruptions: int = 0
+    """Of those, times that it was no speech at all, or too little."""
+
+    idle_prompts: int = 0
+    """Times that a caller who said nothing was spoken to."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "speculations": self.speculations,
+            "confirmed": self.confirmed,
+            "dropped": dict(self.dropped),
+            "saved_ms": round(self.saved_ms, 1),
+            "wasted_tokens": self.wasted_tokens,
+            "wasted_ms": round(self.wasted_ms, 1),
+            "pauses": self.pauses,
+            "paused_ms": round(self.paused_ms, 1),
+            "resumed": self.resumed,
+            "backchannels": self.backchannels,
+            "false_interruptions": self.false_interruptions,
+            "idle_prompts": self.idle_prompts,
+        }

@@ -15,6 +15,7 @@ import structlog
 from ringtrue.telephony.sip.core import Policy
 from ringtrue.telephony.sip.events import Event, IncomingInvite
 from ringtrue.telephony.sip.locate import Locator
+from ringtrue.telephony.sip.network import MakeNetwork
 from ringtrue.telephony.sip.registration import (
     LookUp,
     RegistrationChanged,
@@ -55,10 +56,15 @@ class Driver:
         policy: Policy,
         advertised_host: str | None,
         on_invite: Callable[[IncomingInvite], None],
+        *,
+        network: MakeNetwork = Sockets,
     ) -> None:
-        """``advertised_host`` goes into Contact and Via; None derives it from each way out."""
+        """``advertised_host`` goes into Contact and Via; None derives it from each way out.
+
+        ``network`` makes what carries the messages.
+        """
         self.ua = UserAgent(self._local, policy)
-        self.sockets = Sockets(
+        self.sockets = network(
             self._received, self._closed, self._failed, max_streams=policy.max_streams
         )
         self.parties: dict[str, Party] = {}

@@ -22,8 +22,10 @@ from ringtrue.telephony.sip.handles import ServerInvite, SipCall
 from ringtrue.telephony.sip.locate import Locator
 from ringtrue.telephony.sip.media import MediaFactory
 from ringtrue.telephony.sip.message import parse_target
+from ringtrue.telephony.sip.network import MakeNetwork
 from ringtrue.telephony.sip.placing import OnProgress, OutgoingCall
 from ringtrue.telephony.sip.registration import Registration
+from ringtrue.telephony.sip.sockets import Sockets
 from ringtrue.telephony.sip.transport import Hop
 from ringtrue.telephony.sip.uri import SipUri
 
@@ -58,13 +60,15 @@ class SipEndpoint:
         call_rate: tuple[float, int] | None = None,
         accounts: Iterable[Account] = (),
         locator: Locator | None = None,
+        network: MakeNetwork = Sockets,
     ) -> None:
         """Nothing is bound until :meth:`start`. Port 0 takes a free one, the same for both.
 
         ``tls`` is what TLS is listened for with, ``tls_client`` what connects to TLS servers;
         ``auth`` says who may call (None: everybody), ``call_rate`` how many new calls a second
         one source may begin, and how many at once (None: any), ``accounts`` where we register.
-        ``locator`` finds servers; the default asks the system's DNS.
+        ``locator`` finds servers; the default asks the system's DNS. ``network`` makes what
+        carries the messages; the default binds sockets of its own.
 
         ``advertised_host`` is what far ends are told (behind NAT, or bound to 0.0.0.0 with
         several addresses); by default it is our address on the way to each of them.
@@ -76,7 +80,7 @@ class SipEndpoint:
         self._on_invite = on_invite
         self._tls = tls
         self._accounts = tuple(accounts)
-        self._driver = Driver(policy or Policy(), advertised_host, self._invited)
+        self._driver = Driver(policy or Policy(), advertised_host, self._invited, network=network)
         if locator is not None:
             self._driver.locator = locator
         if tls_client is not None:

@@ -76,6 +76,9 @@ class UserAgent:
         self.call_rate: CallRate | None = None
         """How fast; None sets no limit."""
 
+        self.relay: Callable[[bytes, Hop, float], bool] | None = None
+        """Given each whole message first; True: it is somebody else's to answer."""
+
         self._local = local
         self._calls: dict[str, Usage] = {}
         self._streams = Streams(self.core, self._message, self._refuse)
@@ -260,6 +263,8 @@ class UserAgent:
     def _message(self, data: bytes, source: Hop, now: float) -> None:
         if not source.reliable and makes_call(data) and not self._in_time(source, now):
             return  # who means it sends it again
+        if self.relay is not None and self.relay(data, source, now):
+            return
         try:
             message = parse_message(data, stream=source.reliable)
         except SipParseError as error:

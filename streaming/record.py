@@ -20,6 +20,7 @@ from ringtrue.streaming.budget.ladder import LadderStep, Rung
 from ringtrue.streaming.budget.silence import UnexplainedSilence
 from ringtrue.streaming.ports import TransferOutcome
 from ringtrue.streaming.stages import CALLER_STAGES, INTERVALS, Stage
+from ringtrue.streaming.turn_taking import TurnTaking
 
 log = structlog.get_logger(__name__)
 
@@ -189,6 +190,9 @@ class CallRecord:
     """Silences of over 1.5 s while the caller was owed an answer."""
 
     interruptions: int = 0
+    turn_taking: TurnTaking = field(default_factory=TurnTaking)
+    """Answers begun early, pauses for what was no interruption, and idle prompts."""
+
     underruns: int = 0
     inbound_dropped: int = 0
     """Blocks of caller audio dropped because the graph did not keep up."""
@@ -264,6 +268,7 @@ class CallRecord:
                 silence.as_dict(self.answered_at) for silence in self.unexplained_silences
             ],
             "interruptions": self.interruptions,
+            "turn_taking": self.turn_taking.as_dict(),
             "underruns": self.underruns,
             "inbound_dropped": self.inbound_dropped,
             "refused": self.refused,

@@ -15,6 +15,7 @@ from typing import Final
 from ringtrue.config.agent_dialogue import (
     PLACEHOLDER,
     DialogueFile,
+    DigitsSlot,
     TextSlot,
     TransferAction,
 )
@@ -33,7 +34,14 @@ from ringtrue.streaming.llm.dialogue_state import (
     Spoken,
 )
 from ringtrue.streaming.llm.matching import Match, Matcher, tokens
-from ringtrue.streaming.llm.slots import parse_keys, parse_slot, say_date, say_time
+from ringtrue.streaming.llm.slots import (
+    parse_keys,
+    parse_slot,
+    say_date,
+    say_time,
+    spoken_digits,
+)
+from ringtrue.streaming.turns.expect import Expect, expectation
 
 CERTAIN: Final = 0.9
 """Score from which another intent is taken although the dialogue waits for an answer."""
@@ -79,9 +87,12 @@ class Dialogue:
 
     def completes(self, text: str, state: DialogueState) -> bool:
         """Whether ``text`` is surely a whole answer here: an example or a yes or no, word for
-        word, where no value is being given that might go on."""
+        word, where no value is being given that might go on; or all the digits there can be."""
         if isinstance(state.waiting, Filling):
-            return False
+            slot = self.file.slots[state.waiting.slot]
+            if not isinstance(slot, DigitsSlot):
+                return False
+            return len("".join(spoken_digits(text))) == slot.max_length
         if isinstance(state.waiting, Confirming | Clarifying):
             ranked = self.answers.rank(text)
             if ranked and ranked[0].score >= CERTAIN:
@@ -89,6 +100,32 @@ class Dialogue:
         names = [n for n, i in self.file.intents.items() if not i.states or state.name in i.states]
         ranked = self.matcher.rank(text, names)
         return bool(ranked) and ranked[0].score >= CERTAIN
+
+    def expects(self, state: DialogueState) -> Expect:
+        """What kind of answer ``state`` waits for."""
+        waiting = state.waiting
+        if isinstance(waiting, Filling):
+            slot = self.file.slots[waiting.slot]
+            if isinstance(slot, DigitsSlot):
+                return Expect.DIGITS
+            spelt = isinstance(slot, TextSlot) and any(
+                expectation(ask, self.agent.language) is Expect.SPELLING for ask in slot.ask
+            )
+            return Expect.SPELLING if spelt else Expect.OPEN
+        if isinstance(waiting, Confirming):
+            return Expect.YES_NO
+        if isinstance(waiting, Clarifying) and len(waiting.intents) == 1:
+            return Expect.YES_NO
+        return Expect.OPEN
+
+    def suffices(self, text: str, state: DialogueState, now: datetime) -> bool | None:
+        """Whether ``text`` gives the value that ``state`` waits for; None where none is, or where
+        any text would."""
+        waiting = state.waiting
+        if not isinstance(waiting, Filling):
+            return None
+        slot = self.file.slots[waiting.slot]
+        return None if isinstance(slot, TextSlot) else parse_slot(slot, text, now) is not None
 
     def sensitive(self, state: DialogueState) -> bool:
         """Whether ``state`` waits for a slot that is sensitive."""

@@ -167,6 +167,8 @@ class Disclosure:
 
     def withdrawn(self) -> None:
         """The response that was to begin next will not."""
+        if self._owes_answer or self._answers_itself:
+            self.questions -= 1
         self._owes_answer = self._answers_itself = self._greets = False
 
     def stopped(self) -> None:

@@ -29,6 +29,7 @@ from ringtrue.streaming.llm.actions import CallActionFrame
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.dialogue_state import DialogueState, Event, Input, Keyed, Spoken
 from ringtrue.streaming.llm.hook import LlmHook, turns, word_tokens
+from ringtrue.streaming.turns.expect import Expect
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +102,14 @@ class DialogueLLMService(LlmHook):
     def completes(self, text: str) -> bool:
         """As :meth:`Dialogue.completes` at this point of the call."""
         return self._dialogue.completes(text, self._state)
+
+    def expects(self, context: LLMContext) -> Expect:
+        """What the dialogue waits for."""
+        return self._dialogue.expects(self._state)
+
+    def suffices(self, text: str) -> bool | None:
+        """Whether ``text`` gives the value that the dialogue waits for."""
+        return self._dialogue.suffices(text, self._state, self._now())
 
     def sensitive(self) -> bool:
         """Whether the dialogue waits for a slot that is sensitive, or may be about to."""

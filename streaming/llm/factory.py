@@ -90,6 +90,7 @@ def build_language(
             llm = build_llm(settings.service, settings.revealed(), prompt=prompt)
         llm.greeting = filled(agent.greeting[seed % len(agent.greeting)], values)
         context = LLMContext(tools=call_tools(agent))
+    llm.language = agent.language
     disclosure = llm.disclosure = Disclosure(disclosed(agent, values))
     watchdog = LlmWatchdog(
         llm, watchdog_policy(agent, deadlines, values), on_stall=on_stall, probe=probe

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipecat.frames.frames import (
@@ -20,12 +20,15 @@ from pipecat.frames.frames import (
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    SystemFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import LLMService
+from pipecat.turns.speculation_gate import GatedFrame, SpeculationGate, SpeculationState
 
 from ringtrue.streaming.llm.disclosure import Asked, Disclosure
+from ringtrue.streaming.turns.expect import Expect, expectation
 
 
 def word_tokens(text: str) -> Iterator[str]:
@@ -65,6 +68,25 @@ def _text(content: object) -> str:
     return ""
 
 
+class WatchedGate(SpeculationGate):
+    """Pipecat's gate, which shows what it holds."""
+
+    on_held: Callable[[Frame], None] | None = None
+    """Told of each frame of an answer as it begins to wait."""
+
+    def process(self, frame: Frame, direction: FrameDirection) -> list[GatedFrame]:
+        """As in the base class."""
+        emitted = super().process(frame, direction)
+        if (
+            self.on_held is not None
+            and self.state is SpeculationState.HOLDING
+            and direction is FrameDirection.DOWNSTREAM
+            and not isinstance(frame, SystemFrame)
+        ):
+            self.on_held(frame)
+        return emitted
+
+
 class LlmHook(LLMService[Any]):
     """Mixed in before a Pipecat LLM service."""
 
@@ -77,6 +99,12 @@ class LlmHook(LLMService[Any]):
     masks = False
     """Whether a model asked that the call's recording leave the caller out for now."""
 
+    language = "en"
+    """ISO 639-1, perhaps with a region: what the agent speaks."""
+
+    expected: Expect | None = None
+    """What the caller's next answer will be, from whoever knows better than :meth:`expects`."""
+
     settled = False
     """Whether the context that came last was answered without the model."""
 
@@ -84,6 +112,7 @@ class LlmHook(LLMService[Any]):
         """Take what the service takes."""
         super().__init__(*args, **kwargs)
         self._stopping = asyncio.Lock()
+        self._speculation_gate = self.gate = WatchedGate(name=f"{self}::gate")
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Greet in place of the model's first response, and answer whether a person speaks."""
@@ -124,6 +153,19 @@ class LlmHook(LLMService[Any]):
     def completes(self, text: str) -> bool:
         """Whether ``text`` is surely all that the caller has to say; a model can't tell."""
         return False
+
+    def expects(self, context: LLMContext) -> Expect:
+        """What the agent's last words in ``context`` ask for, as far as they show it."""
+        if self.expected is not None:
+            return self.expected
+        said = turns(context)
+        if not said or said[-1][0] != "assistant":
+            return Expect.OPEN
+        return expectation(said[-1][1], self.language)
+
+    def suffices(self, text: str) -> bool | None:
+        """Whether ``text`` is all that was asked for; None: a model can't tell."""
+        return None
 
     def sensitive(self) -> bool:
         """Whether something is being asked that no recording may keep."""

@@ -18,7 +18,7 @@ from pipecat.frames.frames import Frame, LLMFullResponseEndFrame, LLMTextFrame
 from ringtrue.streaming.ahead import AheadStream
 from ringtrue.streaming.markers import Markers, unmarked
 from ringtrue.streaming.phrases import PhrasePolicy, PhraseSplitter, speakable_text, spoken_text
-from ringtrue.streaming.turns.record import TurnTaking
+from ringtrue.streaming.turn_taking import TurnTaking
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ from ringtrue.streaming.recognizers.service import (
     EarlierTranscriptionFrame,
     NothingRecognizedFrame,
 )
-from ringtrue.streaming.record import Stage
+from ringtrue.streaming.stages import Stage
 from ringtrue.streaming.turns.expect import Expect
 from ringtrue.streaming.turns.frames import SpeechPausedFrame
 from ringtrue.streaming.turns.policy import Pauses, TurnPolicy

@@ -7,10 +7,11 @@ speak. Every chunk of a lease's streams carries its licence, and none is made wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final, NoReturn, final
 
+from ringtrue.streaming.budget.lines import Lines, ReplayedLine
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
 from ringtrue.voices.consent.decision import Reason
@@ -72,6 +73,7 @@ class Lease:
         version: int = 0,
         speaker: bytes = b"",
         sound: bytes = b"",
+        lines: Lines | None = None,
     ) -> None:
         """Use :meth:`~ringtrue.voices.library.VoiceLibrary.lease`."""
         self.speaker = speaker
@@ -92,6 +94,8 @@ class Lease:
         self._told: list[Callable[[Reason], None]] = []
         self._closed = False
         self._licence = CallLicence(grant)
+        self.__lines = Lines() if lines is None else lines
+        self._grant.on_lost(self._forget_lines)
 
     @property
     def licence(self) -> CallLicence:
@@ -122,6 +126,27 @@ class Lease:
             raise ConsentLostError(self.lost or Reason.NO_CONSENT)
         return _LicensedStream(self.__prepared.open(rate), self._licence, self._grant)
 
+    def knows(self, text: str, rate: int) -> bool:
+        """Whether :meth:`recall` would give the line ``text`` at ``rate`` Hz."""
+        lost = self.lost is not None or self._closed
+        return not lost and self.__lines.get(text, rate) is not None
+
+    def recall(self, text: str, rate: int) -> SynthesisStream | None:
+        """A line that the voice said before, under this lease; None where it isn't known.
+
+        Raises :class:`ConsentLostError` once the consent is gone or the lease closed.
+        """
+        if self.lost is not None or self._closed:
+            raise ConsentLostError(self.lost or Reason.NO_CONSENT)
+        chunks = self.__lines.get(text, rate)
+        if chunks is None:
+            return None
+        return _LicensedStream(ReplayedLine(chunks), self._licence, self._grant)
+
+    async def learn(self, texts: Sequence[str], rate: int) -> None:
+        """Make the lines that aren't known yet, off the loop. Never raises."""
+        await self.__lines.learn(self.open, texts, rate)
+
     def on_lost(self, callback: Callable[[Reason], None]) -> None:
         """Call ``callback`` once, on the loop, when the consent is gone; not after closing."""
         self._told.append(callback)
@@ -132,6 +157,7 @@ class Lease:
         if self._closed or self.lost is not None:
             return
         self._licence.distrusted = Reason.LIKENESS
+        self._forget_lines(Reason.LIKENESS)
         for callback in self._told:
             self._grant.forget(callback)
             callback(Reason.LIKENESS)
@@ -143,7 +169,12 @@ class Lease:
         self._closed = self._licence._closed = True
         for callback in self._told:
             self._grant.forget(callback)
+        self._grant.forget(self._forget_lines)
         self._on_close(self._grant)
+
+    def _forget_lines(self, _reason: Reason) -> None:
+        """The consent is gone: nothing that the voice said is kept in this process."""
+        self.__lines.forget()
 
     def __reduce__(self) -> NoReturn:
         """Refuse: a lease is of one call of one process."""

@@ -160,17 +160,9 @@ class VoiceLibrary:
         except BaseException:
             self._watch.release(grant)
             raise
-        self.ledger.note(
-            Deed(
-                Act.LEASED,
-                tenant,
-                profile.id,
-                grant.consent,
-                agent=agent,
-                engine=profile.engine,
-                detail={"version": profile.version},
-            )
-        )
+        deed = Deed(Act.LEASED, tenant, profile.id, grant.consent, agent=agent)
+        detail: dict[str, str | int | bool] = {"version": profile.version}
+        self.ledger.note(replace(deed, engine=profile.engine, detail=detail))
         return Lease(
             grant,
             ready.prepared,
@@ -179,6 +171,7 @@ class VoiceLibrary:
             version=profile.version,
             speaker=ready.speaker,
             sound=ready.sound,
+            lines=ready.lines,
         )
 
     async def admit(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from ringtrue.streaming.budget.lines import Lines
 from ringtrue.voices.engine import PreparedVoice
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ class ReadyVoice:
 
     sound: bytes = field(repr=False)
     """How the voice sounded when it was enrolled; empty where that was not kept."""
+
+    lines: Lines = field(default_factory=Lines, repr=False)
+    """What it said before and may say again; goes where the voice goes."""
 
 
 class Shelf(Generic[T]):

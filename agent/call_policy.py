@@ -24,6 +24,10 @@ def graph_policy(settings: Settings, transport: str) -> GraphPolicy:
             complete=turns.complete,
             incomplete_seconds=turns.incomplete_seconds,
             transcript_seconds=turns.transcript_seconds,
+            yes_no_seconds=turns.yes_no_seconds,
+            digits_seconds=turns.digits_seconds,
+            spelling_seconds=turns.spelling_seconds,
+            anticipate=turns.anticipate,
         ),
         gate=GatePolicy(
             far_end_timeout=gate.far_end_timeout_seconds.of(transport),

@@ -33,6 +33,7 @@ from ringtrue.config.sip_settings import (
     RegistrationSettings,
     TlsSettings,
 )
+from ringtrue.config.turn_settings import TurnSettings
 from ringtrue.config.voice_settings import VoicesSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -208,15 +209,6 @@ class VadSettings(Section):
                 f"release {self.release} must not be above confidence {self.confidence}"
             )
         return self
-
-
-class TurnSettings(Section):
-    """When a pause ends the caller's turn."""
-
-    smart_turn: bool = True
-    complete: Annotated[float, Field(gt=0, le=1)] = 0.5
-    incomplete_seconds: Annotated[float, Field(ge=0, le=30)] = 1.2
-    transcript_seconds: Annotated[float, Field(gt=0, le=30)] = 1.5
 
 
 class PipecatService(NamedService):

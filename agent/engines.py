@@ -204,6 +204,8 @@ class Engines:
             before_tts=language.before_tts,
             context=language.context,
             completes=language.llm.completes,
+            expects=lambda: language.llm.expects(language.context),
+            suffices=language.llm.suffices,
             sensitive=language.llm.sensitive,
             disclosure=language.disclosure,
         )

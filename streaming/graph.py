@@ -57,6 +57,8 @@ from ringtrue.streaming.refusals import OnRefusal
 from ringtrue.streaming.sealing import SealingTap, SealsSpeech
 from ringtrue.streaming.session import CallSession
 from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
+from ringtrue.streaming.turns.anticipation import anticipation
+from ringtrue.streaming.turns.expect import Expect
 from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
 
 log = structlog.get_logger(__name__)
@@ -104,6 +106,12 @@ class Services:
     context: LLMContext = field(default_factory=LLMContext)
     completes: Callable[[str], bool] | None = None
     """Whether words alone are surely a whole answer, where the LLM hook can tell."""
+
+    expects: Callable[[], Expect] | None = None
+    """What kind of answer was asked for, where the LLM hook can tell."""
+
+    suffices: Callable[[str], bool | None] | None = None
+    """Whether words are all that was asked for; None where it can't be told."""
 
     disclosure: Disclosure | None = None
     """What the caller is told of the agent; it hears what of it was heard."""
@@ -200,7 +208,22 @@ class CallGraph:
                         VADUserTurnStartStrategy(),
                         TranscriptionUserTurnStartStrategy(use_interim=False),
                     ],
-                    stop=[SpokenTurnStop(judge, policy.turns, self._probe, services.completes)],
+                    stop=[
+                        SpokenTurnStop(
+                            judge,
+                            policy.turns,
+                            self._probe,
+                            services.completes,
+                            expects=services.expects,
+                            suffices=services.suffices,
+                            answering=anticipation(
+                                record.turn_taking,
+                                services.llm,
+                                services.tts,
+                                services.before_tts,
+                            ),
+                        )
+                    ],
                 ),
                 audio_idle_timeout=0,
                 empty_user_turn=EmptyUserTurnConfig(

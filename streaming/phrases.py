@@ -355,6 +355,11 @@ class PhraseChunker(FrameProcessor):
         self._announced = False
 
     @property
+    def policy(self) -> PhrasePolicy:
+        """How the next response is cut."""
+        return self._splitter.policy
+
+    @property
     def markup_dropped(self) -> int:
         """Tags and attributes that had no effect: unknown, wrong, misplaced or incomplete."""
         return self._markers.dropped

@@ -10,14 +10,22 @@ way as any other, with its first audio waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 from pipecat.frames.frames import Frame, LLMFullResponseEndFrame, LLMTextFrame
+from pipecat.processors.frame_processor import FrameProcessor
 
 from ringtrue.streaming.ahead import AheadStream
+from ringtrue.streaming.llm.hook import LlmHook
 from ringtrue.streaming.markers import Markers, unmarked
-from ringtrue.streaming.phrases import PhrasePolicy, PhraseSplitter, speakable_text, spoken_text
+from ringtrue.streaming.phrases import (
+    PhraseChunker,
+    PhrasePolicy,
+    PhraseSplitter,
+    speakable_text,
+    spoken_text,
+)
 from ringtrue.streaming.turn_taking import TurnTaking
 
 
@@ -119,3 +127,26 @@ class Anticipation:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def anticipation(
+    record: TurnTaking,
+    llm: FrameProcessor,
+    tts: FrameProcessor,
+    between: Iterable[FrameProcessor],
+) -> Anticipation | None:
+    """One call's, told by ``llm`` what it holds; ``between`` are the processors up to ``tts``.
+
+    None where nothing holds what ``llm`` answers too early. A synthesizer that can't work ahead
+    begins when the answer is confirmed.
+    """
+    if not isinstance(llm, LlmHook):
+        return None
+    chunkers = [each for each in between if isinstance(each, PhraseChunker)]
+    made = Anticipation(
+        record,
+        tts if isinstance(tts, Prepares) and chunkers else None,
+        lambda: chunkers[0].policy if chunkers else PhrasePolicy(),
+    )
+    llm.gate.on_held = made.held
+    return made

@@ -80,7 +80,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
 
         ``completes`` says whether words alone are surely a whole answer, ``expects`` what was
         asked for, ``suffices`` whether the words so far are that (None: unknown). ``answering``
-        is told of answers begun ahead of the turn's end.
+        is told of answers begun ahead of the turn's end; None: there are none.
         """
         super().__init__()
         self._judge = judge
@@ -150,7 +150,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, SpeechPausedFrame):
             self._eager = None
-            if self._policy.anticipate and self._judge is not None and self._speaking:
+            if self._anticipates and self._judge is not None and self._speaking:
                 self._spawn(self._paused(self._generation))
         elif isinstance(frame, InterimTranscriptionFrame):
             self._partial = frame.text.strip()
@@ -177,6 +177,10 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         await self._maybe_end()
         if not self._complete and self._probability is not None:
             await self._speculate(self._probability, self._policy.eager_text)
+
+    @property
+    def _anticipates(self) -> bool:
+        return self._policy.anticipate and self._answering is not None
 
     @property
     def _said(self) -> str:
@@ -294,7 +298,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     async def _speculate(self, probability: float, least: float) -> None:
         """Have the words so far answered, unless they are being answered already."""
         said = self._said
-        if not self._policy.anticipate or probability < least or not said:
+        if not self._anticipates or probability < least or not said:
             return
         if self._speculation is not None:
             if self._matches.matches(self._speculation.text, said):

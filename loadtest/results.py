@@ -19,7 +19,7 @@ from typing import Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ringtrue.loadtest.report import CallReport, Distribution, distribution
+from ringtrue.loadtest.report import CallReport
 from ringtrue.streaming.errors import RingtrueError
 from ringtrue.streaming.ports import LegStats
 
@@ -372,33 +372,6 @@ def peak_of(stretches: Iterable[tuple[float, float]]) -> int:
         up += step
         peak = max(peak, up)
     return peak
-
-
-def turn_latencies(
-    calls: Iterable[MeasuredCall], *, leave_out_polite: bool = False
-) -> list[float | None]:
-    """Turn latency in ms of every turn that was to be, None where there was none.
-
-    A call that failed before its last turn gives a None for every turn it lacks, and one at
-    least if its number of turns isn't known. ``leave_out_polite`` leaves out calls refused with
-    503 and Retry-After, for runs above a target's capacity.
-    """
-    values: list[float | None] = []
-    for call in calls:
-        if leave_out_polite and call.refusal is not None and call.refusal.polite:
-            continue
-        turns = call.heard.turns if call.heard is not None else ()
-        own = [turn.latency_ms for turn in turns]
-        missing = call.turns_expected - len(own)
-        if not call.completed and missing <= 0 and None not in own:
-            missing = 1
-        values += own + [None] * max(0, missing)
-    return values
-
-
-def latency(calls: Iterable[MeasuredCall], *, leave_out_polite: bool = False) -> Distribution:
-    """The distribution of :func:`turn_latencies`."""
-    return distribution(turn_latencies(calls, leave_out_polite=leave_out_polite))
 
 
 _RESULT: Final = TypeAdapter(RunResult)

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import FastAPI, Response
 
-from ringtrue.agent.calls import RETRY_AFTER_SECONDS
+from ringtrue.agent.browser_setup import browser_routes
 from ringtrue.agent.metrics import CONTENT_TYPE
 from ringtrue.agent.web.enrol import enrol_router
-from ringtrue.agent.web.router import (
-    AgentChoice,
-    Answer,
-    BusyError,
-    OfferRequest,
-    webrtc_router,
-)
 from ringtrue.agent.web.verify import verify_router
-from ringtrue.config.agent_dialogue import PLACEHOLDER
-from ringtrue.config.agent_schema import Agent
 from ringtrue.telephony.twilio.calls import TwilioCall
 from ringtrue.telephony.twilio.router import twilio_router
-from ringtrue.telephony.webrtc.calls import WebRtcCall
 
 if TYPE_CHECKING:
     from ringtrue.agent.server import Server
-
-PAGE_AGENT: Final = "demo"
-"""Offered first by the page, where there is one of this name."""
-
-EXAMPLES: Final = 4
-"""Suggestions of what to say that the page gives for an agent."""
 
 
 def build_app(server: Server) -> FastAPI:
@@ -58,7 +42,7 @@ def build_app(server: Server) -> FastAPI:
             return Response(server.metrics.render(), media_type=CONTENT_TYPE)
 
     if server.settings.webrtc.enabled:
-        app.include_router(_browser(server))
+        app.include_router(browser_routes(server))
 
     if server.settings.voices.enabled is not False:
         app.include_router(enrol_router())
@@ -89,47 +73,3 @@ def build_app(server: Server) -> FastAPI:
             )
         )
     return app
-
-
-def _browser(server: Server) -> APIRouter:
-    """The page and the calls it makes."""
-    webrtc = server.settings.webrtc
-
-    async def accept(request: OfferRequest) -> Answer:
-        if server.calls.reserve() is not None:
-            raise BusyError(RETRY_AFTER_SECONDS)
-        try:
-            call = WebRtcCall(
-                ice_servers=webrtc.ice_servers, remote=request.client, local=request.agent
-            )
-            sdp = await call.answer(request.sdp)
-        except BaseException:
-            server.calls.release()
-            raise
-        server.run_when_connected(call, request.agent)
-        return Answer(sdp, call.id)
-
-    agents = [
-        AgentChoice(agent.name, agent.title, agent.description, _examples(agent))
-        for agent in server.agents.agents.values()
-    ]
-    return webrtc_router(
-        accept,
-        agents=sorted(agents, key=lambda choice: choice.name != PAGE_AGENT),
-        name=server.settings.server.name,
-        ice_servers=webrtc.ice_servers,
-        token_ttl=webrtc.session_token_ttl_seconds,
-        public_url=server.settings.http.public_url,
-    )
-
-
-def _examples(agent: Agent) -> tuple[str, ...]:
-    """A caller's first words, as the agent's dialogue understands them."""
-    if agent.dialogue is None:
-        return ()
-    first = [
-        intent.examples[0]
-        for intent in agent.dialogue.intents.values()
-        if intent.title and intent.examples and not intent.states
-    ]
-    return tuple(text for text in first if not PLACEHOLDER.search(text))[:EXAMPLES]

@@ -39,6 +39,7 @@ from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
+from ringtrue.agent.webrtc_api import router as webrtc_tokens_router
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
@@ -125,6 +126,7 @@ class Server:
         )
         self.voices.app.state.calls = CallsApi(self.outbound, self.agents.agents)
         self.voices.app.include_router(calls_router, responses=PROBLEMS)
+        self.voices.app.include_router(webrtc_tokens_router, responses=PROBLEMS)
         self.voices.app.state.incidents = IncidentDesk(
             lambda: self.voices.library, self.audit.directory, self.audit, utc_now
         )

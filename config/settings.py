@@ -35,6 +35,7 @@ from ringtrue.config.sip_settings import (
 )
 from ringtrue.config.turn_settings import TurnSettings
 from ringtrue.config.voice_settings import VoicesSettings
+from ringtrue.config.webrtc_settings import WebRtcSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the system choose."""
@@ -147,31 +148,6 @@ class HttpSettings(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise ValueError("not an absolute http(s) URL, e.g. https://voice.example.com")
         return value.rstrip("/")
-
-
-class IceServer(Section):
-    """One STUN or TURN server (RFC 8445)."""
-
-    urls: Annotated[tuple[str, ...], BeforeValidator(split_list), Field(min_length=1)]
-    username: str | None = None
-    credential: SecretStr | None = None
-
-    @field_validator("urls")
-    @classmethod
-    def _schemes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for url in value:
-            if url.partition(":")[0] not in ("stun", "stuns", "turn", "turns"):
-                raise ValueError(f"{url!r} does not begin with stun:, stuns:, turn: or turns:")
-        return value
-
-
-class WebRtcSettings(Section):
-    """Calls from browsers."""
-
-    enabled: bool = True
-    ice_servers: tuple[IceServer, ...] = ()
-    session_token_ttl_seconds: Seconds = 120
-    """How long a loaded page may wait before it calls."""
 
 
 class TwilioSettings(Section):

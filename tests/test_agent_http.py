@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from peers.twilio_client import new_sid, signed_headers
-from ringtrue.agent.http import EXAMPLES, build_app
+from ringtrue.agent.browser_setup import EXAMPLES
+from ringtrue.agent.http import build_app
 from ringtrue.agent.server import Server
 from ringtrue.agent.web.enrol import FILES
 from ringtrue.config.settings import load_settings

@@ -19,6 +19,7 @@ from ringtrue.agent.web.router import AgentChoice, Answer, BusyError, OfferReque
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.webrtc import events
 from ringtrue.telephony.webrtc.calls import WebRtcCall
+from ringtrue.telephony.webrtc.live import LiveCalls
 
 MICROPHONE_HZ = 500
 
@@ -39,6 +40,7 @@ class Office:
     """Two agents behind the page: a tone and an echo."""
 
     def __init__(self) -> None:
+        self.live = LiveCalls()
         self.calls: list[WebRtcCall] = []
         self.agents: list[GatedAgent] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -52,7 +54,7 @@ class Office:
         answer = await call.answer(request.sdp)
         self.calls.append(call)
         self.tasks.append(asyncio.create_task(self._run(call)))
-        return Answer(answer, call.id)
+        return Answer(answer, call.id, self.live.add(call))
 
     async def _run(self, call: WebRtcCall) -> None:
         if await call.connected():
@@ -68,7 +70,8 @@ async def office() -> AsyncIterator[Office]:
     held = Office()
     app = FastAPI()
     agents = [AgentChoice("tone", "A tone"), AgentChoice("echo", "An echo", "Says it again")]
-    app.include_router(webrtc_router(held.accept, agents=agents, name="Test line"))
+    router = webrtc_router(held.accept, agents=agents, name="Test line", live=held.live)
+    app.include_router(router)
     async with serving(app) as held.url:
         yield held
         for call in held.calls:

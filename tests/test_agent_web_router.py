@@ -15,10 +15,11 @@ from ringtrue.agent.web.router import (
     AgentChoice,
     Answer,
     BusyError,
+    IcePolicy,
     OfferRequest,
     webrtc_router,
 )
-from ringtrue.config.settings import IceServer
+from ringtrue.config.webrtc_settings import IceServer
 from ringtrue.telephony.webrtc.errors import OfferError
 
 AGENTS = (AgentChoice("demo", "Demo", "Small talk"), AgentChoice("reception", "Reception"))
@@ -49,7 +50,7 @@ async def client(office: Office) -> AsyncIterator[httpx.AsyncClient]:
         webrtc_router(
             office.accept,
             agents=AGENTS,
-            ice_servers=[turn, IceServer(urls=("stun:stun.example.com",))],
+            ice=IcePolicy(lambda: [turn, IceServer(urls=("stun:stun.example.com",))]),
             public_url="https://voice.example.com",
             name="Test line",
         )
@@ -137,7 +138,7 @@ async def test_a_token_is_good_once(client: httpx.AsyncClient, office: Office) -
         (b"[]", "not a JSON object"),
         (b"{}", "sdp is missing"),
         (b'{"sdp": 1}', "sdp is missing or no string"),
-        (b'{"sdp": "", "token": ""}', "agent is missing"),
+        (b'{"sdp": "", "token": "", "agent": 1}', "agent is missing or no string"),
         (json.dumps({"sdp": "", "token": "", "agent": "boss"}).encode(), "demo, reception"),
     ],
 )

@@ -14,7 +14,8 @@ from peers.loopback import ensure_ice_address
 from peers.webrtc_client import WebRtcCaller, amplitude, calling
 from ringtrue.streaming.ports import Call, EndReason, MediaLeg
 from ringtrue.telephony.webrtc import events
-from ringtrue.telephony.webrtc.calls import MAX_CANDIDATES, WebRtcCall
+from ringtrue.telephony.webrtc.calls import WebRtcCall
+from ringtrue.telephony.webrtc.connection import MAX_CANDIDATES
 from ringtrue.telephony.webrtc.errors import OfferError
 
 pytestmark = pytest.mark.uvloop
@@ -98,18 +99,11 @@ async def test_a_page_that_closes_has_hung_up(office: Office) -> None:
         assert await asyncio.wait_for(office.calls[0].ended(), 3) is EndReason.CALLER_HUNG_UP
 
 
-async def _lost(data: bytes, addr: tuple[str, int]) -> None:
-    """A network that delivers nothing."""
-
-
 async def test_a_page_that_vanishes_is_lost(office: Office) -> None:
-    office.options = {"far_end_timeout": 0.6}
+    office.options = {"reconnect_seconds": 0.6}
     async with calling(office.signal) as caller:
         await until(lambda: office.agents)
-        connection = caller.pc.getTransceivers()[0].receiver.transport.transport._connection
-        for protocol in connection._protocols:
-            protocol.send_stun = lambda *_: None
-        connection._nominated[1].protocol.send_data = _lost
+        caller.silence()
         assert await asyncio.wait_for(office.calls[0].ended(), 4) is EndReason.FAR_END_LOST
 
 
@@ -241,11 +235,11 @@ async def test_datagrams_of_strangers_do_nothing_to_a_call(office: Office) -> No
     async with calling(office.signal) as caller:
         await until(lambda: office.agents and amplitude(bytes(caller.heard), 600, 48000) > 5000)
         call = office.calls[0]
-        attacker = Attacker(media_address(call._pc))
+        attacker = Attacker(media_address(call._connection._pc))
         try:
             for _ in range(5):
                 attacker.send(*ATTACK)
-            guard = call._guard.stats
+            guard = call._connection.guard.stats
             await until(lambda: guard.empty == 5 and guard.oversized == 5)
             received = call.leg.stats.packets_received
             await until(lambda: call.leg.stats.packets_received > received + 25)

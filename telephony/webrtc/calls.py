@@ -1,51 +1,44 @@
-"""A call from a browser: its offer answered, its connection watched to the end."""
+"""A call from a browser: its offer answered, its connection watched to the end.
+
+A browser that is no longer heard is waited for. It comes back over the same path, or with another
+offer (:meth:`WebRtcCall.resume`); the agent's words wait meanwhile. After ``reconnect_seconds``
+the call ends with ``far_end_lost``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from aiortc import (
-    RTCBundlePolicy,
-    RTCConfiguration,
-    RTCDataChannel,
-    RTCIceServer,
-    RTCPeerConnection,
-    RTCRtpSender,
-    RTCSessionDescription,
-)
+from aiortc import RTCDataChannel
 
-from ringtrue.config.settings import IceServer
+from ringtrue.config.webrtc_settings import IceServer
+from ringtrue.streaming.gate import SealGuard
 from ringtrue.streaming.ports import Direction, EndReason
 from ringtrue.telephony.webrtc import events
-from ringtrue.telephony.webrtc.errors import OfferError, UnsupportedAiortcError, WebRtcError
-from ringtrue.telephony.webrtc.guard import DatagramGuard
-from ringtrue.telephony.webrtc.inbound import AiortcPacket, OpusInbound, PacketTap
+from ringtrue.telephony.webrtc.candidates import Fragment
+from ringtrue.telephony.webrtc.connection import Connection
+from ringtrue.telephony.webrtc.errors import CandidateError, OfferError
 from ringtrue.telephony.webrtc.leg import WebRtcLeg
 from ringtrue.telephony.webrtc.outbox import Outbox
-from ringtrue.telephony.webrtc.track import SealedTrack
 
 log = structlog.get_logger(__name__)
 
-MAX_SDP: Final = 64 * 1024
-MAX_CANDIDATES: Final = 64
-"""Each is sent checks, so an offer must not make us knock at more doors than a browser has."""
-
-ANSWER_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 15.0
-FAR_END_TIMEOUT: Final = 6.0
-"""Seconds without a datagram: a browser sends audio, RTCP and consent checks all the time."""
+RECONNECT_SECONDS: Final = 10.0
+"""How long a caller is waited for that isn't heard; a browser sends audio, RTCP and consent checks
+all the time."""
+
+MAX_RESUMES: Final = 20
+"""New connections that one call may ask for."""
 
 WATCH_INTERVAL: Final = 0.5
 CLOSE_TIMEOUT: Final = 3.0
 GOODBYE: Final = 0.1
 """Seconds the last event has to reach the page before the connection closes."""
-
-_JITTER_BUFFER: Final = "_RTCRtpReceiver__jitter_buffer"
 
 
 class WebRtcCall:
@@ -58,45 +51,35 @@ class WebRtcCall:
         remote: str = "browser",
         local: str = "",
         connect_timeout: float = CONNECT_TIMEOUT,
-        far_end_timeout: float = FAR_END_TIMEOUT,
+        reconnect_seconds: float = RECONNECT_SECONDS,
     ) -> None:
-        """A connection to be; :meth:`answer` makes it one.
+        """A call to be; :meth:`answer` makes it one.
 
-        Raises :class:`UnsupportedAiortcError` if the installed aiortc can't be guarded.
+        Raises :class:`~.errors.UnsupportedAiortcError` if the installed aiortc can't be guarded.
         """
         self._id = f"webrtc-{secrets.token_hex(8)}"
         self._remote, self._local = remote, local
         self._connect_timeout = connect_timeout
-        self._far_end_timeout = far_end_timeout
-        self._pc = RTCPeerConnection(
-            RTCConfiguration(
-                iceServers=[_ice_server(server) for server in ice_servers],
-                bundlePolicy=RTCBundlePolicy.MAX_BUNDLE,
-            )
-        )
-        track = SealedTrack()
-        transceiver = self._pc.addTransceiver(track, direction="sendrecv")
-        transceiver.setCodecPreferences(_opus())
-        self._sender, receiver = transceiver.sender, transceiver.receiver
-        self._guard = DatagramGuard(receiver.transport.transport._connection)
-        self._inbound = OpusInbound()
-        if not hasattr(receiver, _JITTER_BUFFER):
-            raise UnsupportedAiortcError("RTCRtpReceiver has no jitter buffer; supported: 1.16")
-        setattr(receiver, _JITTER_BUFFER, PacketTap(self._packet))
-        self._leg = WebRtcLeg(track, self._inbound, self._guard)
-        self._outbox = Outbox()
-        self._discard = track.discard
+        self._reconnect_seconds = reconnect_seconds
+        self._ice_servers = tuple(ice_servers)
+        self._seals = SealGuard()
         loop = asyncio.get_running_loop()
         self._clock = loop.time
+        self._connection = self._connect()
+        self._coming: Connection | None = None
+        """Negotiated to reconnect, and not connected yet."""
+
+        self._resumes = 0
+        self._leg = WebRtcLeg(self._connection)
+        self._outbox = Outbox()
+        self._channels: dict[Connection, RTCDataChannel] = {}
         self._up: asyncio.Future[bool] = loop.create_future()
         self._over: asyncio.Future[EndReason] = loop.create_future()
         self._closed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self.refused_messages = 0
         """Messages from the page that meant nothing."""
-
-        self._pc.on("connectionstatechange", self._state_changed)
-        self._pc.on("datachannel", self._channel_opened)
 
     @property
     def id(self) -> str:
@@ -134,15 +117,50 @@ class WebRtcCall:
         Raises :class:`OfferError` saying what is wrong with the offer; the call is then over.
         """
         try:
-            _check(offer)
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await self._negotiate(offer)
-        except BaseException as error:
+            answer = await self._connection.answer(offer)
+        except BaseException:
             self._finish(EndReason.ERROR)
             await self._close()
-            if isinstance(error, WebRtcError) or not isinstance(error, Exception):
-                raise
-            raise OfferError(f"can't be answered: {type(error).__name__}") from error
+            raise
+        self._keeper = asyncio.create_task(self._keep(), name=f"{self._id} keeper")
+        return answer
+
+    async def add_candidates(self, fragment: Fragment) -> None:
+        """Add candidates to the connection that was offered last (trickle ICE, RFC 8838).
+
+        Raises :class:`CandidateError` where they can't be added, or the call is over.
+        """
+        if self._over.done():
+            raise CandidateError("the call is over")
+        await (self._coming or self._connection).add(fragment)
+
+    async def resume(self, offer: str) -> str:
+        """Answer an offer that replaces the connection; the call goes on once it is connected.
+
+        The one before it is closed then; until then it is used if it comes back. Raises
+        :class:`OfferError` where the offer can't be answered, the call is over or never was
+        connected, or it was resumed :data:`MAX_RESUMES` times; the call is as before.
+        """
+        if self._over.done() or not self._up.done():
+            raise OfferError("the call is over" if self._over.done() else "the call is not up yet")
+        if self._resumes >= MAX_RESUMES:
+            raise OfferError(f"the call was resumed {MAX_RESUMES} times; allowed: no more")
+        self._resumes += 1
+        coming, before = self._connect(), self._coming
+        self._coming = coming
+        if before is not None:
+            self._leave(before)
+        try:
+            answer = await coming.answer(offer)
+        except BaseException:
+            if self._coming is coming:
+                self._coming = None
+            self._leave(coming)
+            raise
+        if self._over.done():
+            raise OfferError("the call is over")
+        log.info("webrtc_resuming", call=self._id, attempt=self._resumes)
+        return answer
 
     async def connected(self) -> bool:
         """Wait until audio can flow: True; False if the call ended before."""
@@ -151,6 +169,7 @@ class WebRtcCall:
     def notify(self, event: events.PageEvent) -> None:
         """Show the page an event (see :mod:`.events`). Never blocks; bounded, oldest dropped."""
         if not self._over.done():
+            self._route()
             self._outbox.put(event)
 
     async def hangup(self, reason: EndReason = EndReason.AGENT_HUNG_UP) -> None:
@@ -169,36 +188,52 @@ class WebRtcCall:
         """Wait until the call is over; safe to await many times."""
         return await asyncio.shield(self._over)
 
-    async def _negotiate(self, offer: str) -> str:
-        await self._pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-        await self._pc.setLocalDescription(await self._pc.createAnswer())
-        self._guard.arm()
-        self._keeper = asyncio.create_task(self._keep(), name=f"{self._id} keeper")
-        description: RTCSessionDescription = self._pc.localDescription
-        return str(description.sdp)
+    def _connect(self) -> Connection:
+        return Connection(
+            self._ice_servers,
+            self._seals,
+            on_state=self._state_changed,
+            on_channel=self._channel_opened,
+        )
 
-    def _packet(self, packet: AiortcPacket) -> None:
-        self._inbound.packet(packet, self._clock())
+    def _state_changed(self, connection: Connection, state: str) -> None:
+        if connection is self._coming:
+            if state == "connected":
+                self._take_over(connection)
+            elif state in ("failed", "closed"):
+                self._coming = None
+                self._leave(connection)
+        elif connection is self._connection:
+            self._path_changed(state)
 
-    def _state_changed(self) -> None:
-        state = self._pc.connectionState
+    def _path_changed(self, state: str) -> None:
         if state == "connected" and not self._up.done():
-            self._discard()
+            self._connection.track.discard()
             self._up.set_result(True)
             log.info("webrtc_connected", call=self._id)
-        elif state == "failed":
+        elif state == "failed" and not self._up.done():
             self._finish(EndReason.FAR_END_LOST)
         elif state == "closed":
             # DTLS close_notify: the page hung up, was left, or was reloaded
             self._finish(EndReason.CALLER_HUNG_UP)
 
-    def _channel_opened(self, channel: RTCDataChannel) -> None:
+    def _take_over(self, connection: Connection) -> None:
+        """The connection that replaces the other is up."""
+        before, self._connection, self._coming = self._connection, connection, None
+        self._leg.attach(connection)
+        self._outbox.attach(self._channels.get(connection))
+        self._leave(before)
+        log.info("webrtc_resumed", call=self._id)
+
+    def _channel_opened(self, connection: Connection, channel: RTCDataChannel) -> None:
         if channel.label != events.CHANNEL:
             channel.close()
             return
         channel.on("message", self._message)
         channel.on("bufferedamountlow", self._outbox.flush)
-        self._outbox.attach(channel)
+        self._channels[connection] = channel
+        if connection is self._connection:
+            self._outbox.attach(channel)
 
     def _message(self, message: str | bytes) -> None:
         try:
@@ -214,6 +249,7 @@ class WebRtcCall:
     def _finish(self, reason: EndReason) -> None:
         if self._over.done():
             return
+        self._outbox.attach(self._channels.get(self._connection))
         self._outbox.put(events.state("ended", reason=reason))
         self._over.set_result(reason)
         if not self._up.done():
@@ -238,52 +274,40 @@ class WebRtcCall:
                 log.warning("webrtc_connect_timeout", call=self._id)
                 self._finish(EndReason.FAR_END_LOST)
             return
-        heard = self._guard.last_heard
-        if heard is not None and now - heard > self._far_end_timeout:
+        self._route()
+        heard = self._leg.last_heard()
+        if heard is not None and now - heard > self._reconnect_seconds:
             log.warning("webrtc_far_end_lost", call=self._id)
             self._finish(EndReason.FAR_END_LOST)
-        for report in (await self._sender.getStats()).values():
-            if report.type == "remote-inbound-rtp":
-                self._leg.round_trip(report.roundTripTime)
+        self._leg.round_trip(await self._connection.round_trip())
+
+    def _route(self) -> None:
+        """Have events go where the page is; what happens while it is away is told afterwards."""
+        away = self._leg.held and not self._over.done()
+        self._outbox.attach(None if away else self._channels.get(self._connection))
+
+    def _leave(self, connection: Connection) -> None:
+        """Close a connection that is not the call's any more."""
+        self._channels.pop(connection, None)
+        task = asyncio.create_task(self._shut(connection), name=f"{self._id} leave")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _shut(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await connection.close()
+        except TimeoutError:
+            log.warning("webrtc_close_slow", call=self._id)
+        except Exception as error:  # whatever aiortc makes of it, the call is over or goes on
+            log.warning("webrtc_close_failed", call=self._id, error=type(error).__name__)
 
     async def _close(self) -> None:
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._pc.close()
-        except TimeoutError:
-            log.warning("webrtc_close_slow", call=self._id)
+            coming, self._coming = self._coming, None
+            left = [self._connection] if coming is None else [self._connection, coming]
+            await asyncio.gather(*(self._shut(connection) for connection in left))
+            if self._closing:
+                await asyncio.wait(self._closing)
         finally:
             self._closed.set()
-
-
-def _check(offer: str) -> None:
-    """Refuse what a page of ours never offers, before aiortc makes anything of it."""
-    if len(offer) > MAX_SDP:
-        raise OfferError(f"offer has {len(offer)} characters; allowed: {MAX_SDP}")
-    kinds = re.findall(r"^m=(\S+)", offer, re.MULTILINE)
-    if kinds.count("audio") != 1 or kinds.count("application") > 1 or len(kinds) > 2:
-        raise OfferError(
-            f"offer has media {', '.join(kinds[:5])[:80] or 'none'}; "
-            "allowed: one audio, at most one application"
-        )
-    if set(kinds) - {"audio", "application"}:
-        raise OfferError("offer has media other than audio and application")
-    candidates = len(re.findall(r"^a=candidate:", offer, re.MULTILINE))
-    if candidates > MAX_CANDIDATES:
-        raise OfferError(f"offer has {candidates} candidates; allowed: {MAX_CANDIDATES}")
-    if not re.search(r"^a=fingerprint:sha-(256|384|512) ", offer, re.MULTILINE | re.IGNORECASE):
-        raise OfferError("offer has no fingerprint; allowed: sha-256, sha-384, sha-512")
-
-
-def _opus() -> list[Any]:
-    capabilities = RTCRtpSender.getCapabilities("audio").codecs
-    return [codec for codec in capabilities if codec.mimeType.lower() == "audio/opus"]
-
-
-def _ice_server(server: IceServer) -> RTCIceServer:
-    credential = server.credential
-    return RTCIceServer(
-        urls=list(server.urls),
-        username=server.username,
-        credential=None if credential is None else credential.get_secret_value(),
-    )

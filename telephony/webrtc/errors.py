@@ -5,6 +5,10 @@
     RingtrueError
     └── WebRtcError
         ├── OfferError              the browser's offer can't be answered
+        ├── CandidateError          candidates that can't be added
+        ├── FragmentError           (candidates) an SDP fragment that can't be read
+        ├── TokenError              (access) a token that gives no leave to call
+        ├── PageMessageError        (events) a message from the page that means nothing
         └── UnsupportedAiortcError  the installed aiortc lacks what the guard needs
 """
 
@@ -19,6 +23,10 @@ class WebRtcError(RingtrueError):
 
 class OfferError(WebRtcError):
     """The offer can't be answered; the text says what is wrong with it."""
+
+
+class CandidateError(WebRtcError):
+    """Candidates can't be added; the text says why."""
 
 
 class UnsupportedAiortcError(WebRtcError):

@@ -1,33 +1,42 @@
-"""A browser's audio as a media leg: Opus, 16 kHz PCM on this side."""
+"""A browser's audio as a media leg: Opus, 16 kHz PCM on this side.
+
+Its connection may be replaced while the call goes on. Between a path's death and the next one's
+life the leg is held: what the agent has to say waits, and goes on at its very next sample.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import Inbound, LegStats
 from ringtrue.telephony.codecs.opus import RATE
 from ringtrue.telephony.rtp.quality import note_quality
-from ringtrue.telephony.webrtc.guard import DatagramGuard
-from ringtrue.telephony.webrtc.inbound import OpusInbound
-from ringtrue.telephony.webrtc.track import SealedTrack
+from ringtrue.telephony.webrtc.connection import Connection
 
 MAX_DIGITS: Final = 64
 """Digits that may wait for the next tick; later ones are dropped and counted."""
 
+HOLD_AFTER: Final = 1.0
+"""Seconds unheard after which the agent waits; a browser sends a packet every 20 ms."""
+
 
 class WebRtcLeg:
-    """One browser's audio; implements :class:`~ringtrue.streaming.ports.MediaLeg`."""
+    """One browser's audio; implements :class:`~ringtrue.streaming.ports.MediaLeg` and
+    :class:`~ringtrue.streaming.ports.Holdable`."""
 
-    def __init__(self, track: SealedTrack, inbound: OpusInbound, guard: DatagramGuard) -> None:
-        """Join what the connection sends, what it receives and what guards it."""
-        self.__track = track  # private: only frames from send() may reach it
-        self._inbound = inbound
-        self._guard = guard
+    def __init__(self, connection: Connection) -> None:
+        """Send and receive over ``connection``."""
+        self.__connection = connection  # private: only frames from send() may reach its track
+        self._heard_before: float | None = None
         self._digits: deque[str] = deque()
         self._digits_dropped = 0
+        self._past: Counter[str] = Counter()
         self._stats = LegStats()
+        self._held = False
+        self.interruptions = 0
+        """How often the caller was lost, for a moment or until reconnected."""
 
     @property
     def rate(self) -> int:
@@ -35,28 +44,43 @@ class WebRtcLeg:
         return RATE
 
     @property
+    def held(self) -> bool:
+        """Nothing was heard for :data:`HOLD_AFTER`: nobody there to speak to at present."""
+        return self._held
+
+    @property
     def stats(self) -> LegStats:
-        """Live counters; ``extra`` has ``standing_ms`` (what the jitter buffer holds above its
-        aim), ``send_waiting_ms``, ``frames_dropped`` and ``datagrams_dropped``.
+        """Live counters over all connections; ``extra`` has ``standing_ms`` (what the jitter
+        buffer holds above its aim), ``send_waiting_ms``, ``frames_dropped``,
+        ``datagrams_dropped``, ``digits_dropped`` and ``interruptions``.
         """
-        stats, receiver = self._stats, self._inbound.receiver
-        stats.packets_received = receiver.received
-        stats.packets_sent = self.__track.sent
-        stats.packets_lost = receiver.lost
-        stats.packets_late = receiver.buffer.late
-        stats.packets_duplicate = receiver.buffer.duplicates
-        stats.packets_refused = receiver.refused + self._guard.stats.dropped
-        stats.frames_concealed = receiver.frames_concealed
+        stats, receiver = self._stats, self.__connection.inbound.receiver
+        totals = self._past + _counts(self.__connection)
+        stats.packets_received = totals["received"]
+        stats.packets_sent = totals["sent"]
+        stats.packets_lost = totals["lost"]
+        stats.packets_late = totals["late"]
+        stats.packets_duplicate = totals["duplicates"]
+        stats.packets_refused = totals["refused"]
+        stats.frames_concealed = totals["concealed"]
         if receiver.reception is not None:
             stats.jitter_ms = receiver.reception.jitter * 1000
         stats.jitter_buffer_ms = receiver.buffer.target * 1000
         note_quality(stats, receiver)
         stats.extra["standing_ms"] = max(0.0, receiver.buffer.excess * 1000)
-        stats.extra["send_waiting_ms"] = self.__track.waiting * 20.0
-        stats.extra["frames_dropped"] = self.__track.dropped
-        stats.extra["datagrams_dropped"] = self._guard.stats.dropped
+        stats.extra["send_waiting_ms"] = self.__connection.track.waiting * 20.0
+        stats.extra["frames_dropped"] = totals["frames_dropped"]
+        stats.extra["datagrams_dropped"] = totals["datagrams_dropped"]
         stats.extra["digits_dropped"] = self._digits_dropped
+        stats.extra["interruptions"] = self.interruptions
         return stats
+
+    def attach(self, connection: Connection) -> None:
+        """Go on over ``connection``; the one before it is left, its counts kept."""
+        self._past = self._past + _counts(self.__connection)
+        self._heard_before = self.last_heard()
+        self.__connection = connection
+        connection.track.discard()
 
     def round_trip(self, seconds: float | None) -> None:
         """Note what RTCP measured; called by the call."""
@@ -71,7 +95,11 @@ class WebRtcLeg:
 
     def pull(self, now: float) -> Inbound:
         """The next 20 ms from the browser, with the digits pressed since the last pull."""
-        step = self._inbound.pull(now)
+        heard = self.last_heard()
+        held = heard is not None and now - heard > HOLD_AFTER
+        self.interruptions += held and not self._held
+        self._held = held
+        step = self.__connection.inbound.pull(now)
         if not self._digits:
             return step
         digits = tuple(self._digits)
@@ -85,11 +113,12 @@ class WebRtcLeg:
         :class:`~ringtrue.streaming.errors.GateError` for one of another call, at another rate,
         or sent before.
         """
-        self.__track.put(frame)
+        self.__connection.track.put(frame)
 
     def last_heard(self) -> float | None:
         """Loop time of the last datagram from the browser's verified address."""
-        return self._guard.last_heard
+        heard = self.__connection.guard.last_heard
+        return self._heard_before if heard is None else heard
 
     def heard_position(self) -> int | None:
         """None: a browser does not tell what it has played."""
@@ -97,9 +126,25 @@ class WebRtcLeg:
 
     def clear(self) -> None:
         """Drop frames the sender has not taken yet: none, unless it is stalled."""
-        self.__track.discard()
+        self.__connection.track.discard()
 
     def close(self) -> None:
         """End the outgoing track. Idempotent."""
-        self.__track.stop()
+        self.__connection.track.stop()
         self._digits.clear()
+
+
+def _counts(connection: Connection) -> Counter[str]:
+    """What was counted on one connection."""
+    receiver, datagrams = connection.inbound.receiver, connection.guard.stats.dropped
+    return Counter(
+        received=receiver.received,
+        sent=connection.track.sent,
+        lost=receiver.lost,
+        late=receiver.buffer.late,
+        duplicates=receiver.buffer.duplicates,
+        refused=receiver.refused + datagrams,
+        concealed=receiver.frames_concealed,
+        frames_dropped=connection.track.dropped,
+        datagrams_dropped=datagrams,
+    )

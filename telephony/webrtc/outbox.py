@@ -40,8 +40,8 @@ class Outbox:
         self._channel: Channel | None = None
         self.dropped = 0
 
-    def attach(self, channel: Channel) -> None:
-        """Send over ``channel`` from now on."""
+    def attach(self, channel: Channel | None) -> None:
+        """Send over ``channel`` from now on; None: keep events until there is one again."""
         self._channel = channel
         self.flush()
 

@@ -31,10 +31,10 @@ class SealedTrack(MediaStreamTrack):
 
     kind = "audio"
 
-    def __init__(self) -> None:
-        """Empty, for one call."""
+    def __init__(self, guard: SealGuard | None = None) -> None:
+        """Empty, for one call; ``guard`` is that of the call's track before this one."""
         super().__init__()
-        self._guard = SealGuard()
+        self._guard = SealGuard() if guard is None else guard
         self._encoder = OpusEncoder()
         self._frames: deque[tuple[int, SealedFrame]] = deque()
         self._wake = asyncio.Event()

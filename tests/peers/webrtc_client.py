@@ -52,8 +52,10 @@ class ToneTrack(MediaStreamTrack):
 class WebRtcCaller:
     """One caller. ``heard`` is 48 kHz mono PCM as its decoder gives it."""
 
-    def __init__(self, frequency: float = 600) -> None:
-        self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    def __init__(
+        self, frequency: float = 600, configuration: RTCConfiguration | None = None
+    ) -> None:
+        self.pc = RTCPeerConnection(configuration or RTCConfiguration(iceServers=[]))
         self.channel = self.pc.createDataChannel(CHANNEL)
         self.events: list[dict[str, Any]] = []
         self.heard = bytearray()
@@ -88,12 +90,23 @@ class WebRtcCaller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def silence(self) -> None:
+        """Lose the network: nothing is sent any more, not even a goodbye."""
+        connection = self.pc.getTransceivers()[0].receiver.transport.transport._connection
+        for protocol in connection._protocols:
+            protocol.send_stun = lambda *_: None
+        connection._nominated[1].protocol.send_data = _lost
+
     @property
     def socket_address(self) -> tuple[str, int]:
         """Where it is: address and port of the nominated pair."""
         connection = self.pc.getTransceivers()[0].receiver.transport.transport._connection
         pair = connection._nominated[1]
         return pair.local_addr
+
+
+async def _lost(data: bytes, addr: tuple[str, int]) -> None:
+    """A network that delivers nothing."""
 
 
 @asynccontextmanager

@@ -58,6 +58,9 @@ class ApiScope(StrEnum):
     CALL = "calls:place"
     """Place calls, watch and end those placed."""
 
+    WEBRTC = "webrtc:token"
+    """Make tokens with which a browser calls an agent."""
+
     INCIDENT = "incidents"
     """Freeze voices, see what they said, and lift that."""
 

@@ -151,6 +151,7 @@ async function place() {
     $("voice").play().catch(() => showError("The browser holds the sound back. Click anywhere on the page."));
   });
   current.addEventListener("message", ({ detail }) => shown[detail.type]?.(detail));
+  current.addEventListener("waiting", ({ detail }) => showError(detail ? "Reconnecting…" : ""));
   current.addEventListener("lost", ({ detail }) => showError(detail));
   current.addEventListener("closed", () => over(current));
   try {

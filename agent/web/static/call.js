@@ -1,10 +1,13 @@
-// One WebRTC call to an agent. Emits "track", "open", "message", "lost" and "closed".
+// One call to an agent. Emits "track", "message", "waiting", "lost" and "closed".
 
-const GATHER_MS = 2000;
-const CONNECT_MS = 15000;
-const LOST_MS = 6000;
+import { CallError, Link, request } from "./link.js";
 
-export class CallError extends Error {}
+export { CallError, request };
+
+const WATCH_MS = 500;
+const UNHEARD_MS = 2000;
+const ATTEMPT_MS = 4000;
+const PAUSE_MS = 500;
 
 // Whoever called hung up before the call was up: nothing went wrong.
 export class Cancelled extends Error {}
@@ -25,30 +28,20 @@ export function explain(error) {
   }
 }
 
-export async function request(path, body) {
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body ?? {}),
-  });
-  const reply = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw new CallError(reply.message ?? `The server answered ${response.status}.`);
-  }
-  return reply;
-}
-
 export function microphoneAllowed() {
   return Boolean(globalThis.isSecureContext && navigator.mediaDevices?.getUserMedia);
 }
 
 export class Call extends EventTarget {
-  #pc = null;
-  #channel = null;
+  #session = null;
+  #link = null;
   #microphone = null;
-  #lost = null;
+  #watch = 0;
+  #heard = { packets: 0, at: 0 };
+  #reconnecting = false;
   #over = false;
   #hungUp = false;
+  #secret = "";
   id = "";
 
   get microphone() {
@@ -70,34 +63,28 @@ export class Call extends EventTarget {
         "The browser gives a microphone only to secure pages. Open this one over https or from localhost.",
       );
     }
-    const session = await request("/webrtc/session");
+    this.#session = await request("/webrtc/session", { agent });
     this.#microphone = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
     });
     this.#checkAlive();
-    const pc = new RTCPeerConnection({ iceServers: session.ice_servers, bundlePolicy: "max-bundle" });
-    this.#pc = pc;
-    this.#channel = pc.createDataChannel("ringtrue", { ordered: true });
-    this.#channel.addEventListener("open", () => this.#emit("open"));
-    this.#channel.addEventListener("message", ({ data }) => this.#emit("message", JSON.parse(data)));
-    this.#channel.addEventListener("close", () => this.close());
-    pc.addEventListener("track", ({ track, streams }) =>
-      this.#emit("track", streams[0] ?? new MediaStream([track])));
-    pc.addEventListener("connectionstatechange", () => this.#connectionChanged());
     for (const track of this.#microphone.getTracks()) {
-      pc.addTrack(track, this.#microphone);
       track.addEventListener("ended", () => this.#fail("The microphone was unplugged."));
     }
-    await pc.setLocalDescription(await pc.createOffer());
-    await gathered(pc);
+    const link = this.#open();
+    this.#link = link;
+    const sdp = await link.offer();
     this.#checkAlive();
     const answer = await request("/webrtc/offer", {
-      sdp: pc.localDescription.sdp, type: "offer", token: session.token, agent,
+      sdp, type: "offer", token: this.#session.token, agent,
     });
-    this.#checkAlive();
     this.id = answer.call_id;
-    await pc.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-    await this.#connected(pc);
+    this.#secret = answer.call_token;
+    this.#checkAlive();
+    await link.accept(answer.sdp, this.#address());
+    await link.connected();
+    this.#checkAlive();
+    this.#watch = setInterval(() => this.#look(), WATCH_MS);
   }
 
   mute(on) {
@@ -107,17 +94,21 @@ export class Call extends EventTarget {
   }
 
   press(digit) {
-    this.#send({ type: "dtmf", digit });
+    this.#link?.send({ type: "dtmf", digit });
   }
 
   hangUp() {
     this.#hungUp = true;
-    this.#send({ type: "hangup" });
+    this.#link?.send({ type: "hangup" });
+    if (this.#reconnecting) {
+      const headers = { Authorization: `Bearer ${this.#secret}` };
+      fetch(this.#address().path, { method: "DELETE", headers, keepalive: true }).catch(() => null);
+    }
     this.close();
   }
 
   async stats() {
-    return this.#pc ? [...(await this.#pc.getStats()).values()] : [];
+    return this.#link?.stats() ?? [];
   }
 
   close() {
@@ -125,58 +116,95 @@ export class Call extends EventTarget {
       return;
     }
     this.#over = true;
-    clearTimeout(this.#lost);
-    this.#pc?.close();
+    clearInterval(this.#watch);
+    this.#link?.close();
     for (const track of this.#microphone?.getTracks() ?? []) {
       track.stop();
     }
     this.#emit("closed");
   }
 
-  #connected(pc) {
-    return new Promise((resolve, reject) => {
-      const late = setTimeout(
-        () => reject(new CallError("No audio path to the server was found. A firewall may be in the way.")),
-        CONNECT_MS,
-      );
-      const settle = () => {
-        if (pc.connectionState === "connected") {
-          clearTimeout(late);
-          resolve();
-        } else if (["failed", "closed"].includes(pc.connectionState)) {
-          clearTimeout(late);
-          reject(new CallError("No audio path to the server was found. A firewall may be in the way."));
-        }
-      };
-      pc.addEventListener("connectionstatechange", settle);
-      this.addEventListener("closed", () => {
-        clearTimeout(late);
-        reject(new CallError("The call ended before it was connected."));
-      });
-      settle();
-    });
+  #address() {
+    return { path: `/webrtc/calls/${this.id}`, secret: this.#secret };
   }
 
-  #connectionChanged() {
-    clearTimeout(this.#lost);
-    const state = this.#pc.connectionState;
-    if (state === "disconnected") {
-      this.#lost = setTimeout(() => this.#fail("The connection to the server was lost."), LOST_MS);
-    } else if (state === "failed") {
-      this.#fail("The connection to the server was lost.");
+  #open() {
+    const link = new Link(this.#session, this.#microphone);
+    const current = (act) => (event) => link === this.#link && act(event.detail);
+    link.addEventListener("message", current((message) => this.#emit("message", message)));
+    link.addEventListener("track", ({ detail }) => this.#emit("track", detail));
+    link.addEventListener("gone", current(() => this.close()));
+    link.addEventListener("state", current((state) => {
+      if (this.#watch && ["disconnected", "failed"].includes(state)) {
+        this.#reconnect();
+      }
+    }));
+    return link;
+  }
+
+  // The agent's silence is sent too, so that nothing at all means that the path is gone.
+  async #look() {
+    const packets = await this.#link.heard();
+    const now = performance.now();
+    if (packets !== this.#heard.packets || !this.#heard.at) {
+      this.#heard = { packets, at: now };
+    } else if (now - this.#heard.at > UNHEARD_MS) {
+      this.#reconnect();
     }
+  }
+
+  async #reconnect() {
+    if (this.#reconnecting || this.#over) {
+      return;
+    }
+    this.#reconnecting = true;
+    this.#emit("waiting", true);
+    const until = performance.now() + 1000 * this.#session.reconnect_seconds;
+    while (!this.#over && performance.now() < until && !(await this.#isBack())) {
+      if (await this.#replace()) {
+        break;
+      }
+      await new Promise((done) => setTimeout(done, PAUSE_MS));
+    }
+    this.#reconnecting = false;
+    if (!this.#over && !(await this.#isBack())) {
+      this.#fail("The connection to the server was lost.");
+      return;
+    }
+    this.#heard = { packets: 0, at: 0 };
+    this.#emit("waiting", false);
+  }
+
+  async #isBack() {
+    return this.#link.state === "connected" && (await this.#link.heard()) !== this.#heard.packets;
+  }
+
+  async #replace() {
+    const link = this.#open();
+    try {
+      const sdp = await link.offer();
+      const { path, secret } = this.#address();
+      const answer = await request(`${path}/resume`, { sdp, type: "offer" }, secret);
+      await link.accept(answer.sdp, this.#address());
+      await link.connected(ATTEMPT_MS);
+    } catch {
+      link.close();
+      return false;
+    }
+    const before = this.#link;
+    this.#link = link;
+    this.#heard = { packets: -1, at: 0 };
+    before.close();
+    if (this.#over) {
+      link.close();
+    }
+    return true;
   }
 
   #fail(why) {
     if (!this.#over) {
       this.#emit("lost", why);
       this.close();
-    }
-  }
-
-  #send(message) {
-    if (this.#channel?.readyState === "open") {
-      this.#channel.send(JSON.stringify(message));
     }
   }
 
@@ -189,20 +217,4 @@ export class Call extends EventTarget {
   #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
-}
-
-function gathered(pc) {
-  return new Promise((resolve) => {
-    if (pc.iceGatheringState === "complete") {
-      resolve();
-      return;
-    }
-    const timer = setTimeout(resolve, GATHER_MS);
-    pc.addEventListener("icegatheringstatechange", () => {
-      if (pc.iceGatheringState === "complete") {
-        clearTimeout(timer);
-        resolve();
-      }
-    });
-  });
 }

@@ -26,6 +26,9 @@ MarkT = TypeVar("MarkT")
 MAX_SECONDS: Final = 60.0
 """Audio that may wait in one call's buffer; about 1 MB at 8 kHz."""
 
+MAX_PAUSED: Final = 250
+"""Ticks of one pause: five seconds, far from the age at which the gate refuses audio."""
+
 
 @dataclass(slots=True)
 class _Utterance(Generic[MarkT]):
@@ -91,6 +94,9 @@ class Cut(Generic[MarkT]):
     label: str | None
     """The utterance that was playing, if any."""
 
+    paused_at: float | None = None
+    """Since when it was paused, if it was."""
+
 
 class Playout(Generic[MarkT]):
     """One call's playout buffer at ``rate`` Hz. Sans-IO: times come from the caller."""
@@ -111,6 +117,9 @@ class Playout(Generic[MarkT]):
         self.withheld = 0
         """Ticks in a row in which what is next was not taken, its licence not holding."""
 
+        self._paused_at: float | None = None
+        self._paused_ticks = 0
+
     @property
     def position(self) -> int:
         """Samples taken since the call began, silence included."""
@@ -130,6 +139,30 @@ class Playout(Generic[MarkT]):
     def idle(self) -> bool:
         """True when nothing is queued and every mark has been released."""
         return not self._queue and not self._sent
+
+    @property
+    def paused(self) -> bool:
+        """True from :meth:`pause` to :meth:`resume`, or until :data:`MAX_PAUSED` has passed."""
+        return self._paused_at is not None
+
+    def pause(self, now: float) -> bool:
+        """Take nothing from the next tick on. False, and nothing changes, where no speech sounds.
+
+        Tones and digits dialled are not paused: they mean something by their length.
+        """
+        if self._paused_at is not None:
+            return True
+        if not self.speaking:
+            return False
+        chunks = self._queue[0].chunks
+        if chunks and chunks[0].kind is not FrameKind.SPEECH:
+            return False
+        self._paused_at, self._paused_ticks = now, 0
+        return True
+
+    def resume(self) -> None:
+        """Go on at the next sample."""
+        self._paused_at = None
 
     def has_room(self) -> bool:
         """True while :meth:`write` will accept audio."""
@@ -213,7 +246,8 @@ class Playout(Generic[MarkT]):
         self._queue.clear()
         self._sent.clear()
         self._pending = 0
-        return Cut(tuple(heard), tuple(unheard), taken, dropped, label)
+        paused_at, self._paused_at = self._paused_at, None
+        return Cut(tuple(heard), tuple(unheard), taken, dropped, label, paused_at)
 
     def take_back(self, heard_position: int | None = None) -> Cut[MarkT]:
         """Drop what a cloned voice has said and nobody heard yet; other audio stays.
@@ -251,6 +285,8 @@ class Playout(Generic[MarkT]):
         began; None means that what was taken counts as heard.
         """
         late = self._ended_late()
+        if late is None and self._stays_paused():
+            return self._pause(None, heard_position, None)
         utterance = None if late is not None else self._current()
         if utterance is None or not self._ready(utterance):
             return self._pause(utterance, heard_position, late)
@@ -278,6 +314,15 @@ class Playout(Generic[MarkT]):
             self._queue.popleft()
         draft = Draft(utterance.ticket, pieces)
         return Step(draft, self._release(heard_position), began, ended)
+
+    def _stays_paused(self) -> bool:
+        """Whether nothing is taken in this tick; a pause that nobody ends is ended here."""
+        if self._paused_at is None:
+            return False
+        self._paused_ticks += 1
+        if self._paused_ticks > MAX_PAUSED:
+            self._paused_at = None
+        return self._paused_at is not None
 
     def rest(self, heard_position: int | None = None) -> Step[MarkT]:
         """20 ms on hold: nothing is taken, and what was being said goes on at its next sample."""

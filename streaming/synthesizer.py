@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -37,7 +37,6 @@ from pipecat.frames.frames import (
     LLMFullResponseStartFrame,
     StartFrame,
     SystemFrame,
-    TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -46,12 +45,19 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.errors import ErrorCategory
 
 from ringtrue.streaming.ahead import AheadStream, Prepared
+from ringtrue.streaming.budget.lines import Recalling
+from ringtrue.streaming.delivery import Delivery
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.handover import Utterance, carry_on
-from ringtrue.streaming.ports import Licence, LicensedVoice, SpeechChunk, SynthesisEngine
-from ringtrue.streaming.provenance import Provenance, Sealer
+from ringtrue.streaming.patience import Pacer, Patient
+from ringtrue.streaming.ports import (
+    LicensedVoice,
+    SynthesisEngine,
+    SynthesisStream,
+)
+from ringtrue.streaming.provenance import Provenance
 from ringtrue.streaming.ssml import markup_of, parse, set_markup
-from ringtrue.streaming.voice_frames import TakeBackFrame, sealed_audio
+from ringtrue.streaming.voice_frames import TakeBackFrame
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +72,9 @@ DRAIN_SECONDS: Final = 15.0
 
 HANDOVER_SECONDS: Final = 2.0
 """How long playout may take to give back what was not heard."""
+
+STALL_SECONDS: Final = 1.0
+"""How long an engine may make nothing of what it was given."""
 
 ENGINE_RATES: Final = (8000, 16000)
 
@@ -89,10 +98,13 @@ class SpeechSynthesizer(FrameProcessor):
         max_ahead: float = MAX_AHEAD,
         cloned: LicensedVoice | None = None,
         on_fallback: Callable[[str], None] | None = None,
+        lines: Recalling | None = None,
+        stall: float = STALL_SECONDS,
     ) -> None:
         """Speak in ``voice``, or in ``cloned`` as long as it may.
 
-        ``on_fallback`` is told once why ``cloned`` gave way to ``voice``.
+        ``on_fallback`` is told once why ``cloned`` gave way to ``voice``. ``lines`` are what
+        ``voice`` said before; an engine that makes nothing for ``stall`` seconds has failed.
 
         ``rate`` in Hz is 8000 or 16000 and defaults to the pipeline's output rate where that is
         one of them, else 16000. ``max_ahead`` bounds, in seconds, the audio pushed ahead of real
@@ -105,25 +117,25 @@ class SpeechSynthesizer(FrameProcessor):
         self._voice = voice
         self._asked_rate = rate
         self._rate = rate or ENGINE_RATES[-1]
-        self._max_ahead = max_ahead
+        self._pacer = Pacer(max_ahead)
+        self._stall = stall
+        self._lines = lines
+        self._patient: Patient | None = None
         self._cloned = cloned
         self._on_fallback = on_fallback
         self._provenance: Provenance | None = None
-        self._sealer: Sealer | None = None
         self._handing_over = False
         self._broken: Utterance | None = None
         self._draining = False
         self._queue: deque[Utterance | Frame] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
-        self._hurry = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._speaking: Utterance | None = None
         self._open: Utterance | None = None
         self._in_response = False
         self._prepared = Prepared()
         self._waiting_phrases = 0
-        self._horizon = 0.0
         self._idle.set()
         if cloned is not None:
             cloned.on_lost(self._voice_lost)
@@ -207,7 +219,7 @@ class SpeechSynthesizer(FrameProcessor):
             self._provenance.supersede()
         self._queue = deque(item for item in self._queue if _outlives_interruption(item))
         self._waiting_phrases = 0
-        self._horizon = 0.0
+        self._pacer.reset()
         if not self._queue:
             self._idle.set()
 
@@ -229,8 +241,38 @@ class SpeechSynthesizer(FrameProcessor):
         commit = frame.append_to_context and not self._in_response
         text = AggregatedTextFrame(frame.text, frame.text_type)
         set_markup(text, markup_of(frame) or frame.text)
-        await self._feed(text, append_to_context=frame.append_to_context, commit=commit)
+        context, memory, asked = frame.append_to_context, self._memory(), markup_of(text) or ""
+        known = memory is not None and memory.knows(asked, self._rate)
+        line = memory.recall(asked, self._rate) if memory is not None and known else None
+        if line is not None and self._put_in_front(text, line, context):
+            return
+        await self._feed(text, append_to_context=context, commit=commit, line=line)
         self._close_open()
+
+    def knows(self, text: str) -> bool:
+        """Whether ``text`` can be said at once, even while the engine makes nothing."""
+        memory = self._memory()
+        return memory is not None and memory.knows(text, self._rate)
+
+    def _memory(self) -> Recalling | None:
+        if self._cloned is None:
+            return self._lines
+        return self._cloned if isinstance(self._cloned, Recalling) else None
+
+    def _put_in_front(
+        self, text: AggregatedTextFrame, line: SynthesisStream, append_to_context: bool
+    ) -> bool:
+        """Say ``line`` before the utterance in hand, where nothing of that was made yet."""
+        utterance, patient = self._speaking, self._patient
+        if utterance is None or patient is None or self._handing_over:
+            return False
+        if utterance.append_to_context is not append_to_context or not patient.interject(line):
+            return False
+        text.append_to_context = False
+        text.will_be_spoken = True
+        utterance.phrases.appendleft(text)
+        self._waiting_phrases += 1
+        return True
 
     async def _phrase(self, frame: AggregatedTextFrame) -> None:
         if not frame.text.strip():
@@ -240,7 +282,12 @@ class SpeechSynthesizer(FrameProcessor):
             self._close_open()
 
     async def _feed(
-        self, frame: AggregatedTextFrame, *, append_to_context: bool, commit: bool
+        self,
+        frame: AggregatedTextFrame,
+        *,
+        append_to_context: bool,
+        commit: bool,
+        line: SynthesisStream | None = None,
     ) -> None:
         if self._waiting_phrases + len(self._queue) >= MAX_WAITING:
             await self._report(SynthesisError(f"more than {MAX_WAITING} phrases wait to be spoken"))
@@ -255,7 +302,10 @@ class SpeechSynthesizer(FrameProcessor):
             self._close_open()
             utterance = Utterance(append_to_context, commit)
             try:
-                self._begin(utterance, markup)
+                if line is None:
+                    self._begin(utterance, markup)
+                else:
+                    utterance.begin(line, speaks_markup=True, licensed=self._cloned is not None)
             except Exception as error:
                 await self._report(error)
                 return
@@ -263,6 +313,8 @@ class SpeechSynthesizer(FrameProcessor):
             await self.start_ttfb_metrics()
             self._enqueue(utterance)
         utterance.feed(frame)
+        if self._patient is not None and utterance is self._speaking:
+            self._patient.fed()
         self._waiting_phrases += 1
         await self.start_tts_usage_metrics(frame.text)
 
@@ -283,8 +335,8 @@ class SpeechSynthesizer(FrameProcessor):
                 log.warning("synthesizer.cloned_voice_failed", error=type(error).__name__)
                 self._voice_lost(FAILED)
             else:
-                markup = self._cloned.speaks_markup
-                utterance.begin(stream, speaks_markup=markup, licensed=True)
+                marked = self._cloned.speaks_markup
+                utterance.begin(stream, speaks_markup=marked, licensed=True)
                 return
         stream = self._engine.open(self._voice, self._rate)
         utterance.begin(stream, speaks_markup=self._engine.speaks_markup, licensed=False)
@@ -320,7 +372,7 @@ class SpeechSynthesizer(FrameProcessor):
         if self._speaking is not None and self._speaking.stream is not None:
             self._speaking.stream.cut()
         self._idle.clear()
-        self._hurry.set()
+        self._pacer.hurry.set()
         self._wake.set()
         if self._on_fallback is not None:
             self._on_fallback(str(reason))
@@ -328,7 +380,7 @@ class SpeechSynthesizer(FrameProcessor):
     def _handed_over(self) -> None:
         self._handing_over = False
         if not self._draining:
-            self._hurry.clear()
+            self._pacer.hurry.clear()
 
     def _close_open(self) -> None:
         if self._open is not None:
@@ -339,7 +391,7 @@ class SpeechSynthesizer(FrameProcessor):
     async def _drain(self) -> None:
         """Push all that is queued, no longer paced, before the call ends."""
         self._draining = True
-        self._hurry.set()
+        self._pacer.hurry.set()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._idle.wait()
@@ -387,22 +439,31 @@ class SpeechSynthesizer(FrameProcessor):
                     item.stream.finish()
         waiting = (item.phrases for item in self._queue if isinstance(item, Utterance))
         self._waiting_phrases = sum(map(len, waiting))
-        self._horizon = 0.0
+        self._pacer.reset()
         self._handed_over()
 
     async def _say(self, utterance: Utterance) -> None:
         self._speaking = utterance
         assert utterance.stream is not None
-        chunks = utterance.stream.frames()
+        self._patient = patient = Patient(
+            utterance.stream.frames(), lambda: bool(utterance.phrases), self._stall
+        )
+        sealer = None
         if self._provenance is not None and self._provenance.rate == self._rate:
-            self._sealer = self._provenance.utterance()
+            sealer = self._provenance.utterance()
+        delivery = Delivery(self, utterance, self._rate, sealer)
+        chunks = patient.frames()
         try:
-            await self._announce(utterance)
+            await delivery.announce()
             started = TTSStartedFrame(
                 context_id=utterance.context_id, append_to_context=utterance.append_to_context
             )
             await self.push_frame(started)
-            await self._deliver(utterance, chunks)
+            async for chunk in chunks:
+                before = len(utterance.phrases)
+                seconds = await delivery.push(chunk)
+                self._waiting_phrases -= before - len(utterance.phrases)
+                await self._pacer.went(seconds)
         except Exception as error:
             if utterance.licensed:
                 if not self._handing_over:
@@ -412,10 +473,8 @@ class SpeechSynthesizer(FrameProcessor):
                 await self._report(error)
         finally:
             utterance.stream.cut()
-            self._speaking = None
-            close = getattr(chunks, "aclose", None)
-            if close is not None:
-                await close()
+            self._speaking = self._patient = None
+            await chunks.aclose()
         if self._handing_over and utterance.licensed:
             self._broken = utterance
             return
@@ -425,67 +484,6 @@ class SpeechSynthesizer(FrameProcessor):
         await self.push_frame(TTSStoppedFrame(context_id=utterance.context_id))
         if utterance.commit:
             await self.push_frame(LLMAssistantPushAggregationFrame())
-
-    async def _announce(self, utterance: Utterance) -> None:
-        if utterance.phrases and not utterance.phrases[0].will_be_spoken:
-            phrase = utterance.phrases[0]
-            phrase.append_to_context = False
-            phrase.context_id = utterance.context_id
-            phrase.will_be_spoken = True
-            await self.push_frame(phrase)
-
-    async def _deliver(self, utterance: Utterance, chunks: AsyncIterator[SpeechChunk]) -> None:
-        position = 0
-        heard = False
-        announced = True
-        async for chunk in chunks:
-            if utterance.licensed and chunk.licence is None:
-                raise SynthesisError("a cloned voice made speech without its licence")
-            if not announced:
-                await self._announce(utterance)
-                announced = True
-            position = await self._push_chunk(utterance, chunk, position)
-            if chunk.pcm and not heard:
-                heard = True
-                await self.stop_ttfb_metrics()
-            if chunk.phrase_end and utterance.phrases:
-                utterance.phrases.popleft()
-                utterance.offset = 0
-                self._waiting_phrases -= 1
-                announced = False
-            await self._pace(len(chunk.pcm) / (2 * self._rate))
-
-    async def _push_chunk(self, utterance: Utterance, chunk: SpeechChunk, position: int) -> int:
-        """Push audio and words in order; ``position`` is in samples since the utterance began."""
-        for piece in utterance.pieces(chunk, position):
-            if isinstance(piece, bytes):
-                await self._push_audio(utterance, piece, chunk.licence)
-            else:
-                await self.push_frame(piece)
-                utterance.offset = piece.start + len(piece.text)
-        return position + len(chunk.pcm) // 2
-
-    async def _push_audio(self, utterance: Utterance, pcm: bytes, licence: Licence | None) -> None:
-        context = utterance.context_id
-        if self._sealer is None:
-            frame = TTSAudioRawFrame(pcm, self._rate, 1, context_id=context)
-        else:
-            now = self.get_event_loop().time()
-            frame = sealed_audio(self._sealer.seal(pcm, now, licence=licence), context)
-        await self.push_frame(frame)
-        await self.process_ttfa_metrics(frame)
-
-    async def _pace(self, seconds: float) -> None:
-        now = self.get_event_loop().time()
-        self._horizon = max(self._horizon, now) + seconds
-        wait = self._horizon - now - self._max_ahead
-        if wait <= 0 or self._hurry.is_set():
-            return
-        try:
-            async with asyncio.timeout(wait):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
 
     async def _report(self, error: Exception) -> None:
         """Tell the graph without costing the processor its use; the text itself is not logged."""

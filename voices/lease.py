@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final, NoReturn, final
 
-from ringtrue.streaming.budget.lines import Lines, ReplayedLine
+from ringtrue.streaming.budget.lines import Lines
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
 from ringtrue.voices.consent.decision import Reason
@@ -129,7 +129,7 @@ class Lease:
     def knows(self, text: str, rate: int) -> bool:
         """Whether :meth:`recall` would give the line ``text`` at ``rate`` Hz."""
         lost = self.lost is not None or self._closed
-        return not lost and self.__lines.get(text, rate) is not None
+        return not lost and self.__lines.knows(text, rate)
 
     def recall(self, text: str, rate: int) -> SynthesisStream | None:
         """A line that the voice said before, under this lease; None where it isn't known.
@@ -138,10 +138,8 @@ class Lease:
         """
         if self.lost is not None or self._closed:
             raise ConsentLostError(self.lost or Reason.NO_CONSENT)
-        chunks = self.__lines.get(text, rate)
-        if chunks is None:
-            return None
-        return _LicensedStream(ReplayedLine(chunks), self._licence, self._grant)
+        line = self.__lines.recall(text, rate)
+        return line and _LicensedStream(line, self._licence, self._grant)
 
     async def learn(self, texts: Sequence[str], rate: int) -> None:
         """Make the lines that aren't known yet, off the loop. Never raises."""

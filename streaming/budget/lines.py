@@ -32,18 +32,17 @@ Recorded = tuple[SpeechChunk, ...]
 
 @runtime_checkable
 class Recalling(Protocol):
-    """A cloned voice that remembers lines, under its own licence."""
+    """A voice that remembers lines, a cloned one under its own licence."""
 
     def knows(self, text: str, rate: int) -> bool:
         """Whether :meth:`recall` would give the line ``text`` at ``rate`` Hz."""
         ...
 
     def recall(self, text: str, rate: int) -> SynthesisStream | None:
-        """The line as a stream of its own; None where it isn't known."""
-        ...
+        """The line as a stream of its own; None where it isn't known.
 
-    async def learn(self, texts: Sequence[str], rate: int) -> None:
-        """Make the lines that aren't known yet, off the loop. Never raises."""
+        Raises :class:`~ringtrue.streaming.errors.SynthesisError` once the voice may not speak.
+        """
         ...
 
 
@@ -56,13 +55,14 @@ class Lines:
         self._learning: set[tuple[str, int]] = set()
         self._forgotten = 0
 
-    def __len__(self) -> int:
-        """How many lines are kept."""
-        return len(self._kept)
+    def knows(self, text: str, rate: int) -> bool:
+        """Whether the line ``text`` is kept at ``rate`` Hz."""
+        return (text, rate) in self._kept
 
-    def get(self, text: str, rate: int) -> Recorded | None:
-        """The line, where it is known."""
-        return self._kept.get((text, rate))
+    def recall(self, text: str, rate: int) -> ReplayedLine | None:
+        """The line as a stream of its own, without a licence; None where it isn't known."""
+        chunks = self._kept.get((text, rate))
+        return None if chunks is None else ReplayedLine(chunks)
 
     def forget(self) -> None:
         """Keep nothing, also of what is being learnt."""

@@ -1,0 +1,153 @@
+"""Waiting for a synthesizer: not for ever, and not in the way of what can't wait.
+
+:class:`Patient` stands between an engine's stream and whoever pushes its chunks; :class:`Pacer`
+keeps that from running too far ahead of real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+from ringtrue.streaming.errors import SynthesisError
+from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
+
+
+class StalledError(SynthesisError):
+    """An engine made nothing of what it was given."""
+
+
+class Patient:
+    """One utterance's chunks.
+
+    While nothing of it was made yet, lines known beforehand may be put in front of it.
+    """
+
+    def __init__(
+        self, chunks: AsyncIterator[SpeechChunk], owed: Callable[[], bool], stall: float
+    ) -> None:
+        """``owed`` says whether something was fed and not spoken; ``stall`` is in seconds."""
+        self._chunks = chunks
+        self._owed = owed
+        self._stall = stall
+        self._lines: deque[SynthesisStream] = deque()
+        self._begun = self._over = False
+        self._limit: asyncio.Timeout | None = None
+        self._nudged: asyncio.Future[None] | None = None
+        self._offset = 0
+
+    def interject(self, line: SynthesisStream) -> bool:
+        """Speak ``line`` first; False where it is too late for that."""
+        if self._begun or self._over:
+            return False
+        self._lines.append(line)
+        self._nudge()
+        return True
+
+    def fed(self) -> None:
+        """Something more was fed: from now on it is owed."""
+        if self._limit is not None and self._limit.when() is None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._stall)
+        self._nudge()
+
+    async def frames(self) -> AsyncGenerator[SpeechChunk, None]:
+        """The chunks, with their words' places counted from what was put in front.
+
+        Raises :class:`StalledError` when the engine makes nothing of what it owes in time.
+        """
+        try:
+            while not self._begun:
+                first = asyncio.ensure_future(self._next())
+                try:
+                    async for chunk in self._until(first):
+                        yield chunk
+                finally:
+                    first.cancel()
+                    await asyncio.gather(first, return_exceptions=True)
+                chunk_or_none = first.result()
+                if chunk_or_none is None:
+                    return
+                self._begun = bool(chunk_or_none.pcm)
+                yield self._shifted(chunk_or_none)
+            while (chunk_or_none := await self._in_time()) is not None:
+                yield self._shifted(chunk_or_none)
+        finally:
+            self._over = True
+            close = getattr(self._chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _until(self, first: asyncio.Future[SpeechChunk | None]) -> AsyncIterator[SpeechChunk]:
+        """Lines put in front, until ``first`` is there."""
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while not first.done() or self._lines:
+            while self._lines:
+                async for chunk in self._lines.popleft().frames():
+                    self._offset += len(chunk.pcm) // 2
+                    yield chunk
+                since = max(since, loop.time())
+            if first.done():
+                return
+            self._nudged = loop.create_future()
+            owed = self._owed()
+            limit = since + self._stall - loop.time() if owed else None
+            if limit is not None and limit <= 0:
+                raise StalledError(f"the engine made nothing for {self._stall:g} s")
+            either: set[asyncio.Future[Any]] = {first, self._nudged}
+            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if not owed:
+                since = loop.time()
+
+    async def _in_time(self) -> SpeechChunk | None:
+        try:
+            async with asyncio.timeout(self._stall if self._owed() else None) as self._limit:
+                return await self._next()
+        except TimeoutError:
+            raise StalledError(f"the engine made nothing for {self._stall:g} s") from None
+        finally:
+            self._limit = None
+
+    async def _next(self) -> SpeechChunk | None:
+        return await anext(self._chunks, None)
+
+    def _shifted(self, chunk: SpeechChunk) -> SpeechChunk:
+        if not self._offset or not chunk.words:
+            return chunk
+        words = tuple(replace(word, end=word.end + self._offset) for word in chunk.words)
+        return replace(chunk, words=words)
+
+    def _nudge(self) -> None:
+        if self._nudged is not None and not self._nudged.done():
+            self._nudged.set_result(None)
+
+
+class Pacer:
+    """Lets audio go at most so many seconds ahead of real time, unless it is in a hurry."""
+
+    def __init__(self, max_ahead: float) -> None:
+        """``max_ahead`` is in seconds."""
+        self._max_ahead = max_ahead
+        self._horizon = 0.0
+        self.hurry = asyncio.Event()
+        """While set, nothing waits."""
+
+    def reset(self) -> None:
+        """What went ahead was dropped."""
+        self._horizon = 0.0
+
+    async def went(self, seconds: float) -> None:
+        """``seconds`` of audio went; wait where that is too far ahead."""
+        now = asyncio.get_running_loop().time()
+        self._horizon = max(self._horizon, now) + seconds
+        wait = self._horizon - now - self._max_ahead
+        if wait <= 0 or self.hurry.is_set():
+            return
+        try:
+            async with asyncio.timeout(wait):
+                await self.hurry.wait()
+        except TimeoutError:
+            return

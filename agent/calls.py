@@ -6,12 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from math import ceil
 from typing import Final
 
 import structlog
 from pipecat.frames.frames import Frame
 
+from ringtrue.agent.admission import Admission, Door
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.audit.trail import CallTrail, Speaker
 from ringtrue.agent.call_policy import graph_policy
@@ -29,7 +30,7 @@ from ringtrue.streaming.graph import CallGraph
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.deadline import StallReport
 from ringtrue.streaming.loop_watch import LoopWatch
-from ringtrue.streaming.ports import Call, EndReason, Holding
+from ringtrue.streaming.ports import Call, Direction, EndReason, Holding
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.refusals import RefusalReport
 
@@ -50,13 +51,6 @@ LOST_FACTOR: Final = 3
 ended."""
 
 WATCH_SECONDS: Final = 1.0
-
-
-class Admission(StrEnum):
-    """Why a call is not taken."""
-
-    FULL = "full"
-    DRAINING = "draining"
 
 
 @dataclass(slots=True)
@@ -98,6 +92,7 @@ class Calls:
         self._ending = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.door = Door(settings.admission)
         self.loop_watch = LoopWatch()
         self.clock = MediaClock(on_fault=self._fault, on_tick=self.loop_watch.tick)
         self.refused: Counter[Admission] = Counter()
@@ -108,18 +103,24 @@ class Calls:
 
     def full(self) -> bool:
         """Whether :meth:`reserve` would refuse."""
-        return self._draining or len(self) >= self._settings.server.max_calls
+        if self._draining or len(self) >= self._settings.server.max_calls:
+            return True
+        return self.door.full(len(self), asyncio.get_running_loop().time())
 
-    def reserve(self) -> Admission | None:
-        """Take a place for a call about to be answered, or say why there is none.
+    def reserve(self, direction: Direction = Direction.INBOUND) -> Admission | None:
+        """Take a place for a call about to be answered or placed, or say why there is none.
 
         A place taken is given back by :meth:`run`, or by :meth:`release` if the call never came.
         """
-        refusal = None
+        most: float = self._settings.server.max_calls
+        if direction is Direction.OUTBOUND:
+            most = ceil(most * (1 - self._settings.admission.inbound_reserve))
         if self._draining:
-            refusal = Admission.DRAINING
-        elif len(self) >= self._settings.server.max_calls:
+            refusal: Admission | None = Admission.DRAINING
+        elif len(self) >= most:
             refusal = Admission.FULL
+        else:
+            refusal = self.door.ask(len(self), direction, asyncio.get_running_loop().time())
         if refusal is not None:
             self.refused[refusal] += 1
             self._metrics.call_refused(refusal.value)
@@ -130,6 +131,10 @@ class Calls:
 
     def release(self) -> None:
         """Give back a place that no call took."""
+        self.door.given_back()
+        self._leave()
+
+    def _leave(self) -> None:
         self._places -= 1
         self._note_idle()
 
@@ -171,7 +176,7 @@ class Calls:
             try:
                 await self._conclude(record, outcome)
             finally:
-                self.release()
+                self._leave()
         return record
 
     async def _conclude(self, record: CallRecord, outcome: EndReason) -> None:
@@ -222,6 +227,10 @@ class Calls:
         session.hold(on, music=music)
         return True
 
+    def graph_wait(self) -> float:
+        """Seconds of callers' audio that wait for their graph, in the worst call."""
+        return max((call.graph.session.waiting for call in self._active.values()), default=0.0)
+
     @property
     def records(self) -> Sequence[CallRecord]:
         """The latest calls' records, oldest first."""
@@ -239,20 +248,25 @@ class Calls:
     async def drain(self, seconds: float) -> None:
         """Take no more calls, let those in progress finish for ``seconds``, then end them."""
         self._draining = True
+        self.door.close()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("calls.drain_timeout", calls=len(self))
-        self._ending = True
-        for active in tuple(self._active.values()):
-            self._end(active, EndReason.SHUTDOWN)
+        self.hurry()
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("calls.not_ended", calls=len(self))
         self.clock.stop()
+
+    def hurry(self) -> None:
+        """End the calls that :meth:`drain` waits for, and any that still begins, at once."""
+        self._ending = True
+        for active in tuple(self._active.values()):
+            self._end(active, EndReason.SHUTDOWN)
 
     async def _converse(self, call: Call, agent: Agent, record: CallRecord) -> EndReason:
         loop = asyncio.get_running_loop()
@@ -314,6 +328,7 @@ class Calls:
 
         def turn(finished: TurnRecord) -> None:
             self._metrics.turn(finished)
+            self.door.turn(finished, asyncio.get_running_loop().time())
             side.turn(finished)
 
         def ended(error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ringtrue.streaming.clock import ClockStats
+from ringtrue.streaming.cpu_time import cpu_seconds
 
 THREADS: Final[Mapping[str, str]] = {
     "turns": "turns",
@@ -33,19 +34,6 @@ class Inference(Protocol):
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the workers alive now."""
         ...
-
-
-def _seconds(number: int, *, thread: bool = False) -> float:
-    """CPU seconds of a process or, by its native id, of a thread; 0 where it has ended.
-
-    The clock's id is made as Linux makes it (clock_getcpuclockid(3)). It counts run time
-    exactly; utime and stime in ``/proc`` are sampled at timer ticks, to which a thread that
-    wakes by a timer is aligned.
-    """
-    try:
-        return time.clock_gettime((~number << 3) | (6 if thread else 2))
-    except OSError:
-        return 0.0
 
 
 class CpuMeter(Collector):
@@ -72,9 +60,9 @@ class CpuMeter(Collector):
             if thread.native_id in (None, self._loop_thread):
                 continue
             part = next((p for n, p in THREADS.items() if thread.name.startswith(n)), "other")
-            now[part, thread.native_id] = _seconds(thread.native_id, thread=True)
+            now[part, thread.native_id] = cpu_seconds(thread.native_id, thread=True)
         for pid in self._owner.recognizer_pids():
-            now["recognizer", pid] = _seconds(pid)
+            now["recognizer", pid] = cpu_seconds(pid)
         for (part, number), seconds in self._seen.items():
             if now.get((part, number), 0.0) < seconds:  # it ended; its number may be another's
                 self._ended[part] += seconds

@@ -15,6 +15,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.casting import Cast, Casting
+from ringtrue.agent.gauges import Queues
 from ringtrue.agent.voice_library import stock_engine
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import (
@@ -136,6 +137,13 @@ class Engines:
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the recognizer's workers."""
         return self._pool.pids if self._pool is not None else ()
+
+    def queues(self) -> Queues:
+        """What waits for the engines of this process."""
+        return Queues(
+            recognizer_seconds=self._pool.waiting if self._pool is not None else 0.0,
+            synthesis_jobs=self._engine.waiting if self._engine is not None else 0.0,
+        )
 
     def vad_seconds(self) -> float:
         """CPU seconds that the voice-activity network took."""

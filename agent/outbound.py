@@ -24,7 +24,7 @@ from ringtrue.agent.logs import masked
 from ringtrue.agent.problems import Problem
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.dial_settings import DialTenant
-from ringtrue.streaming.ports import EndReason, MediaLeg
+from ringtrue.streaming.ports import Direction, EndReason, MediaLeg
 from ringtrue.streaming.record import CallRecord
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.errors import CallFailedError, SipError
@@ -181,7 +181,7 @@ class Outbound:
         if self._closed or self._held.full:
             raise _full()
         charge = self._ledger.admit(order.tenant, rules, route.rate, self._now())
-        if self._calls.reserve() is not None:
+        if self._calls.reserve(Direction.OUTBOUND) is not None:
             self._spawn(self._ledger.close(charge, self._now()), "outbound-release")
             raise _full()
         self._held.add(placed)
@@ -269,6 +269,7 @@ class Outbound:
         early: list[_EarlyMedia] = []
         try:
             try:
+                await self._calls.door.begin(Direction.OUTBOUND)
                 call = await self._dial(placed, order, route, phone, early)
             finally:
                 self._stop_listening(placed, early)

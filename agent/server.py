@@ -8,6 +8,7 @@ import gc
 import ipaddress
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
@@ -15,11 +16,13 @@ from typing import Final, Self
 import structlog
 import uvicorn
 
+from ringtrue.agent.admission import DoorCollector
 from ringtrue.agent.audit.collector import AuditCollector
 from ringtrue.agent.audit.opening import audit_config
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.engines import Engines
+from ringtrue.agent.gauges import Gauges
 from ringtrue.agent.http import build_app
 from ringtrue.agent.incidents_api import IncidentDesk
 from ringtrue.agent.incidents_api import router as incidents_router
@@ -137,6 +140,7 @@ class Server:
         self.metrics.registry.register(LikenessCollector(self.engines.likeness.stats))
         self.metrics.registry.register(SipCollector(lambda: self._sip))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
+        self.metrics.registry.register(DoorCollector(self.calls.door, time.monotonic))
         self.metrics.registry.register(LoopCollector(self.calls.loop_watch.meter))
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
@@ -169,6 +173,9 @@ class Server:
         await self.engines.warm()
         loop = asyncio.get_running_loop()
         self.calls.loop_watch.start()
+        gauges = Gauges(self.engines, self.calls.clock.stats, self.calls.graph_wait)
+        watch = self.calls.door.watch(gauges.read, lambda: len(self.calls))
+        self._tasks.append(loop.create_task(watch, name="admission"))
         tidy = self.recordings.keep_tidy()
         self._tasks.append(loop.create_task(tidy, name="recordings"))
         sip, http, signalling = self.settings.sip, self.settings.http, self._signalling
@@ -249,6 +256,7 @@ class Server:
             await invite.reject(503, retry_after=RETRY_AFTER_SECONDS)
             return
         try:
+            await self.calls.door.begin()
             call = await invite.answer(self._media_for(invite.remote[0]))
         except (MediaError, SipError) as error:
             self.calls.release()
@@ -289,6 +297,8 @@ class Server:
         async def work() -> None:
             try:
                 connected = await call.connected()
+                if connected:
+                    await self.calls.door.begin()
             except asyncio.CancelledError:
                 self.calls.release()
                 await call.hangup(EndReason.SHUTDOWN)
@@ -307,6 +317,11 @@ class Server:
         if self.calls.reserve() is not None:
             await call.hangup(EndReason.REJECTED)
             return
+        try:
+            await self.calls.door.begin()
+        except BaseException:
+            self.calls.release()
+            raise
         await self.calls.run(call, self.agents.named(agent))
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.audit_settings import AuditSettings
 from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
@@ -369,6 +370,7 @@ class Settings(BaseSettings):
     voices: VoicesSettings = VoicesSettings()
     audit: AuditSettings = AuditSettings()
     outbound: OutboundSettings = OutboundSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     records: RecordSettings = RecordSettings()
     recordings: RecordingsSettings = RecordingsSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -24,6 +24,7 @@ from typing import Final
 import structlog
 
 from ringtrue.streaming.clock import TICK
+from ringtrue.streaming.cpu_time import cpu_seconds
 
 log = structlog.get_logger(__name__)
 
@@ -70,8 +71,8 @@ class Stall:
     """How late."""
 
     cpu: float
-    """CPU seconds that the loop's thread used since the beat before: much less than ``seconds``
-    means that it waited, for a disk, a lock or the machine."""
+    """CPU seconds that the loop's thread used since it was looked at; much less than
+    ``seconds``: it waited, for a disk, a lock or the machine. 0 where nobody looked."""
 
     culprit: str
     """``file:function`` of the innermost frame of this project, else of the innermost one;
@@ -142,7 +143,7 @@ def culprit_of(stack: tuple[str, ...] | None) -> str:
 
 def stack_of(frame: FrameType | None) -> tuple[str, ...]:
     """The innermost :data:`DEPTH` frames as ``file:line:function``; no values, no home paths."""
-    seen = []
+    seen: list[str] = []
     while frame is not None and len(seen) < DEPTH:
         code = frame.f_code
         seen.append(f"{_shown(code.co_filename)}:{frame.f_lineno}:{code.co_name}")
@@ -178,14 +179,13 @@ class LoopWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._idle_due = 0.0
         self._ticked = float("-inf")
-        self._cpu = 0.0
         self._overdue = float("inf")
         """When the next beat is worth a look; read by the thread."""
 
-        self._seen: tuple[float, tuple[str, ...]] | None = None
-        """Which beat the thread looked for, and what it saw."""
+        self._seen: tuple[float, tuple[str, ...], float] | None = None
+        """Which beat the thread looked for, what it saw, and the CPU time used by then."""
 
-        self._loop_thread = 0
+        self._loop_thread = self._native_id = 0
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._logged = float("-inf")
@@ -196,7 +196,7 @@ class LoopWatch:
         if self._thread is not None:
             return
         self._loop_thread = threading.get_ident()
-        self._cpu = time.thread_time()
+        self._native_id = threading.get_native_id()
         self._over.clear()
         self._thread = threading.Thread(target=self._look, name="loop-watch", daemon=True)
         self._thread.start()
@@ -231,10 +231,14 @@ class LoopWatch:
 
     def _beat(self, lateness: float, until_next: float) -> None:
         seen, self._seen = self._seen, None
-        looked = None if seen is None or seen[0] != self._overdue else seen[1]
+        if seen is not None and seen[0] != self._overdue:
+            seen = None
         self._overdue = self._clock() + until_next + LOOK_AFTER
-        before, self._cpu = self._cpu, time.thread_time()
-        stall = self.meter.beat(lateness, self._cpu - before, looked)
+        if seen is None:
+            stall = self.meter.beat(lateness)
+        else:
+            cpu = max(0.0, time.thread_time() - seen[2])
+            stall = self.meter.beat(lateness, cpu, seen[1])
         if stall is not None:
             self._tell(stall)
 
@@ -263,5 +267,6 @@ class LoopWatch:
             wait = min(overdue - self._clock(), IDLE_BEAT)
             if wait <= 0 and overdue != looked_for:
                 looked_for = overdue
-                self._seen = overdue, stack_of(sys._current_frames().get(self._loop_thread))
+                stack = stack_of(sys._current_frames().get(self._loop_thread))
+                self._seen = overdue, stack, cpu_seconds(self._native_id, thread=True)
             self._over.wait(wait if wait > 0 else LOOK_AFTER)

@@ -159,6 +159,11 @@ class CallSession:
         """The far end talks to those of other calls."""
         return self._seat is not None
 
+    @property
+    def waiting(self) -> float:
+        """Seconds of caller audio that wait for the graph."""
+        return len(self._blocks) * BLOCK_FRAMES * FRAME_MS / 1000
+
     def hold(self, on: bool, *, music: bool = True) -> None:
         """Let the call rest, or go on where it stopped, to the sample.
 

@@ -78,6 +78,11 @@ class FliteEngine:
         """Directories looked into before the system's."""
         return self._search
 
+    @property
+    def waiting(self) -> float:
+        """Pieces of speech that wait to be made, for each thread."""
+        return self._workers.waiting
+
     async def warm(self) -> None:
         """Load the libraries, compile the kernels and measure the voices. Idempotent.
 

@@ -44,6 +44,11 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
+    @property
+    def waiting(self) -> float:
+        """Jobs that wait, for each thread."""
+        return len(self._jobs) / self._size
+
     def submit(self, urgency: Urgency, job: Callable[[], ResultT]) -> asyncio.Future[ResultT]:
         """Run ``job`` in a thread; the future has its result or what it raised.
 

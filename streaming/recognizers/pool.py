@@ -110,6 +110,11 @@ class OpenUtterance:
         else:
             self._worker.send(Message(Kind.AUDIO, self._number, pcm))
 
+    @property
+    def waiting(self) -> float:
+        """Seconds of audio sent and not yet decoded, as far as the worker has told."""
+        return 0.0 if self.final.done() else (self._sent - self._done) / self._rate
+
     def _abort(self, why: str) -> NoReturn:
         self.cancel(why)
         raise RecognizerError(why)
@@ -271,6 +276,12 @@ class WorkerPool:
             for worker in self._workers
             if worker.process is not None and worker.process.returncode is None
         )
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of audio that wait to be decoded, in the utterance that waits most."""
+        open_now = (u for worker in self._workers for u in worker.utterances.values())
+        return max((utterance.waiting for utterance in open_now), default=0.0)
 
     async def open(self) -> None:
         """Start the processes. Idempotent; raises :class:`RecognizerError` if one stays down."""

@@ -1,0 +1,265 @@
+"""What a process can carry, from what it is measured to carry now: whether one call more fits.
+
+Two kinds of signals decide. What adds up with calls (CPU of the event loop, CPU of all parts) is
+*forecast*: the share in use, plus what calls answered a moment ago are still going to cost, plus
+one call more. What shows that something already waits (ticks, queues, the latencies of running
+calls) shuts the door before its budget is reached, and opens it again once it was well below for
+a while. Sans-IO: times and measurements come from the caller.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from ringtrue.config.admission_settings import AdmissionSettings
+from ringtrue.streaming.ports import Direction
+
+SMOOTHING: Final = 2.0
+"""Seconds over which measured CPU is averaged."""
+
+LEARNING: Final = 15.0
+"""Seconds over which the cost of a call is learned; what it rises by counts three times."""
+
+LEARNABLE: Final = 3.0
+"""Settled calls from which their cost can be told from the idle process's."""
+
+COST_RANGE: Final = 10.0
+"""A learned cost stays within this factor of the configured one."""
+
+LOOP_PART: Final = 0.5
+"""Of a call's cost, what the loop is taken to have until it was measured."""
+
+ROOM_TO_OPEN: Final = 3
+"""Calls that must fit before a door shut by a forecast opens."""
+
+TURNS: Final = 200
+TURN_SECONDS: Final = 30.0
+"""Turns that latencies are taken from: the last ones, and none older."""
+
+ENOUGH_TURNS: Final = 10
+"""Fewer say nothing of a p95."""
+
+BUSY: Final = 0.5
+"""Pressure on CPU or clock from which slow turns are taken to come from load, and not from a slow
+model or a caller's way of speaking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One look at the process."""
+
+    loop: float = 0.0
+    """Cores that the event loop's thread used since the last look, 0–1."""
+
+    cpu: float = 0.0
+    """Cores that all parts used."""
+
+    cores: float = 1.0
+    """Cores that they may use."""
+
+    tick_lateness: float = 0.0
+    """Seconds, p95 of the media clock's recent ticks."""
+
+    graph_wait: float = 0.0
+    """Seconds of callers' audio waiting for its graph, in the worst call."""
+
+    recognizer_wait: float = 0.0
+    """Seconds of audio waiting for the recognizer, in the worst utterance."""
+
+    synthesis_jobs: float = 0.0
+    """Pieces of speech waiting, for each synthesis thread."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    at: float
+    ttfa: float | None
+    latency: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a call is refused."""
+
+    signal: str
+    pressure: float
+    """What was measured or forecast, against its limit; above 1."""
+
+
+@dataclass(slots=True)
+class _Cost:
+    """What one call takes of one resource, in cores, as far as it is known."""
+
+    value: float
+    least: float
+    most: float
+    idle: float = 0.0
+
+    def learn(self, used: float, settled: float, calls: int, seconds: float) -> None:
+        if not calls:
+            self.idle += (used - self.idle) * min(1.0, seconds / LEARNING)
+        elif settled >= LEARNABLE:
+            seen = min(self.most, max(self.least, (used - self.idle) / settled))
+            weight = min(1.0, seconds / LEARNING * (3.0 if seen > self.value else 1.0))
+            self.value += (seen - self.value) * weight
+
+
+@dataclass(slots=True)
+class _Smooth:
+    value: float = 0.0
+    known: bool = False
+
+    def take(self, value: float, seconds: float) -> None:
+        weight = min(1.0, seconds / SMOOTHING) if self.known else 1.0
+        self.value += (value - self.value) * weight
+        self.known = True
+
+
+@dataclass(slots=True)
+class Capacity:
+    """Decides for one process. ``now`` is seconds on a monotonic clock."""
+
+    settings: AdmissionSettings
+    shut_by: str | None = field(default=None, init=False)
+    """The signal that keeps new calls out; None: they are taken."""
+
+    load: Load = field(default_factory=Load, init=False)
+    """The last look."""
+
+    _loop: _Smooth = field(default_factory=_Smooth, init=False)
+    _cpu: _Smooth = field(default_factory=_Smooth, init=False)
+    _loop_cost: _Cost = field(init=False)
+    _cpu_cost: _Cost = field(init=False)
+    _young: deque[float] = field(default_factory=deque, init=False)
+    _turns: deque[_Turn] = field(default_factory=lambda: deque(maxlen=TURNS), init=False)
+    _looked: float | None = field(default=None, init=False)
+    _calm_since: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the configured costs."""
+        cost = self.settings.call_cost
+        self._cpu_cost = _Cost(cost, cost / COST_RANGE, cost * COST_RANGE)
+        part = cost * LOOP_PART
+        self._loop_cost = _Cost(part, part / COST_RANGE, part * COST_RANGE)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Cores a call takes, of the ``loop`` and of ``cpu`` in all."""
+        return {"loop": self._loop_cost.value, "cpu": self._cpu_cost.value}
+
+    def turn(self, ttfa: float | None, latency: float | None, now: float) -> None:
+        """A running call's turn took so many seconds."""
+        self._turns.append(_Turn(now, ttfa, latency))
+
+    def look(self, load: Load, calls: int, now: float) -> None:
+        """Take in what was measured while ``calls`` were up, about twice a second."""
+        seconds = SMOOTHING if self._looked is None else max(0.0, now - self._looked)
+        self._looked, self.load = now, load
+        self._loop.take(load.loop, seconds)
+        self._cpu.take(load.cpu, seconds)
+        settled = max(0.0, calls - self._unsettled(now))
+        self._loop_cost.learn(self._loop.value, settled, calls, seconds)
+        self._cpu_cost.learn(self._cpu.value, settled, calls, seconds)
+        self._review(now)
+
+    def refuses(self, calls: int, direction: Direction, now: float) -> Verdict | None:
+        """Why a call more can't be taken while ``calls`` are up; None: it can.
+
+        One that is taken is to be told of by :meth:`taken`.
+        """
+        settings = self.settings
+        if not settings.enabled or calls < settings.min_calls:
+            return None
+        outbound = direction is Direction.OUTBOUND
+        share = 1 - settings.inbound_reserve if outbound else 1.0
+        name, pressure = _worst({k: v / share for k, v in self.forecasts(1, now).items()})
+        if pressure > 1:
+            if not outbound and self.shut_by is None:
+                self.shut_by, self._calm_since = name, None
+            return Verdict(name, pressure)
+        waiting = self.waits(now)
+        if self.shut_by is not None:
+            now_at = {**self.forecasts(1, now), **waiting}
+            return Verdict(self.shut_by, now_at.get(self.shut_by, 1.0))
+        name, pressure = _worst(waiting)
+        if outbound and pressure > settings.resume:  # what inbound calls may still take
+            return Verdict(name, pressure)
+        return None
+
+    def taken(self, now: float) -> None:
+        """A call was taken: it counts for its expected cost until it was measured."""
+        self._young.append(now)
+
+    def given_back(self) -> None:
+        """The call that was taken last didn't come about."""
+        if self._young:
+            self._young.pop()
+
+    def forecasts(self, more: int, now: float) -> dict[str, float]:
+        """CPU with ``more`` calls, against its limits: above 1 they don't fit."""
+        settings, calls = self.settings, self._unsettled(now) + more
+        return {
+            "loop": (self._loop.value + calls * self._loop_cost.value) / settings.loop_share,
+            "cpu": (self._cpu.value + calls * self._cpu_cost.value)
+            / (settings.cpu_share * max(self.load.cores, 0.1)),
+        }
+
+    def waits(self, now: float) -> dict[str, float]:
+        """What waits, and how slow turns are, against the share of its limit that shuts."""
+        settings, load = self.settings, self.load
+        queue = settings.queue_seconds
+        found = {
+            "ticks": load.tick_lateness * 1000 / settings.tick_lateness_ms,
+            "graph": load.graph_wait / queue,
+            "recognizer": load.recognizer_wait / queue,
+            "synthesis": load.synthesis_jobs / settings.synthesis_jobs,
+        }
+        if max(*self.forecasts(0, now).values(), found["ticks"]) >= BUSY:
+            while self._turns and now - self._turns[0].at > TURN_SECONDS:
+                self._turns.popleft()
+            ttfa = _p95([turn.ttfa for turn in self._turns])
+            latency = _p95([turn.latency for turn in self._turns])
+            if ttfa is not None:
+                found["ttfa"] = ttfa * 1000 / settings.ttfa_ms
+            if latency is not None:
+                found["turn_latency"] = latency * 1000 / settings.turn_latency_ms
+        return {name: value / settings.margin for name, value in found.items()}
+
+    def _review(self, now: float) -> None:
+        """Shut the door, or open it."""
+        waiting = self.waits(now)
+        name, pressure = _worst(waiting)
+        if self.shut_by is None:
+            if pressure >= 1:
+                self.shut_by, self._calm_since = name, None
+            return
+        if pressure >= 1:
+            self.shut_by = name
+        fits = max(self.forecasts(ROOM_TO_OPEN, now).values()) <= 1
+        if pressure > self.settings.resume or not fits:
+            self._calm_since = None
+        elif self._calm_since is None:
+            self._calm_since = now
+        elif now - self._calm_since >= self.settings.calm_seconds:
+            self.shut_by, self._calm_since = None, None
+
+    def _unsettled(self, now: float) -> float:
+        """Calls whose cost is not in the measurements yet, each one less and less."""
+        settle = self.settings.settle_seconds
+        while self._young and now - self._young[0] >= settle:
+            self._young.popleft()
+        return sum(1 - max(0.0, now - at) / settle for at in self._young)
+
+
+def _worst(pressures: dict[str, float]) -> tuple[str, float]:
+    return max(pressures.items(), key=lambda item: item[1])
+
+
+def _p95(values: list[float | None]) -> float | None:
+    known = sorted(value for value in values if value is not None)
+    return known[int(0.95 * len(known))] if len(known) >= ENOUGH_TURNS else None
+
+
+__all__ = ["Capacity", "Load", "Verdict"]

@@ -102,6 +102,9 @@ class CallResult:
     murmured: list[Said] = field(default_factory=list)
     """What asked for no answer."""
 
+    held: list[Span] = field(default_factory=list)
+    """When the caller had put the agent on hold."""
+
     agent: list[Span] = field(default_factory=list)
     """Stretches of the agent's speech as heard."""
 
@@ -128,6 +131,7 @@ class VirtualCaller:
         self._call = call
         self._ended = ended
         self._listen_from = 0
+        self.held: list[Span] = []
         self.hung_up = False
         """Whether the script ended the call itself."""
 
@@ -196,9 +200,11 @@ class VirtualCaller:
         """Put the far end on hold for ``seconds``. Raises ``ValueError`` where that can't be."""
         if not isinstance(self._call, Holding):
             raise ValueError(f"a {self._call.transport} call can't be put on hold")
+        begun = self.line.position
         await self._hold(self._call, True)
         await self.pause(seconds)
         await self._hold(self._call, False)
+        self.held.append(Span(begun, self.line.position))
         self._listen_from = self.line.position
 
     async def press(self, digits: str) -> None:
@@ -338,6 +344,7 @@ async def _run(
         if not caller.hung_up and ended.done() and not ended.cancelled():
             result.ended = ended.result()
             result.ended_position = line.position
+        result.held = caller.held
         await _conclude(result, line, call, ended)
     return result
 

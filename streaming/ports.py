@@ -68,6 +68,9 @@ class TransferOutcome(StrEnum):
     FAILED = "transfer_failed"
     """It was refused, by the far end or by whoever it called."""
 
+    DECLINED = "transfer_declined"
+    """Whoever answered didn't take the caller."""
+
     UNSUPPORTED = "transfer_unsupported"
     """The far end can't be transferred."""
 
@@ -91,8 +94,13 @@ class TransferResult:
 class Transferring(Protocol):
     """A call whose far end can be asked to call somebody else."""
 
-    async def transfer(self, to: str, *, within: float) -> TransferResult:
+    async def transfer(
+        self, to: str, *, within: float, replaces: Call | None = None
+    ) -> TransferResult:
         """Ask it to call ``to``, a SIP or tel URI or a number with ``+``.
+
+        ``replaces`` is a call of ours that the new one is to take the place of (RFC 3891); ``to``
+        is then left aside for that call's own far end.
 
         Returns once it has told how that went, after ``within`` seconds, or when the call is
         over; what the caller hears meanwhile is up to whoever speaks on its leg. Where it went

@@ -9,7 +9,7 @@ from sip_link import OFFER, TARGET, Net, Station, incoming, pair
 from sip_transferee import RINGING, TRYING, News, Transferee, final
 
 from ringtrue.telephony.sip.errors import SipParseError, SipStateError
-from ringtrue.telephony.sip.events import EndCause, Ended, ReferEnded, ReferProgress
+from ringtrue.telephony.sip.events import EndCause, Ended, ReferEnded, ReferProgress, Referred
 from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.refer import refer_target, subscription_state, told
 from ringtrue.telephony.sip.uri import parse_uri
@@ -122,6 +122,7 @@ def test_a_far_end_that_says_it_takes_none_is_not_asked() -> None:
     net, a, b = pair()
     call = a.ua.invite(TARGET, OFFER, net.now)
     net.run(1.0)
+    a.ua.established(call)._allowed = frozenset({"INVITE", "BYE"})
     a.ua.refer(call, DESK, net.now, limit=LIMIT)
     net.run(2.0)
     assert a.count("REFER") == 0
@@ -132,17 +133,20 @@ def test_a_far_end_that_says_it_takes_none_is_not_asked() -> None:
 
 @pytest.mark.parametrize("placed", [True, False])
 def test_nobody_makes_us_call(placed: bool) -> None:
-    """REFER is refused in a dialog from either side, and outside of any."""
+    """A REFER is the owner's to judge, from either side; nothing is called by itself."""
     net, a, b = pair()
     handle = a.ua.invite(TARGET, OFFER, net.now)
     net.run(1.0)
     theirs, call, ours = (b, incoming(b), a) if placed else (a, handle, b)
-    theirs.ua._calls[call]._allowed = frozenset()  # type: ignore[attr-defined]
     theirs.ua.refer(call, DESK, net.now, limit=LIMIT)
+    net.run(2.0)
+    (event,) = ours.of(Referred)
+    assert isinstance(event, Referred)
+    assert (event.target, event.replaces) == (DESK, None)
+    ours.ua.established(event.call).referees.refuse(603, net.now)
     net.run(5.0)
     (answer,) = [m for _, m in ours.sent if isinstance(m, Response) and m.cseq_method == "REFER"]
-    assert answer.status == 405
-    assert "REFER" not in answer.tokens("allow")
+    assert answer.status == 603
     assert ours.count("INVITE") == (1 if placed else 0)
     assert len(theirs.of(ReferEnded)) == 1
     assert ours.of(Ended) == theirs.of(Ended) == []

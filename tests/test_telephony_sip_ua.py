@@ -99,7 +99,7 @@ def test_nobody_there_is_408_after_timer_b() -> None:
         (request("BYE", to=f"<{TARGET}>;tag=nobody"), 481, "server", "Ringtrue"),
         (request("CANCEL"), 481, "server", "Ringtrue"),
         (request("REGISTER"), 405, "allow", ALLOW),
-        (request("REFER"), 405, "allow", ALLOW),
+        (request("REFER"), 403, "server", "Ringtrue"),
         (request("FANCY"), 501, "allow", ALLOW),
         (request("INVITE", "Require: 100rel, outbound, x"), 420, "unsupported", "outbound, x"),
         (

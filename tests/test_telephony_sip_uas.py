@@ -19,7 +19,7 @@ def request(
 @pytest.mark.parametrize(
     ("given", "status"),
     [
-        (request("REFER", ("require", "x"), uri="tel:1"), 405),
+        (request("PUBLISH", ("require", "x"), uri="tel:1"), 405),
         (request("invite"), 501),
         (request("OPTIONS", ("require", "x"), ("via", "SIP/2.0/TCP a"), uri="sips:a@b"), 416),
         (request("BYE", ("require", "outbound")), 420),

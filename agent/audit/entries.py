@@ -62,6 +62,9 @@ class Kind(StrEnum):
     CALL_STARTED = "call.started"
     CALL_ENDED = "call.ended"
     UTTERANCE = "utterance"
+    RELAYED = "call.relayed"
+    """People in other calls were passed on to the far end; nothing was synthesized in it."""
+
     VOICE_REVOKED = "call.voice_revoked"
     """The cloned voice gave way to the stock voice in the middle of a call."""
 

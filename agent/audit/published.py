@@ -375,7 +375,7 @@ def _check_call_chain(entries: Sequence[Mapping[str, Any]], call: str) -> None:
     for entry in entries:
         if entry.get("call") != call:
             continue
-        if entry["kind"] == "utterance":
+        if entry["kind"] in ("utterance", "call.relayed"):
             spoken += 1
             chain = call_chain(chain, entry["output"], entry.get("voice"), entry.get("consent"))
             if chain != entry["output"]["chain"]:

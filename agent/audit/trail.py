@@ -59,7 +59,16 @@ class CallTrail:
     def digested(self, digest: UtteranceDigest) -> None:
         """The gate closed an utterance."""
         self._flush()
-        self._pending = digest
+        if digest.made_here:
+            self._pending = digest
+            return
+        self._utterances += 1
+        self._chain = digest.chain
+        self._put(
+            Kind.RELAYED,
+            output=output_of(digest, self._record.rate),
+            detail={"utterance": digest.utterance, "from": digest.relayed or ""},
+        )
 
     def heard(self, frame: Frame) -> None:
         """The caller has heard everything up to ``frame``."""
@@ -106,6 +115,8 @@ class CallTrail:
                 "to": transfer.to,
                 "outcome": str(transfer.outcome),
                 "status": transfer.status or 0,
+                "how": transfer.how,
+                "call": transfer.call or "",
             },
         )
 
@@ -136,6 +147,8 @@ class CallTrail:
         self._utterances += 1
         self._chain = digest.chain
         detail: dict[str, str | int | bool] = {"utterance": digest.utterance}
+        if digest.relayed is not None:  # and people were heard meanwhile
+            detail["with"] = digest.relayed
         if self._record.disclosure not in (None, self._disclosure):
             # How much of the disclosure had been heard by the end of this utterance.
             self._disclosure = detail["disclosure"] = str(self._record.disclosure)

@@ -6,7 +6,6 @@ RFC 3261 §13.3, §14 and §15, with UPDATE (RFC 3311), session timers (RFC 4028
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from ringtrue.telephony.sip.context import ALLOW, EXTENSIONS, SDP, Context
@@ -22,10 +21,14 @@ from ringtrue.telephony.sip.events import (
     ReInviteAnswered,
     ReInviteRejected,
 )
+from ringtrue.telephony.sip.exchanges import Change, Unacknowledged
+from ringtrue.telephony.sip.headers import NameAddr
 from ringtrue.telephony.sip.info import ACCEPT as KEY_TYPES
 from ringtrue.telephony.sip.info import key_told
 from ringtrue.telephony.sip.message import Message, Request, Response
 from ringtrue.telephony.sip.refer import Referrals
+from ringtrue.telephony.sip.referred import Referees
+from ringtrue.telephony.sip.replaces import OPTION
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.session_timer import (
     Lines,
@@ -40,30 +43,6 @@ from ringtrue.telephony.sip.transport import Hop
 MAX_RETRY_AFTER: Final = 10
 MAX_ACKS: Final = 4
 """ACKs kept for 2xx that come again; older INVITEs are long acknowledged."""
-
-
-@dataclass(slots=True)
-class _Unacknowledged:
-    """A 2xx of ours that has no ACK yet; the user sends it again, on any transport."""
-
-    transaction: ServerTransaction
-    response: Response
-    interval: float
-    again: float
-    deadline: float
-    offered: bool
-    """The 2xx carried the offer: the answer comes with the ACK."""
-
-
-@dataclass(slots=True)
-class _Change:
-    """A re-INVITE or UPDATE of ours that has no final response yet."""
-
-    method: str
-    offer: bytes
-    after_glare: bool = False
-    least: int | None = None
-    """Session interval that a 422 asked for."""
 
 
 class Call:
@@ -89,16 +68,21 @@ class Call:
         self._user = user
         self._caller = caller
         self._over = False
-        self._unacknowledged: dict[int, _Unacknowledged] = {}
+        self._unacknowledged: dict[int, Unacknowledged] = {}
         self._incoming: tuple[ServerTransaction, Request] | None = None
-        self._outgoing: _Change | None = None
+        self._outgoing: Change | None = None
         self._retry: tuple[float, bytes] | None = None
         self._timer = timer
         self._allowed: frozenset[str] = frozenset()
+        self.replaceable = False
+        """The far end supports Replaces (RFC 3891)."""
+
         self._referrals = Referrals(context, handle, dialog, user, lost=self._dialog_lost)
+        self.referees = Referees(context, handle, dialog, user)
         self._acks: dict[int, tuple[bytes, Hop]] = {}
         self._bye_wanted = False
         self._bye_sent = False
+        self._reason: str | None = None
         self._cause = EndCause.LOCAL_BYE
 
     # -- our 2xx -----------------------------------------------------------------------------
@@ -121,7 +105,7 @@ class Call:
             ),
             body=body,
         )
-        self._unacknowledged[request.cseq] = _Unacknowledged(
+        self._unacknowledged[request.cseq] = Unacknowledged(
             transaction,
             response,
             timers.t1,
@@ -162,6 +146,8 @@ class Call:
         elif request.method == "NOTIFY":
             status, extra = self._referrals.notify(request, now)
             self._respond(transaction, request, status, now, extra)
+        elif request.method == "REFER":
+            self.referees.receive(transaction, request, now)
         else:
             self._receive_change(transaction, request, now)
 
@@ -176,6 +162,7 @@ class Call:
 
     def _receive_bye(self, transaction: ServerTransaction, request: Request, now: float) -> None:
         self._respond(transaction, request, 200, now)
+        self.referees.stop(now)
         if self._incoming is not None:
             self._respond(*self._incoming, 487, now)
             self._incoming = None
@@ -262,13 +249,13 @@ class Call:
 
         Raises :class:`SipStateError` while another exchange or a BYE is under way.
         """
-        if self._over or self._bye_sent or self._bye_wanted:
+        if self.ending:
             raise SipStateError("the call is over")
         if self._incoming or self._outgoing or self._retry or self._unacknowledged:
             raise SipStateError("another INVITE is under way on this call")
-        self._send_change(_Change("INVITE", offer, after_glare), now)
+        self._send_change(Change("INVITE", offer, after_glare), now)
 
-    def _send_change(self, change: _Change, now: float) -> None:
+    def _send_change(self, change: Change, now: float) -> None:
         hop = self._context.hop_for(self.dialog)
         request = self.dialog.request(change.method)
         headers = request.headers
@@ -304,20 +291,23 @@ class Call:
             self._context.emit(RefreshDue(self._handle))
             return
         with suppress(SipCapacityError):
-            self._send_change(_Change("UPDATE", b""), now)
+            self._send_change(Change("UPDATE", b""), now)
 
     def note_peer(self, message: Message) -> None:
         """Remember what the far end's INVITE, or its 2xx to ours, says it takes."""
         allowed = message.tokens("allow")
         if allowed:
             self._allowed = frozenset(method.upper() for method in allowed)
+        self.replaceable |= OPTION in (tag.lower() for tag in message.tokens("supported"))
 
-    def refer(self, to: str, limit: float, now: float) -> None:
-        """Ask the far end to call ``to``; :class:`ReferEnded` follows within ``limit`` seconds.
+    @property
+    def ending(self) -> bool:
+        """It is over, or a BYE of ours is on its way."""
+        return self._over or self._bye_sent or self._bye_wanted
 
-        Raises as :meth:`Referrals.start` does, and :class:`SipStateError` where the call is over.
-        """
-        if self._over or self._bye_sent or self._bye_wanted:
+    def refer(self, to: str | NameAddr, limit: float, now: float) -> None:
+        """As :meth:`Referrals.start`. Raises :class:`SipStateError`, too, where it is over."""
+        if self.ending:
             raise SipStateError("the call is over")
         self._referrals.start(to, limit, now, self._allowed)
 
@@ -329,10 +319,14 @@ class Call:
         self._context.core.schedule.track(self)
         return () if said is None else said[0]
 
-    def bye(self, now: float) -> None:
-        """End the call; waits for the ACK to our 2xx first (§15). Idempotent."""
-        if self._over or self._bye_sent or self._bye_wanted:
+    def bye(self, now: float, reason: str | None = None) -> None:
+        """End the call; waits for the ACK to our 2xx first (§15). Idempotent.
+
+        ``reason`` is the value of the Reason header (RFC 3326).
+        """
+        if self.ending:
             return
+        self._reason = reason
         if self._unacknowledged and not self._caller:
             self._bye_wanted = True
         else:
@@ -342,6 +336,7 @@ class Call:
         if self._bye_sent or self._over:
             return
         self._bye_sent = True
+        self.referees.stop(now)
         self._retry = self._timer = None
         self._unacknowledged.clear()
         if self._incoming is not None:
@@ -349,7 +344,10 @@ class Call:
             self._incoming = None
         try:
             hop = self._context.hop_for(self.dialog)
-            self._context.core.request(self.dialog.request("BYE"), hop, self, now)
+            bye = self.dialog.request("BYE")
+            if self._reason is not None:
+                bye.headers.add("reason", self._reason)
+            self._context.core.request(bye, hop, self, now)
         except SipCapacityError:
             self._finish(self._cause)
 

@@ -12,11 +12,11 @@ from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.transport import Hop
 
-ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY"
-"""Without REFER: nobody makes us call. NOTIFY tells of those we send (RFC 3515)."""
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, NOTIFY, REFER"
+"""REFER is taken inside calls, and refused unless the owner's rules name the place."""
 
-EXTENSIONS: Final = "100rel, timer"
-"""Option tags of what we support (RFC 3262, RFC 4028)."""
+EXTENSIONS: Final = "100rel, timer, replaces"
+"""Option tags of what we support (RFC 3262, RFC 4028, RFC 3891)."""
 
 SDP: Final = "application/sdp"
 

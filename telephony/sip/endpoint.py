@@ -22,6 +22,8 @@ from ringtrue.telephony.sip.handles import ServerInvite, SipCall
 from ringtrue.telephony.sip.locate import Locator
 from ringtrue.telephony.sip.media import MediaFactory
 from ringtrue.telephony.sip.message import parse_target
+from ringtrue.telephony.sip.moved import Following, let_take_over
+from ringtrue.telephony.sip.moving import Referral
 from ringtrue.telephony.sip.network import MakeNetwork
 from ringtrue.telephony.sip.placing import OnProgress, OutgoingCall
 from ringtrue.telephony.sip.registration import Registration
@@ -255,7 +257,35 @@ class SipEndpoint:
 
     def _invited(self, event: IncomingInvite) -> None:
         invite = ServerInvite(self._driver, event)
-        self._driver.spawn(self._serve(invite), f"sip-invite-{event.call}")
+        if event.replaces is None:
+            work = self._serve(invite)
+        else:
+            work = let_take_over(self._driver, invite, event)
+        self._driver.spawn(work, f"sip-invite-{event.call}")
+
+    async def follow(
+        self,
+        call: SipCall,
+        referral: Referral,
+        target_uri: str,
+        *,
+        from_uri: str | None = None,
+        via: Hop | SipUri | None = None,
+        account: str | None = None,
+        ring_limit: float | None = None,
+    ) -> int:
+        """Call ``target_uri`` because the far end of ``call`` referred us there.
+
+        Who answers has the call from then on. Returns the final status, which the far end was
+        told. Arguments and errors as in :meth:`call`.
+        """
+        hop = await self.locate(target_uri, via=via, account=account)
+        routes: tuple[str, ...] = ()
+        if account is not None:
+            held = self._driver.ua.accounts.ready(account)
+            from_uri, routes = from_uri or str(held.account.aor), held.routes
+        following = Following(self._driver, call, referral, target_uri)
+        return await following.dial(hop, from_uri=from_uri, routes=routes, ring_limit=ring_limit)
 
     async def _serve(self, invite: ServerInvite) -> None:
         if self._closing:

@@ -52,6 +52,9 @@ class IncomingInvite(Event):
     offer: bytes | None
     """The caller's SDP; None where our 200 has to offer."""
 
+    replaces: str | None = None
+    """Handle of the call it is to take the place of (RFC 3891), which is then to be ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(Event):
@@ -166,6 +169,17 @@ class ReferEnded(Event):
 
     heard: bool = True
     """The far end said so; False where it never told the end, and ``status`` is the last known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referred(Event):
+    """The far end asks us to call somebody else. Answer with ``take_refer`` or ``refuse_refer``."""
+
+    target: str
+    """The SIP URI, without headers."""
+
+    replaces: str | None
+    """The Replaces header to send with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from ringtrue.telephony.sip.events import (
     IncomingInvite,
     Pressed,
     ReferEnded,
+    Referred,
     RefreshDue,
     ReInvite,
     ReInviteAnswered,
@@ -37,6 +38,8 @@ from ringtrue.telephony.sip.events import (
 )
 from ringtrue.telephony.sip.headers import Headers
 from ringtrue.telephony.sip.media import MediaError, MediaFactory, MediaSession
+from ringtrue.telephony.sip.moving import MovableCall, transfer_result
+from ringtrue.telephony.sip.reason import reason_of
 
 log = structlog.get_logger(__name__)
 
@@ -47,19 +50,7 @@ _REASONS: Final = {
 }
 
 
-def _result(event: ReferEnded) -> TransferResult:
-    if not event.accepted and event.status in (405, 501):
-        outcome = TransferOutcome.UNSUPPORTED
-    elif event.accepted and not event.heard:
-        outcome = TransferOutcome.UNCONFIRMED
-    elif event.accepted and 200 <= event.status < 300:
-        outcome = TransferOutcome.TRANSFERRED
-    else:
-        outcome = TransferOutcome.FAILED
-    return TransferResult(outcome, event.status)
-
-
-class SipCall:
+class SipCall(MovableCall):
     """An established call; implements :class:`ringtrue.streaming.ports.Call`."""
 
     def __init__(
@@ -73,29 +64,20 @@ class SipCall:
         local: str,
     ) -> None:
         """Made by :class:`ServerInvite` and :class:`~.placing.OutgoingCall`."""
-        self._driver = driver
-        self._handle = handle
-        self._media = media
+        super().__init__(driver, handle, media, remote)
+        self._id = f"sip-{handle}"
         self._direction = direction
-        self._remote = remote
         self._local = local
         self._reason = EndReason.AGENT_HUNG_UP
-        loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[EndReason] = loop.create_future()
-        self.confirmed: asyncio.Future[bytes | None] = loop.create_future()
+        self.confirmed: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         """Set by the first ACK, to its SDP; cancelled where the call ends without."""
 
-        self._wants_answer = False
-        self._on_hold = False
-        self._changing: asyncio.Future[None] | None = None
-        self._transfer: asyncio.Future[TransferResult] | None = None
-        self._transferred = False
         driver.parties[handle] = self
 
     @property
     def id(self) -> str:
         """Unique for the process's lifetime, safe to log."""
-        return f"sip-{self._handle}"
+        return self._id
 
     @property
     def transport(self) -> str:
@@ -159,27 +141,10 @@ class SipCall:
         finally:
             self._changing = None
 
-    async def transfer(self, to: str, *, within: float) -> TransferResult:
-        """Ask the far end by REFER to call ``to`` (RFC 3515); see
-        :meth:`ringtrue.streaming.ports.Transferring.transfer`.
-
-        Raises :class:`SipParseError` on a bad ``to``, :class:`SipStateError` while another
-        transfer is under way or where the call is over, :class:`SipCapacityError`.
-        """
-        if self._transfer is not None or self._ended.done():
-            raise SipStateError("the call is over, or another transfer of it is under way")
-        transfer: asyncio.Future[TransferResult] = asyncio.get_running_loop().create_future()
-        self._transfer = transfer
-        try:
-            self._driver.ua.refer(self._handle, to, self._driver.now(), limit=within)
-            self._driver.pump()
-            return await transfer
-        finally:
-            self._transfer = None
-
     def begin_bye(self) -> None:
         """Say BYE without waiting."""
-        self._driver.ua.bye(self._handle, self._driver.now())
+        reason = reason_of(self._reason)
+        self._driver.ua.bye(self._handle, self._driver.now(), reason=reason)
         self._driver.pump()
 
     def abandon(self) -> None:
@@ -200,11 +165,17 @@ class SipCall:
             case ReInviteRejected(status=status, reason=reason):
                 self._settle_change(CallFailedError(status, reason))
             case ReferEnded():
-                self._settle_transfer(_result(event))
+                self._settle_transfer(transfer_result(event))
             case Pressed(key=key):
                 self._media.tell(key)
+            case Referred():
+                self._refer(event)
             case Ended(cause=cause):
-                self._end(_REASONS.get(cause, self._reason))
+                reason = _REASONS.get(cause, self._reason)
+                if self._following and cause is EndCause.REMOTE_BYE:
+                    self._left = reason  # whom it referred us to may still answer
+                else:
+                    self._end(reason)
 
     def _confirm(self, answer: bytes | None) -> None:
         if not self.confirmed.done():
@@ -229,11 +200,6 @@ class SipCall:
             await self._set_answer(answer)
         finally:
             self._settle_change(None)
-
-    def _settle_transfer(self, result: TransferResult) -> None:
-        self._transferred |= result.outcome is TransferOutcome.TRANSFERRED
-        if self._transfer is not None and not self._transfer.done():
-            self._transfer.set_result(result)
 
     def _settle_change(self, error: CallFailedError | None) -> None:
         changing = self._changing

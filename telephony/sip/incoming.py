@@ -30,6 +30,8 @@ class IncomingCall:
         request: Request,
         source: Hop,
         now: float,
+        *,
+        replaces: str | None = None,
     ) -> None:
         """Make the dialog and send 100. Raises :class:`SipParseError` on an unusable Contact."""
         self._context = context
@@ -42,6 +44,7 @@ class IncomingCall:
         self._refresh_at: float | None = None
         self._expires_at = now + min(_expires(request), context.core.policy.ring_limit)
         self._source = source
+        self._replaces = replaces
         self._reliably = (
             Provisionals(context, transaction, request) if wants(request, "require") else None
         )
@@ -51,7 +54,9 @@ class IncomingCall:
         self._respond(100, now)
         self._context.core.schedule.track(self)
         offer = self._request.body or None
-        self._context.emit(IncomingInvite(self._handle, self._request, self._source, offer))
+        self._context.emit(
+            IncomingInvite(self._handle, self._request, self._source, offer, self._replaces)
+        )
 
     def ring(self, now: float) -> None:
         """Send 180 Ringing. Raises :class:`SipStateError` once answered or gone."""

@@ -266,6 +266,10 @@ class OutgoingCall:
         self._context.release(self._handle)
         self._context.emit(Rejected(self._handle, status, reason, retry_after, heard))
 
+    def forks(self, call_id: str, tag: str) -> bool:
+        """Whether ``tag`` is that of a far end that rings."""
+        return not self._settled and call_id == self._request.call_id and tag in self._forks
+
     # -- what comes in meanwhile -------------------------------------------------------------
 
     def matches(self, request: Request) -> bool:

@@ -1,8 +1,7 @@
 """Asking a call's far end to call somebody else: REFER in its dialog (RFC 3515).
 
 :class:`Referral` is the request and the subscription that comes with it: what the far end tells
-by NOTIFY of the call it then places. It never makes us place one; a far end's own REFER is
-refused before it gets here (405).
+by NOTIFY of the call it then places. A far end's own REFER is in ``referred``.
 """
 
 from __future__ import annotations
@@ -100,8 +99,10 @@ class Referrals:
         self._lost = lost
         self._latest: Referral | None = None
 
-    def start(self, to: str, limit: float, now: float, allowed: frozenset[str]) -> None:
+    def start(self, to: str | NameAddr, limit: float, now: float, allowed: frozenset[str]) -> None:
         """Ask the far end to call ``to``; :class:`ReferEnded` follows within ``limit`` seconds.
+
+        ``to`` is what :func:`refer_target` takes, or Refer-To's value itself.
 
         ``allowed`` is what the far end says it takes, empty where it doesn't say. One that takes
         no REFER is not asked: the event has 405 then. Raises :class:`SipParseError` on a bad
@@ -110,7 +111,7 @@ class Referrals:
         before = self._latest
         if before is not None and before.pending:
             raise SipStateError("another REFER is under way on this call")
-        target = refer_target(to, self._dialog.remote.uri)
+        target = to if isinstance(to, NameAddr) else refer_target(to, self._dialog.remote.uri)
         if allowed and "REFER" not in allowed:
             ended = ReferEnded(self._handle, 405, REASONS[405], accepted=False, heard=False)
             self._context.emit(ended)

@@ -41,6 +41,7 @@ from ringtrue.telephony.sip.responses import (
 )
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.streams import Streams
+from ringtrue.telephony.sip.takeover import Takeovers
 from ringtrue.telephony.sip.transport import Hop, TransportOutput, request_hop, response_hop
 from ringtrue.telephony.sip.uas import Refusal, examine
 from ringtrue.telephony.sip.uri import SipUri, is_secure
@@ -52,7 +53,7 @@ _RESERVED: Final = frozenset(
 
 
 class UserAgent:
-    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO and OPTIONS; REFER as UAC."""
+    """UAS and UAC for INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO, OPTIONS, REFER and NOTIFY."""
 
     def __init__(
         self,
@@ -81,6 +82,9 @@ class UserAgent:
 
         self._local = local
         self._calls: dict[str, Usage] = {}
+        self.takeovers = Takeovers(self._calls)
+        """Which calls others may take over."""
+
         self._streams = Streams(self.core, self._message, self._refuse)
         self.accounts = Accounts(self)
         """Where we are registered."""
@@ -225,26 +229,30 @@ class UserAgent:
 
     def reinvite(self, call: str, offer: bytes, now: float) -> None:
         """Offer a change of an established call. Raises :class:`SipStateError`."""
-        usage = self._calls.get(call)
-        if not isinstance(usage, Call):
-            raise SipStateError(f"call {call} is not established")
-        usage.reinvite(offer, now)
+        self.established(call).reinvite(offer, now)
 
-    def refer(self, call: str, to: str, now: float, *, limit: float) -> None:
+    def refer(self, call: str, to: str | NameAddr, now: float, *, limit: float) -> None:
         """Ask the far end of an established call to call ``to``; ``ReferEnded`` follows.
 
         ``limit`` in seconds. Raises as :meth:`~ringtrue.telephony.sip.call.Call.refer` does.
         """
+        self.established(call).refer(to, limit, now)
+
+    def established(self, call: str) -> Call:
+        """The established call ``call``. Raises :class:`SipStateError` where it is none."""
         usage = self._calls.get(call)
         if not isinstance(usage, Call):
             raise SipStateError(f"call {call} is not established")
-        usage.refer(to, limit, now)
+        return usage
 
-    def bye(self, call: str, now: float) -> None:
-        """End an established call; ``Ended`` follows. Nothing happens on one that is over."""
+    def bye(self, call: str, now: float, *, reason: str | None = None) -> None:
+        """End an established call; ``Ended`` follows. Nothing happens on one that is over.
+
+        ``reason`` is the value of the Reason header (RFC 3326).
+        """
         usage = self._calls.get(call)
         if isinstance(usage, Call):
-            usage.bye(now)
+            usage.bye(now, reason)
 
     def cancel(self, call: str, now: float) -> None:
         """Give up a call we placed; ``Rejected`` follows, even where its 2xx crosses this."""
@@ -316,9 +324,12 @@ class UserAgent:
         elif request.method == "INVITE":
             self._invite(transaction, request, source, now)
         else:
-            self._final(transaction, request, 481, now)
+            status = 403 if request.method == "REFER" and request.to.tag is None else 481
+            self._final(transaction, request, status, now)
 
     def _examine(self, request: Request) -> Refusal | None:
+        if request.method != "INVITE" and "replaces" in request.headers:
+            return Refusal(400)  # RFC 3891 §3
         return examine(request, least=self.policy.session_least)
 
     def _find(self, request: Request) -> Usage | None:
@@ -354,9 +365,13 @@ class UserAgent:
         if len(self._calls) >= self.policy.max_calls:
             self._final(transaction, request, 503, now, _OVERLOADED)
             return
+        replaced = self.takeovers.look(request, source, known=self.auth is not None)
+        if isinstance(replaced, Refusal):
+            self._final(transaction, request, replaced.status, now)
+            return
         handle = self.core.token()
         try:
-            call = IncomingCall(self, handle, transaction, request, source, now)
+            call = IncomingCall(self, handle, transaction, request, source, now, replaces=replaced)
         except SipParseError as error:
             self._final(transaction, request, error.status, now)
             return
@@ -431,7 +446,9 @@ class UserAgent:
 
     def release(self, handle: str) -> None:
         """Take the call out of the table."""
-        self._calls.pop(handle, None)
+        usage = self._calls.pop(handle, None)
+        if usage is not None:
+            self.takeovers.ended(usage)
 
     def contact(self, hop: Hop, user: str | None, *, secure: bool = False) -> str:
         """Our Contact toward ``hop``, a ``sips`` one where ``secure`` (§8.1.1.8)."""

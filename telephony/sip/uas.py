@@ -14,7 +14,7 @@ SUPPORTED: Final[frozenset[str]] = frozenset(EXTENSIONS.split(", "))
 """Option tags we understand in Require (§8.2.2.3)."""
 
 _ALLOWED: Final = frozenset(ALLOW.split(", "))
-_KNOWN: Final = frozenset(("MESSAGE", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE"))
+_KNOWN: Final = frozenset(("MESSAGE", "PUBLISH", "REGISTER", "SUBSCRIBE"))
 _TAKES_SDP: Final = frozenset(("*/*", "application/*", SDP))
 
 

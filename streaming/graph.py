@@ -59,6 +59,8 @@ from ringtrue.streaming.session import CallSession
 from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
 from ringtrue.streaming.turns.anticipation import anticipation
 from ringtrue.streaming.turns.expect import Expect
+from ringtrue.streaming.turns.floor import FloorKeeper
+from ringtrue.streaming.turns.overlap import Backchannels
 from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
 
 log = structlog.get_logger(__name__)
@@ -112,6 +114,9 @@ class Services:
 
     suffices: Callable[[str], bool | None] | None = None
     """Whether words are all that was asked for; None where it can't be told."""
+
+    backchannels: Backchannels | None = None
+    """What callers say while they listen; None: any speech stops the agent."""
 
     disclosure: Disclosure | None = None
     """What the caller is told of the agent; it hears what of it was heard."""
@@ -245,6 +250,7 @@ class CallGraph:
                 [
                     self._listener,
                     services.stt,
+                    *self._floor(services),
                     self._dtmf,
                     *([] if on_caption is None else [CaptionTap(on_caption)]),
                     self._user,
@@ -271,6 +277,25 @@ class CallGraph:
         self._worker.add_event_handler("on_pipeline_error", self._on_error)
         self._worker.add_event_handler("on_pipeline_finished", self._on_finished)
         self._user.add_event_handler("on_user_turn_stopped", self._on_turn_stopped)
+
+    def _floor(self, services: Services) -> list[FrameProcessor]:
+        """Who keeps the floor, where anybody does."""
+        if services.backchannels is None:
+            return []
+
+        def ignored() -> None:
+            self._listener.turn_ended()
+            self.session.turns.ignored()
+
+        session = self.session
+        keeper = FloorKeeper(
+            session.playout,
+            services.backchannels,
+            session.record.turn_taking,
+            expects=services.expects,
+            on_ignored=ignored,
+        )
+        return [keeper]
 
     async def start(self) -> None:
         """Run the graph; returns once every processor has started.

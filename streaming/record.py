@@ -401,6 +401,10 @@ class TurnLog:
         log.warning("turn.unexplained_silence", call=self._record.call_id, cause=silence.cause)
         self._record.unexplained_silences.append(silence)
 
+    def ignored(self) -> None:
+        """What the caller said last is of no turn: it was said while listening."""
+        self._caller = {}
+
     def interrupted(self, at: float, heard_samples: int) -> None:
         """A barge-in cut the answer being heard."""
         self._record.interruptions += 1

@@ -45,6 +45,7 @@ from pipecat.turns.user_start import TranscriptionUserTurnStartStrategy, VADUser
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
+from ringtrue.streaming.budget.keeper import BudgetKeeper
 from ringtrue.streaming.errors import GraphError
 from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, VoiceWatch, Watermarker
 from ringtrue.streaming.listen import Listener
@@ -124,6 +125,9 @@ class Services:
     sensitive: Callable[[], bool] | None = None
     """Whether something is being asked that no recording may keep, where the LLM hook can tell."""
 
+    keeper: BudgetKeeper | None = None
+    """Keeps turns to their budget; stands right before the synthesizer."""
+
 
 @dataclass(frozen=True, slots=True)
 class GraphPolicy:
@@ -202,6 +206,7 @@ class CallGraph:
             watermarker=watermarker,
             watch=watch,
             tap=tap,
+            keeper=services.keeper,
         )
         judge = self._listener.judge if models.smart_turn is not None else None
         self.context = services.context
@@ -256,6 +261,7 @@ class CallGraph:
                     self._user,
                     services.llm,
                     *services.before_tts,
+                    *([] if services.keeper is None else [services.keeper]),
                     *tts,
                     self.session.output,
                     assistant,

@@ -15,6 +15,8 @@ from typing import Any, Final
 from pipecat.frames.frames import Frame, TextFrame
 
 from ringtrue.streaming.bridge import Bridge, Seat
+from ringtrue.streaming.budget.keeper import BudgetKeeper
+from ringtrue.streaming.budget.silence import SilenceMeter
 from ringtrue.streaming.drafts import Draft, Ticket
 from ringtrue.streaming.gate import (
     FrameKind,
@@ -60,13 +62,14 @@ class CallSession:
         watermarker: Watermarker | None = None,
         watch: VoiceWatch | None = None,
         tap: StereoTap | None = None,
+        keeper: BudgetKeeper | None = None,
     ) -> None:
         """Join ``leg`` to a graph.
 
         ``hear`` takes blocks of caller PCM, ``on_digit`` each DTMF digit, ``on_heard`` frames as
         the caller hears them, ``on_silence`` that the agent stopped (True: interrupted),
         ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice,
-        ``tap`` takes both sides for the call's recording.
+        ``tap`` takes both sides for the call's recording. ``keeper`` keeps turns to their budget.
         """
         self._leg = leg
         self._tap = tap
@@ -74,7 +77,11 @@ class CallSession:
         self._hear = hear
         self._on_digit = on_digit
         self._on_digest = on_digest
-        self.turns = TurnLog(record, on_turn=on_turn)
+        budget = None if keeper is None else keeper.policy.budget
+        self.turns = TurnLog(record, budget=budget, on_turn=on_turn)
+        self._meter = SilenceMeter(self.turns.silent)
+        if keeper is not None:
+            keeper.attach(self.turns, self._meter)
         self.playout: Playout[Frame] = Playout(leg.rate)
         self.gate = Gate(
             record.call_id,
@@ -200,22 +207,28 @@ class CallSession:
         else:
             step = self.playout.take(now, self.gate.open_utterance, heard)
         frame = self.gate.admit(step.draft, now, self._relayed(now))
+        audible = frame.kind not in (FrameKind.SILENCE, FrameKind.RELAY)
+        if step.began is not None:
+            self._spoken = 0
+        first = audible and not self._spoken and not self._resting
+        if first:
+            self.turns.report(Stage.FIRST_SEALED, self._moment(now))
         self._leg.send(frame, now)
         if self._tap is not None:
             self._tap.sent(frame.pcm, now)
         if self._resting:
+            self._meter.rest(now)
             self.output.step(step)
             return
-        audible = frame.kind not in (FrameKind.SILENCE, FrameKind.RELAY)
+        if first:
+            self.turns.report(Stage.FIRST_PACKET, self._moment(now))
+        self._meter.tick(now, audible, began=first)
         if self._seat is not None and frame.kind is FrameKind.SPEECH:
             self._share(self._seat, step.draft, now)
         if step.began is not None:
-            self._spoken = 0
             waited = (now - (step.draft.made_at or now)) * 1000
             self.record.standing_delay_out_ms = max(self.record.standing_delay_out_ms, waited)
         if audible:
-            if not self._spoken:
-                self.turns.report(Stage.FIRST_PACKET, now)
             self._spoken += len(frame.pcm) // 2
         elif step.draft.ticket is not None:  # refused by the gate: nobody heard these words
             step.heard = [mark for mark in step.heard if not isinstance(mark, TextFrame)]
@@ -223,6 +236,11 @@ class CallSession:
             self.gate.end_utterance()
             self.turns.heard(self._spoken)
         self.output.step(step)
+
+    @staticmethod
+    def _moment(now: float) -> float:
+        """When what belongs to the tick at ``now`` really happens: a tick may be late."""
+        return max(now, asyncio.get_running_loop().time())
 
     def _rest(self, now: float) -> None:
         """Notice that the call was put on hold, or taken off it."""
@@ -292,6 +310,7 @@ class CallSession:
     def close(self, now: float, outcome: str) -> None:
         """The call is over: shut the gate and complete the record."""
         self.gate.close()
+        self.turns.close()
         self.record.ended_at = now
         self.record.outcome = outcome
         self.record.underruns = self.playout.underruns

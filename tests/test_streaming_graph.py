@@ -151,6 +151,7 @@ async def test_a_question_is_answered_and_every_moment_is_recorded() -> None:
             Stage.TRANSCRIPT,
             Stage.TURN_ENDED,
             Stage.FIRST_AUDIO,
+            Stage.FIRST_SEALED,
             Stage.FIRST_PACKET,
         ]
         assert turn.stages[Stage.SPEECH_ENDED] - r.record.answered_at == pytest.approx(

@@ -55,6 +55,9 @@ class SilenceMeter:
         self.utterances = 0
         """Begun since an answer was owed."""
 
+        self.on_speech: Callable[[float, int], None] | None = None
+        """Told, while an answer is owed, when the agent is audible, and :attr:`utterances`."""
+
     @property
     def owed(self) -> bool:
         """Whether an answer is owed."""
@@ -70,12 +73,21 @@ class SilenceMeter:
         """Nothing is owed any more."""
         self._owed_since = self._open = None
 
+    def rest(self, now: float) -> None:
+        """The call rests at ``now``: what is silent then is silent by design."""
+        self._heard_at = now
+        self._open = None
+        if self._owed_since is not None and self.on_speech is not None:
+            self.on_speech(now, 0)
+
     def tick(self, now: float, audible: bool, *, began: bool = False) -> None:
         """20 ms at ``now``: whether the agent was heard in them, and an utterance began."""
         if audible:
             self._heard_at = now
             self.utterances += began
             self._open = None
+            if self._owed_since is not None and self.on_speech is not None:
+                self.on_speech(now, self.utterances)
             return
         if self._owed_since is None:
             return

@@ -28,14 +28,18 @@ class TokenStore(Generic[PayloadT]):
     costs a bounded amount of memory and at worst makes waiting holders ask again.
     """
 
-    def __init__(self, ttl: float, *, max_tokens: int = MAX_TOKENS) -> None:
-        """``ttl`` is how long a token lives, in seconds of the clock ``now`` is read from."""
+    def __init__(self, ttl: float, *, max_tokens: int = MAX_TOKENS, mark: str = "") -> None:
+        """``ttl`` is how long a token lives, in seconds of the clock ``now`` is read from.
+
+        Every token ends with ``mark``, by which a request that shows it finds this process.
+        """
         if ttl <= 0:
             raise ValueError(f"token ttl must be above 0 seconds, got {ttl}")
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
         self.ttl = ttl
         self._max = max_tokens
+        self._mark = mark
         self._tokens: OrderedDict[bytes, tuple[float, PayloadT]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -47,7 +51,7 @@ class TokenStore(Generic[PayloadT]):
         self._sweep(now)
         while len(self._tokens) >= self._max:
             self._tokens.popitem(last=False)
-        token = secrets.token_urlsafe(32)
+        token = f"{secrets.token_urlsafe(32)}{self._mark}"
         self._tokens[_key(token)] = (now + self.ttl, payload)
         return token
 

@@ -52,12 +52,13 @@ class WebRtcCall:
         local: str = "",
         connect_timeout: float = CONNECT_TIMEOUT,
         reconnect_seconds: float = RECONNECT_SECONDS,
+        mark: str = "",
     ) -> None:
-        """A call to be; :meth:`answer` makes it one.
+        """A call to be; :meth:`answer` makes it one. Its id ends with ``mark``.
 
         Raises :class:`~.errors.UnsupportedAiortcError` if the installed aiortc can't be guarded.
         """
-        self._id = f"webrtc-{secrets.token_hex(8)}"
+        self._id = f"webrtc-{secrets.token_hex(8)}{mark}"
         self._remote, self._local = remote, local
         self._connect_timeout = connect_timeout
         self._reconnect_seconds = reconnect_seconds
@@ -83,7 +84,7 @@ class WebRtcCall:
 
     @property
     def id(self) -> str:
-        """``webrtc-`` and 16 random hexadecimal digits."""
+        """``webrtc-``, 16 random hexadecimal digits, and the mark of its process, if any."""
         return self._id
 
     @property

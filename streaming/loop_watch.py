@@ -239,8 +239,8 @@ class LoopWatch:
         else:
             cpu = max(0.0, time.thread_time() - seen[2])
             stall = self.meter.beat(lateness, cpu, seen[1])
-        if stall is not None:
-            self._tell(stall)
+        if stall is not None:  # told later: a tick must not wait for a log, or fail by it
+            asyncio.get_running_loop().call_soon(self._tell, stall)
 
     def _tell(self, stall: Stall) -> None:
         if self._on_stall is not None:
@@ -255,7 +255,7 @@ class LoopWatch:
             ms=round(1000 * stall.seconds),
             cpu_ms=round(1000 * stall.cpu),
             culprit=stall.culprit,
-            stack=list(stall.stack),
+            frames=list(stall.stack),
             unlogged=unlogged,
         )
 

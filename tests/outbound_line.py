@@ -11,15 +11,17 @@ from typing import Any, cast
 
 from sip_media import MediaShelf
 
+from ringtrue.agent.admission import Door
 from ringtrue.agent.calls import Calls
 from ringtrue.agent.dial_ledger import DialLedger
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal
 from ringtrue.agent.outbound import Order, Outbound, Phone, PlacedCall
+from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.streaming.clock import MediaClock
-from ringtrue.streaming.ports import Call, Holding
+from ringtrue.streaming.ports import Call, Direction, Holding
 from ringtrue.streaming.record import CallRecord
 from ringtrue.telephony.sip.account import Account
 from ringtrue.telephony.sip.auth_server import AuthPolicy
@@ -38,13 +40,15 @@ class Desk:
 
     def __init__(self) -> None:
         self.clock = MediaClock()
+        self.door = Door(AdmissionSettings(enabled=False))
         self.room = 10
         self.records: list[CallRecord] = []
         self.agents: list[Agent] = []
         self.active: list[Call] = []
         self.running: asyncio.Queue[Call] = asyncio.Queue()
 
-    def reserve(self) -> str | None:
+    def reserve(self, direction: Direction) -> str | None:
+        assert direction is Direction.OUTBOUND
         if not self.room:
             return "full"
         self.room -= 1

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -140,6 +141,30 @@ async def test_what_holds_up_the_loop_is_seen(calls: bool) -> None:
     assert "loop-watch" not in {thread.name for thread in threading.enumerate()}
 
 
+async def test_a_log_that_fails_stops_no_clock() -> None:
+    def broken(_: Stall) -> None:
+        raise OSError("no space left")
+
+    now = 0.0
+    watch = LoopWatch(clock=lambda: now, on_stall=broken)
+    watch._thread = threading.current_thread()
+    failures: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    watch.tick(0.05)
+    assert watch.meter.stalls
+    await asyncio.sleep(0)
+    assert len(failures) == 1
+
+
+def test_an_entry_can_be_rendered() -> None:
+    """Renderers give some fields, ``stack`` for one, a meaning of their own."""
+    with capture_logs() as logs:
+        LoopWatch()._tell(Stall(0.1, 0.1, "a.py:f", ("a.py:1:f", "b.py:2:g")))
+    shown = structlog.dev.ConsoleRenderer(colors=False)(None, "warning", dict(logs[0]))
+    assert "a.py:1:f" in shown
+
+
 async def test_many_stalls_are_few_log_entries() -> None:
     now = 0.0
     stalls: list[Stall] = []
@@ -149,6 +174,7 @@ async def test_many_stalls_are_few_log_entries() -> None:
         for _ in range(1000):
             now += 0.02
             watch.tick(0.05)
+            await asyncio.sleep(0)
     assert len(stalls) == 1000
     assert len(logs) == 4
     assert sum(entry["unlogged"] for entry in logs) + len(logs) <= 1000

@@ -37,6 +37,7 @@ from ringtrue.config.agent_disclosure import (
     disclosure_problems,
     texts_of,
 )
+from ringtrue.config.agent_openers import openers_of, waiting_of
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
 from ringtrue.config.layers import parse_yaml
@@ -105,6 +106,9 @@ class StallPolicy(Part):
     )
     """Said when the caller has to go on."""
 
+    waiting: Texts | None = None
+    """Said in place of silence while an answer is still to come; None: the language's own."""
+
     retry: bool = True
     """Ask the model once more when the first answer to a turn doesn't come."""
 
@@ -165,6 +169,9 @@ class Agent(Part):
 
     transferring: TransferPolicy = TransferPolicy()
     stalls: StallPolicy = StallPolicy()
+    openers: Texts | None = None
+    """A few words each, said where an answer would be late; None: the language's own."""
+
     dialogue: DialogueFile | None = None
     """Needed by the embedded dialogue; a language model does without."""
 
@@ -184,7 +191,9 @@ class Agent(Part):
             ("organisation", (self.organisation or "",)),
             ("stalls.filler", self.stalls.filler),
             ("stalls.apology", self.stalls.apology),
+            ("stalls.waiting", self.stalls.waiting or ()),
             ("stalls.give_up.say", self.stalls.give_up.say),
+            ("openers", self.openers or ()),
         ):
             problems += spoken_problems(key, texts, known)
         failed = self.transferring.failed
@@ -228,6 +237,12 @@ class Agent(Part):
         before = "" if texts.in_greeting else f"{texts.opening} {texts.recording}"
         after = texts.recording if texts.in_greeting else ""
         return tuple(" ".join(f"{before} {one} {after}".split()) for one in self.greeting)
+
+    def fillers(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Its openers, and what it says while a caller waits; placeholders stay in them."""
+        openers = openers_of(self.language) if self.openers is None else self.openers
+        own = self.stalls.waiting
+        return openers, waiting_of(self.language) if own is None else own
 
     def disclosed(self) -> DisclosureTexts:
         """What it says about itself; the agent's own placeholders stay in the texts."""

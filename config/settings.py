@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.audit_settings import AuditSettings
+from ringtrue.config.budget_settings import BudgetSettings, FallbackModel
 from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.media_settings import MediaSettings
@@ -59,6 +60,9 @@ class ServerSettings(Section):
 
     drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30
     """How long a stopping server lets calls finish."""
+
+    workers: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = 1
+    """Processes that calls are spread over; ``auto``: one for each processor."""
 
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 50
     max_call_seconds: Seconds = 3600
@@ -257,6 +261,12 @@ class OpenAiSettings(Section):
     api_key: SecretStr | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    fallback: FallbackModel | None = None
+    """Asked where the first model fails, or gives no token for :attr:`hedge_seconds`."""
+
+    hedge_seconds: Annotated[float, Field(ge=0, le=30)] | None = None
+    """Without a token for so long, a second request is made and the first to answer taken. None:
+    with a fallback, half of ``deadlines.llm_first_chunk_seconds``; without one, never."""
 
 
 class FliteSettings(Section):
@@ -366,6 +376,7 @@ class Settings(BaseSettings):
     )
     gate: GateSettings = GateSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
+    budget: BudgetSettings = BudgetSettings()
     agents: AgentSettings = AgentSettings()
     voices: VoicesSettings = VoicesSettings()
     audit: AuditSettings = AuditSettings()

@@ -42,6 +42,7 @@ from ringtrue.streaming.recognizers.whisper import WhisperPolicy, WhisperRecogni
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.services import build_stt, build_tts
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
+from ringtrue.streaming.turns.of_agent import backchannels_of, idle_of
 from ringtrue.voices.lease import Lease
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.library_config import mark_keys
@@ -214,6 +215,8 @@ class Engines:
             completes=language.llm.completes,
             expects=lambda: language.llm.expects(language.context),
             suffices=language.llm.suffices,
+            backchannels=backchannels_of(agent) if self._settings.turns.backchannels else None,
+            idle=idle_of(agent),
             sensitive=language.llm.sensitive,
             disclosure=language.disclosure,
         )

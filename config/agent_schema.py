@@ -38,6 +38,7 @@ from ringtrue.config.agent_disclosure import (
     texts_of,
 )
 from ringtrue.config.agent_openers import openers_of, waiting_of
+from ringtrue.config.agent_turns import IdleFile, turn_words
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
 from ringtrue.config.layers import parse_yaml
@@ -172,6 +173,9 @@ class Agent(Part):
     openers: Texts | None = None
     """A few words each, said where an answer would be late; None: the language's own."""
 
+    idle: IdleFile = IdleFile()
+    """What is said to callers who say nothing."""
+
     dialogue: DialogueFile | None = None
     """Needed by the embedded dialogue; a language model does without."""
 
@@ -193,6 +197,9 @@ class Agent(Part):
             ("stalls.apology", self.stalls.apology),
             ("stalls.waiting", self.stalls.waiting or ()),
             ("stalls.give_up.say", self.stalls.give_up.say),
+            ("idle.still_there", self.idle.still_there),
+            ("idle.can_you_hear", self.idle.can_you_hear),
+            ("idle.goodbye", self.idle.goodbye),
             ("openers", self.openers or ()),
         ):
             problems += spoken_problems(key, texts, known)
@@ -224,11 +231,12 @@ class Agent(Part):
 
     def vocabulary(self) -> tuple[str, ...]:
         """What callers may say, for the recognizer's domain language model: examples with their
-        slots filled in, answers to the agent's questions, yes and no, :attr:`phrases`, and the
-        question whether they talk to a person."""
+        slots filled in, answers to the agent's questions, yes and no, :attr:`phrases`, the
+        question whether they talk to a person, and what listeners say."""
         own = LOCALES.get(self.language.partition("-")[0])
         asked = (*self.disclosure.questions, *(own.questions if own else ()))
-        return vocabulary_of(self.dialogue, (*self.phrases, *asked))
+        heard = turn_words(self.language).heard if own else ()
+        return vocabulary_of(self.dialogue, (*self.phrases, *asked, *heard))
 
     def openings(self) -> tuple[str, ...]:
         """The first words of a call, disclosure and all, one for each greeting; placeholders stay

@@ -21,6 +21,9 @@ class TurnWords:
     answers: tuple[str, ...]
     """Those of them that may answer a question."""
 
+    heard: tuple[str, ...]
+    """Such words, and those that stop a speaker, for the recognizer's language model."""
+
     still_there: tuple[str, ...]
     """Said to a caller who has spoken before and says nothing."""
 
@@ -54,6 +57,10 @@ TURN_WORDS: Final[Mapping[str, TurnWords]] = {
             *("alright", "all right", "good", "great", "fine", "cool", "aha", "of course", "true"),
         ),
         answers=("yeah", "yes", "yep", "yup", "okay", "ok", "right", "sure", "fine", "uh huh"),
+        heard=(
+            *("uh huh", "yeah", "right", "i see", "got it", "alright", "stop", "wait", "hold on"),
+            *("one moment", "no wait", "stop it", "just a moment"),
+        ),
         still_there=("Are you still there?", "Hello? I can't hear you. Are you still there?"),
         can_you_hear=("Hello? I can't hear you. Can you hear me?", "Hello? Is anybody there?"),
         goodbye="I can't hear anything, so I'll end the call here. Goodbye.",
@@ -65,6 +72,7 @@ TURN_WORDS: Final[Mapping[str, TurnWords]] = {
             *("alles klar", "verstehe", "ich verstehe", "klar", "schön", "so", "äh", "ähm"),
         ),
         answers=("ja", "okay", "ok", "genau", "stimmt", "richtig", "gut"),
+        heard=("aha", "genau", "stopp", "moment", "warten sie", "einen moment", "halt"),
         still_there=("Sind Sie noch da?", "Hallo? Ich höre Sie nicht. Sind Sie noch da?"),
         can_you_hear=("Hallo? Ich höre Sie nicht. Hören Sie mich?", "Hallo? Ist da jemand?"),
         goodbye="Ich höre leider nichts und beende das Gespräch. Auf Wiederhören.",
@@ -76,6 +84,7 @@ TURN_WORDS: Final[Mapping[str, TurnWords]] = {
             *("voilà", "exactement", "c'est ça", "entendu", "euh", "bon", "super"),
         ),
         answers=("oui", "ouais", "d'accord", "okay", "ok", "c'est ça", "exactement"),
+        heard=("d'accord", "attendez", "un instant", "stop", "un moment"),
         still_there=("Vous êtes toujours là ?", "Allô ? Je ne vous entends pas. Êtes-vous là ?"),
         can_you_hear=("Allô ? Je ne vous entends pas. M'entendez-vous ?", "Allô ?"),
         goodbye="Je n'entends rien, je vais donc raccrocher. Au revoir.",
@@ -87,6 +96,7 @@ TURN_WORDS: Final[Mapping[str, TurnWords]] = {
             *("de acuerdo", "exacto", "bueno", "perfecto", "eh"),
         ),
         answers=("sí", "vale", "claro", "okay", "ok", "de acuerdo", "exacto"),
+        heard=("vale", "espere", "un momento", "pare"),
         still_there=("¿Sigue ahí?", "¿Hola? No le oigo. ¿Sigue ahí?"),
         can_you_hear=("¿Hola? No le oigo. ¿Me oye?", "¿Hola? ¿Hay alguien ahí?"),
         goodbye="No oigo nada, así que voy a colgar. Adiós.",
@@ -98,6 +108,7 @@ TURN_WORDS: Final[Mapping[str, TurnWords]] = {
             *("d'accordo", "già", "ecco", "perfetto", "eh"),
         ),
         answers=("sì", "okay", "ok", "va bene", "certo", "esatto", "giusto", "d'accordo"),
+        heard=("va bene", "aspetti", "un momento", "basta"),
         still_there=("È ancora in linea?", "Pronto? Non la sento. È ancora in linea?"),
         can_you_hear=("Pronto? Non la sento. Mi sente?", "Pronto? C'è qualcuno?"),
         goodbye="Non sento nulla, quindi chiudo la chiamata. Arrivederci.",

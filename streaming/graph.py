@@ -61,6 +61,7 @@ from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
 from ringtrue.streaming.turns.anticipation import anticipation
 from ringtrue.streaming.turns.expect import Expect
 from ringtrue.streaming.turns.floor import FloorKeeper
+from ringtrue.streaming.turns.idle import IdleKeeper, IdlePolicy
 from ringtrue.streaming.turns.overlap import Backchannels
 from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
 
@@ -118,6 +119,9 @@ class Services:
 
     backchannels: Backchannels | None = None
     """What callers say while they listen; None: any speech stops the agent."""
+
+    idle: IdlePolicy | None = None
+    """What is said to a caller who says nothing; None: nothing is."""
 
     disclosure: Disclosure | None = None
     """What the caller is told of the agent; it hears what of it was heard."""
@@ -257,6 +261,7 @@ class CallGraph:
                     services.stt,
                     *self._floor(services),
                     self._dtmf,
+                    *self._idle(services.idle),
                     *([] if on_caption is None else [CaptionTap(on_caption)]),
                     self._user,
                     services.llm,
@@ -302,6 +307,13 @@ class CallGraph:
             on_ignored=ignored,
         )
         return [keeper]
+
+    def _idle(self, policy: IdlePolicy | None) -> list[FrameProcessor]:
+        """Who speaks to silent callers, where anybody does."""
+        if policy is None:
+            return []
+        record = self.session.record.turn_taking
+        return [IdleKeeper(policy, record, rests=lambda: self.session.held)]
 
     async def start(self) -> None:
         """Run the graph; returns once every processor has started.

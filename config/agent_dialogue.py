@@ -116,6 +116,8 @@ class TransferAction(Part):
     """Hand the caller to an entry of the agent's ``transfers``."""
 
     transfer: Name
+    briefing: Text | None = None
+    """What whoever is there is told of the caller first; placeholders as in answers."""
 
 
 Action = Literal["hangup"] | TransferAction
@@ -345,6 +347,8 @@ class Checker:
     def _action(self, key: str, action: Action | None) -> None:
         if isinstance(action, TransferAction):
             self._known(f"{key}.transfer", action.transfer, self._transfers, "transfer")
+            everything = self._variables | set(self._dialogue.slots)
+            self._texts(f"{key}.briefing", (action.briefing or "",), everything)
 
     def _keys(self, key: str, dtmf: Mapping[str, str]) -> None:
         for pressed, intent in dtmf.items():

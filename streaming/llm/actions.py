@@ -7,7 +7,7 @@ it followed. A transfer names an entry of the agent's own list, never an address
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipecat.frames.frames import ControlFrame
 
@@ -23,6 +23,9 @@ class Transfer:
 
     target: str
     """A key of the agent's ``transfers``."""
+
+    briefing: str = field(default="", repr=False)
+    """What whoever is there is told of the caller, where they are asked first."""
 
 
 CallAction = Hangup | Transfer

@@ -358,7 +358,7 @@ class _Turn:
         question = "" if intent.action is not None else self._follow_up(name)
         if not question and intent.next is not None and intent.action is None:
             question = self._prompt(intent.next)
-        actions = () if intent.action is None else (_action(intent.action),)
+        actions = () if intent.action is None else (self._action(intent.action),)
         return self._done(
             _joined(answer, question),
             question=question or self._prompt(place),
@@ -428,7 +428,12 @@ class _Turn:
     def _give_up(self) -> Reply:
         end = self._file.give_up
         text = self._variant(end.say)
-        return self._done(text, actions=(_action(end.action),))
+        return self._done(text, actions=(self._action(end.action),))
+
+    def _action(self, action: Action) -> CallAction:
+        if not isinstance(action, TransferAction):
+            return Hangup()
+        return Transfer(action.transfer, self._filled(action.briefing or ""))
 
     def _follow_up(self, name: str) -> str:
         intent = self._file.intents[name]
@@ -484,7 +489,3 @@ class _Turn:
 
 def _joined(*parts: str) -> str:
     return " ".join(part for part in parts if part)
-
-
-def _action(action: Action) -> CallAction:
-    return Transfer(action.transfer) if isinstance(action, TransferAction) else Hangup()

@@ -24,6 +24,7 @@ Delay = Annotated[float, Field(ge=0, le=2000)]
 
 Codec = Literal["PCMU", "PCMA", "G722", "opus"]
 CallerVoice = Literal["rms", "awb"]
+Behaviour = Literal["normal", "slow", "silent", "mid_silent", "dead", "error"]
 
 TRANSPORTS: Final = ("sip", "twilio", "webrtc")
 
@@ -155,7 +156,7 @@ class Llm(Section):
     jitter: Share = 0.2
     """How far both vary, as a part of themselves."""
 
-    behaviour: Literal["normal", "slow", "silent", "mid_silent", "dead", "error"] = "normal"
+    behaviour: Behaviour = "normal"
     """Slow: ten times the times; silent: headers and nothing more; mid_silent: half a reply;
     dead: nobody listens; error: HTTP 500."""
 
@@ -174,7 +175,7 @@ class Fault(Section):
         "disk_full",
         "voice_withdrawn",
     ]
-    behaviour: Literal["normal", "slow", "silent", "mid_silent", "dead", "error"] = "dead"
+    behaviour: Behaviour = "dead"
     """Of ``llm``: what it does from then on."""
 
     seconds: Seconds | None = None

@@ -5,12 +5,11 @@ One YAML file per agent; :func:`load_agent` reads it, :func:`load_agents` a dire
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -38,14 +37,17 @@ from ringtrue.config.agent_disclosure import (
     texts_of,
 )
 from ringtrue.config.agent_openers import openers_of, waiting_of
+from ringtrue.config.agent_transfers import (
+    TransferPolicy,
+    TransferTarget,
+    transfer_problems,
+)
 from ringtrue.config.agent_turns import IdleFile, turn_words
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
 from ringtrue.config.layers import parse_yaml
 from ringtrue.config.recording_problems import recording_problems
 from ringtrue.config.recording_settings import RecordingFile
-
-_ADDRESS: Final = re.compile(r"sips?:[^\s@]+(?:@[^\s@]+)?|tel:\+?[0-9.\-()]+|\+[0-9]{4,15}")
 
 
 class AgentError(ConfigError):
@@ -61,39 +63,6 @@ class _InconsistentError(ValueError):
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{key}: {message}" for key, message in problems))
         self.problems = problems
-
-
-class TransferTarget(Part):
-    """One place a caller may be handed to."""
-
-    to: str
-    """SIP URI, tel URI or E.164 number."""
-
-    title: Text
-    """As the agent and a model's tool name it, e.g. ``the sales team``."""
-
-    @field_validator("to")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        if _ADDRESS.fullmatch(value) is None:
-            raise ValueError("not a sip: or tel: URI, nor a number like +15551234567")
-        return value
-
-
-class TransferPolicy(Part):
-    """How callers are handed over."""
-
-    failed: Annotated[Texts, Field(min_length=1)] = (
-        "I'm sorry, I couldn't put you through. Is there anything else I can do for you?",
-    )
-    """Said when nobody took the caller; ``{place}`` is the place's title. The first time the
-    first, and so on."""
-
-    seconds: Annotated[float, Field(ge=5, le=180)] = 45
-    """How long it may take until somebody answers."""
-
-    music: bool = True
-    """What the caller hears meanwhile, while its phone leaves that to us; else silence."""
 
 
 class StallPolicy(Part):
@@ -203,16 +172,15 @@ class Agent(Part):
             ("openers", self.openers or ()),
         ):
             problems += spoken_problems(key, texts, known)
-        failed = self.transferring.failed
-        problems += spoken_problems("transferring.failed", failed, {*self.variables, "place"})
+        problems += transfer_problems(
+            self.transferring, self.transfers, {*self.variables}, self.language
+        )
         problems += template_problems("prompt", (self.prompt,), known)
         problems += disclosure_problems(self._told(), self.language, self.greeting, known)
         problems += recording_problems(self.recording, self.disclosure, self.dialogue)
         problems += unmarked_problems("phrases", self.phrases)
         for name, value in self.variables.items():
             problems += spoken_problems(f"variables.{name}", (value,), None)
-        for name, target in self.transfers.items():
-            problems += spoken_problems(f"transfers.{name}.title", (target.title,), None)
         action = self.stalls.give_up.action
         if isinstance(action, TransferAction) and action.transfer not in self.transfers:
             choices = ", ".join(sorted(self.transfers)) or "none defined"
@@ -234,7 +202,10 @@ class Agent(Part):
         slots filled in, answers to the agent's questions, yes and no, :attr:`phrases`, the
         question whether they talk to a person, and what listeners say."""
         own = LOCALES.get(self.language.partition("-")[0])
-        asked = (*self.disclosure.questions, *(own.questions if own else ()))
+        briefing = self.transferring.briefing
+        attended = any(target.how != "blind" for target in self.transfers.values())
+        answers = (*briefing.yes, *briefing.no) if attended else ()
+        asked = (*answers, *self.disclosure.questions, *(own.questions if own else ()))
         heard = turn_words(self.language).heard if own else ()
         return vocabulary_of(self.dialogue, (*self.phrases, *asked, *heard))
 

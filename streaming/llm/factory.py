@@ -129,7 +129,7 @@ def watchdog_policy(
         retry=stalls.retry,
         give_up_after=stalls.give_up_after,
         give_up_say=texts(stalls.give_up.say),
-        give_up_action=_action(stalls.give_up.action),
+        give_up_action=_action(stalls.give_up.action, values),
     )
 
 
@@ -154,5 +154,7 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: values.get(match.group(1), match.group()), text)
 
 
-def _action(action: Action) -> CallAction:
-    return Transfer(action.transfer) if isinstance(action, TransferAction) else Hangup()
+def _action(action: Action, values: Mapping[str, str]) -> CallAction:
+    if not isinstance(action, TransferAction):
+        return Hangup()
+    return Transfer(action.transfer, filled(action.briefing or "", values))

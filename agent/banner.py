@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from ringtrue.agent.server import Server
+from ringtrue.config.settings import Settings
 
 
-def banner(server: Server) -> str:
+class Listening(Protocol):
+    """What takes calls: a server, or a supervisor of several."""
+
+    @property
+    def settings(self) -> Settings:
+        """As it was told."""
+        ...
+
+    @property
+    def sip_port(self) -> int | None:
+        """None where SIP is off."""
+        ...
+
+    @property
+    def http_port(self) -> int | None:
+        """None where HTTP is off."""
+        ...
+
+
+def banner(server: Listening, agents: Iterable[str]) -> str:
     """What to try, with the addresses it listens on."""
     settings = server.settings
     lines = [f"{settings.server.name} takes calls.", ""]
@@ -23,7 +42,7 @@ def banner(server: Server) -> str:
         )
         lines += [
             f"              sip:{name}@{host}:{server.sip_port}"
-            for name in sorted(server.agents.agents)
+            for name in sorted(agents)
             if name != settings.agents.default
         ]
     if server.http_port is not None:

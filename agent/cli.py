@@ -45,20 +45,44 @@ app.command()(call)
 
 
 @app.command()
-def serve(config: ConfigOption = None) -> None:
+def serve(
+    config: ConfigOption = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes that calls are spread over, or `auto`; default: the settings'."
+        ),
+    ] = None,
+) -> None:
     """Answer calls until stopped (SIGTERM lets calls in progress finish)."""
-    settings = settings_of(config)
+    settings = settings_of(config, workers=workers)
     from ringtrue.agent.banner import banner
+    from ringtrue.agent.workers.plan import count_of
+
+    count = count_of(settings)
+    if count > 1:
+        from ringtrue.agent.workers.serving import serve_workers
+        from ringtrue.config.agent_schema import load_agents
+
+        agents = load_agents(settings.agents.dir)
+        run(serve_workers(settings, count, on_ready=lambda it: _say(banner(it, agents))))
+        return
     from ringtrue.agent.server import Server, serve_until_signalled
 
     async def main() -> int:
         server = Server(settings)
         await serve_until_signalled(
-            server, asyncio.Event(), on_ready=lambda: print(banner(server), flush=True)
+            server,
+            asyncio.Event(),
+            on_ready=lambda: _say(banner(server, server.agents.agents)),
         )
         return 0
 
     run(main())
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 @app.command()

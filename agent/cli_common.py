@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Coroutine
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ import uvloop
 from pydantic import BaseModel
 
 from ringtrue.agent.logs import configure_logs, log_loop_error
+from ringtrue.config.layers import ENV_PREFIX
 from ringtrue.config.settings import Settings, load_settings
 
 DONE: Final = 0
@@ -32,9 +34,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 TenantOption = Annotated[str, typer.Option("--tenant", help="Whose voices.")]
 
 
-def settings_of(path: Path | None, *, quiet: bool = False) -> Settings:
-    """The settings, with the log as they say; ``quiet``: without what is merely informative."""
-    settings = load_settings(path)
+def settings_of(path: Path | None, *, quiet: bool = False, workers: str | None = None) -> Settings:
+    """The settings, with the log as they say; ``quiet``: without what is merely informative.
+
+    ``workers`` is what a command's option says of ``server.workers``.
+    """
+    given = {} if workers is None else {f"{ENV_PREFIX}SERVER__WORKERS": workers}
+    settings = load_settings(path, environ={**os.environ, **given})
     log = settings.logging
     if quiet and log.level == "INFO":
         log = log.model_copy(update={"level": "WARNING"})

@@ -7,14 +7,12 @@ import contextlib
 import gc
 import ipaddress
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import structlog
-import uvicorn
 
 from ringtrue.agent.admission import DoorCollector
 from ringtrue.agent.audit.collector import AuditCollector
@@ -42,7 +40,9 @@ from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
+from ringtrue.agent.web_server import WebServer
 from ringtrue.agent.webrtc_api import router as webrtc_tokens_router
+from ringtrue.agent.workers.link import SupervisorLink
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
@@ -53,14 +53,12 @@ from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.errors import SipError
 from ringtrue.telephony.sip.handles import ServerInvite
 from ringtrue.telephony.sip.media import MediaError, MediaFactory
-from ringtrue.telephony.sip.sockets import source_address
+from ringtrue.telephony.sip.sockets import Sockets, source_address
 from ringtrue.telephony.sip.uri import SipUri, parse_uri
 from ringtrue.telephony.webrtc.calls import WebRtcCall
 from ringtrue.voices.library import VoiceLibrary, utc_now
 
 log = structlog.get_logger(__name__)
-
-HTTP_GRACE_SECONDS: Final = 5
 
 
 class AgentChoice:
@@ -99,9 +97,13 @@ class AgentChoice:
 class Server:
     """Everything that runs in one process."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Check the agents and SIP's files, build the parts; :meth:`start` binds."""
+    def __init__(self, settings: Settings, link: SupervisorLink | None = None) -> None:
+        """Check the agents and SIP's files, build the parts; :meth:`start` binds.
+
+        ``link`` leads to the supervisor that has the addresses, where there is one.
+        """
         self.settings = settings
+        self._link = link
         self.agents = AgentChoice(settings)
         self._signalling = signalling_of(settings)
         self.metrics = Metrics()
@@ -147,7 +149,7 @@ class Server:
         self._media = media_options(settings)
         self._pool: PortPool | None = None
         self._sip: SipEndpoint | None = None
-        self._web: _Web | None = None
+        self._web: WebServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._running: set[asyncio.Task[None]] = set()
 
@@ -155,6 +157,17 @@ class Server:
     def sip_port(self) -> int | None:
         """The bound SIP port; None where SIP is off."""
         return self._sip.port if self._sip is not None else None
+
+    @property
+    def mark(self) -> str:
+        """What ids end with that requests will name, so that they find this process."""
+        return "" if self._link is None else self._link.plan.mark
+
+    @property
+    def sip_hosts(self) -> tuple[str, ...]:
+        """Servers of our accounts, as far as they are known."""
+        held = () if self._sip is None else self._sip.registrations
+        return tuple(sorted({host for registration in held for host in registration.hosts}))
 
     @property
     def http_port(self) -> int | None:
@@ -176,11 +189,13 @@ class Server:
         gauges = Gauges(self.engines, self.calls.clock.stats, self.calls.graph_wait)
         watch = self.calls.door.watch(gauges.read, lambda: len(self.calls))
         self._tasks.append(loop.create_task(watch, name="admission"))
-        tidy = self.recordings.keep_tidy()
-        self._tasks.append(loop.create_task(tidy, name="recordings"))
+        if self._link is None or self._link.plan.primary:
+            tidy = self.recordings.keep_tidy()
+            self._tasks.append(loop.create_task(tidy, name="recordings"))
         sip, http, signalling = self.settings.sip, self.settings.http, self._signalling
         if signalling is not None:
             self._pool = PortPool(sip.host, sip.rtp_port_min, sip.rtp_port_max)
+            link, accounts = self._link, signalling.accounts
             self._sip = SipEndpoint(
                 sip.host,
                 sip.port,
@@ -191,15 +206,20 @@ class Server:
                 tls=signalling.tls,
                 tls_client=signalling.tls_client,
                 auth=signalling.auth,
-                call_rate=signalling.call_rate,
-                accounts=signalling.accounts,
+                call_rate=signalling.call_rate if link is None else None,
+                accounts=accounts if link is None else link.plan.accounts(accounts),
+                network=Sockets if link is None else link.relay.network,
             )
             with _naming("SIP", sip.host, sip.port):
                 await self._sip.start()
         if http.enabled:
-            self._web = _Web(build_app(self), http.host, http.port)
+            listens = self._link is None
+            self._web = WebServer(build_app(self), http.host, http.port, listens=listens)
             with _naming("HTTP", http.host, http.port):
                 await self._web.start()
+            if self._link is not None:
+                self._web.port = self._link.plan.http_port
+                self._link.on_connection = self._web.take
         self.ready = True
         log.info("server.ready", sip=self.sip_port, http=self.http_port)
 
@@ -224,6 +244,10 @@ class Server:
             self.outbound.stop_dialling()
             await self.calls.drain(self.settings.server.drain_seconds)
         log.info("server.stopped")
+
+    def hurry(self) -> None:
+        """End the calls that a stopping server waits for, now."""
+        self.calls.hurry()
 
     async def _end_tasks(self) -> None:
         tasks = [*self._tasks, *self._running]
@@ -346,71 +370,19 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-class _QuietUvicorn(uvicorn.Server):
-    """Leaves signals to the process that runs it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class _Web:
-    """Uvicorn in this loop."""
-
-    def __init__(self, app: object, host: str, port: int) -> None:
-        config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
-            ws="websockets-sansio",
-            ws_max_size=65536,
-        )
-        self._server = _QuietUvicorn(config)
-        self._task: asyncio.Task[None] | None = None
-        self.port = port
-
-    async def start(self) -> None:
-        """Bind and serve. Raises OSError where the port is taken."""
-        sock = _bind(self._server.config.host, self._server.config.port)
-        self.port = sock.getsockname()[1]
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._server.serve(sockets=[sock]), name="http")
-        while not self._server.started:
-            if self._task.done():
-                self._task.result()
-                raise OSError("the web server ended while starting")
-            await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        """Finish what is being answered, then close."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 async def serve_until_signalled(
     server: Server, stop: asyncio.Event, *, on_ready: Callable[[], None] | None = None
 ) -> None:
-    """Run ``server`` until ``stop`` is set or SIGTERM or SIGINT comes."""
+    """Run ``server`` until ``stop`` is set or SIGTERM or SIGINT comes; a second one hurries it."""
+
+    def signalled() -> None:
+        if stop.is_set():
+            server.hurry()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, signalled)
     try:
         async with server:
             settle_memory()

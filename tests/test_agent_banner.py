@@ -21,13 +21,11 @@ class Started:
     sip_port: int | None = 5060
     http_port: int | None = 8080
 
-    def __post_init__(self) -> None:
-        self.agents = AgentChoice(self.settings)
-
 
 def printed(ports: dict[str, Any] | None = None, **changed: str) -> str:
     environ = {f"RINGTRUE_{key}": value for key, value in changed.items()}
-    return banner(Started(load_settings(environ=environ), **(ports or {})))  # type: ignore[arg-type]
+    settings = load_settings(environ=environ)
+    return banner(Started(settings, **(ports or {})), AgentChoice(settings).agents)
 
 
 def test_what_to_try_on_a_server_as_shipped() -> None:

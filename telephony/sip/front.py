@@ -8,6 +8,7 @@ another worker, and calls it was placing are cancelled.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from ringtrue.telephony.sip.transport import Close, Hop, Send, TransportOutput, 
 
 log = structlog.get_logger(__name__)
 
+_LOOK_AGAIN: Final = 0.02
 RETRY: Final = (("retry-after", str(OVERLOAD_RETRY)),)
 
 
@@ -116,10 +118,13 @@ class Front:
         rate = self._ua.call_rate
         return 0 if rate is None else rate.refused
 
-    @property
-    def busy(self) -> bool:
-        """Whether far ends have yet to confirm the end of a call."""
-        return self._ua.sizes()["client"] > 0
+    async def idle(self, within: float) -> bool:
+        """Wait until every far end confirmed the end of its call; False where one doesn't."""
+        for _ in range(round(within / _LOOK_AGAIN)):
+            if not self._ua.sizes()["client"]:
+                return True
+            await asyncio.sleep(_LOOK_AGAIN)
+        return False
 
     async def open(
         self, host: str, port: int, *, udp: bool, tcp: bool, tls: TlsListener | None

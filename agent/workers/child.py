@@ -1,0 +1,173 @@
+"""One worker as its supervisor sees it: its process, its socket, what it last said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from ringtrue.agent.workers.channel import Channel
+from ringtrue.agent.workers.plan import WorkerPlan
+from ringtrue.agent.workers.wire import Kind, Message, Status, WireError, output
+from ringtrue.telephony.sip.transport import TransportOutput
+
+log = structlog.get_logger(__name__)
+
+MODULE: Final = "ringtrue.agent.workers.process"
+
+HUNG_SECONDS: Final = 10.0
+"""A worker that said nothing for so long, though it says how it is four times a second."""
+
+START_SECONDS: Final = 120.0
+"""How long a worker may load."""
+
+SCRAPE_SECONDS: Final = 2.0
+
+
+class Worker:
+    """One process. ``owner`` names it for the dispatcher, and no other process ever."""
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        owner: int,
+        *,
+        on_output: Callable[[int, TransportOutput], None],
+        on_ready: Callable[[Worker], None],
+        on_status: Callable[[Worker], None],
+    ) -> None:
+        """Nothing runs before :meth:`start`."""
+        self.plan = plan
+        self.owner = owner
+        self.status = Status(0, open=False)
+        self.ready = False
+        self._on_output, self._on_ready, self._on_status = on_output, on_ready, on_status
+        self._channel = Channel(self._heard, self._gone)
+        self._process: asyncio.subprocess.Process | None = None
+        self._door: socket.socket | None = None
+        self._heard_at = 0.0
+        self._scraping: asyncio.Future[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None before there is one."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the process. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        door, theirs_door = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, theirs_door:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    MODULE,
+                    str(theirs.fileno()),
+                    str(theirs_door.fileno()),
+                    stdin=asyncio.subprocess.PIPE,
+                    pass_fds=(theirs.fileno(), theirs_door.fileno()),
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                door.close()
+                raise
+        door.setblocking(False)
+        self._door = door
+        await self._channel.open(ours)
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(pickle.dumps(self.plan))
+        with contextlib.suppress(ConnectionError):
+            await stdin.drain()
+        stdin.close()
+        self._heard_at = asyncio.get_running_loop().time()
+
+    async def ended(self) -> int:
+        """Wait for the end of the process, and see to it where it hangs; returns the exit code."""
+        process = self._process
+        assert process is not None
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout(1.0):
+                    code = await process.wait()
+                    break
+            except TimeoutError:
+                limit = HUNG_SECONDS if self.ready else START_SECONDS
+                if loop.time() - self._heard_at > limit:
+                    log.error("workers.hung", worker=self.plan.slot, seconds=limit)
+                    self.kill()
+        self.ready = False
+        self._channel.close()
+        if self._door is not None:
+            self._door.close()
+        return code
+
+    def send(self, message: Message) -> bool:
+        """Tell it something; False where that is dropped."""
+        return self._channel.send(message)
+
+    def hand(self, connection: socket.socket) -> bool:
+        """Hand over an accepted connection, which stays open here; False where it can't be."""
+        if self._door is None or not self.ready:
+            return False
+        try:
+            socket.send_fds(self._door, [b"c"], [connection.fileno()])
+        except OSError:
+            return False
+        return True
+
+    async def metrics(self) -> bytes | None:
+        """Its exposition text; None where it doesn't come in time."""
+        if not self.ready:
+            return None
+        if self._scraping is None:
+            self._scraping = asyncio.get_running_loop().create_future()
+            self.send(Message(Kind.SCRAPE))
+        scraping = self._scraping
+        try:
+            async with asyncio.timeout(SCRAPE_SECONDS):
+                return await asyncio.shield(scraping)
+        except TimeoutError:
+            return None
+        finally:
+            if self._scraping is scraping:
+                self._scraping = None
+
+    def kill(self) -> None:
+        """End the process by force."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def _heard(self, message: Message) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        wanted = output(message)
+        if wanted is not None:
+            self._on_output(self.owner, wanted)
+        elif message.kind is Kind.READY:
+            self.ready = True
+            self._on_ready(self)
+        elif message.kind is Kind.STATUS:
+            try:
+                self.status = Status.of(message)
+            except WireError as error:
+                log.error("workers.status_unreadable", worker=self.plan.slot, error=str(error))
+                return
+            self._on_status(self)
+        elif message.kind is Kind.METRICS:
+            scraping = self._scraping
+            if scraping is not None and not scraping.done():
+                scraping.set_result(message.data)
+
+    def _gone(self) -> None:
+        self.ready = False

@@ -1,0 +1,155 @@
+"""Two workers behind one address: calls on both, one killed, what becomes of its and the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peers.server import RunningServer, running_server
+from ringtrue.agent.audit.verifying import verify
+from ringtrue.loadtest.caller import CallResult, VirtualCaller
+from ringtrue.loadtest.phone import Phone
+from ringtrue.streaming.ports import EndReason
+from ringtrue.voices.keys.signing import Signer
+
+CALLS = 8
+
+
+def health(server: RunningServer) -> list[dict[str, Any]]:
+    workers: list[dict[str, Any]] = json.loads(server.get("/healthz"))["workers"]
+    return workers
+
+
+async def until_calls(server: RunningServer, wanted: int) -> list[dict[str, Any]]:
+    """The workers, once they have so many calls between them."""
+    async with asyncio.timeout(20):
+        while True:
+            workers = await asyncio.to_thread(health, server)
+            if sum(worker["calls"] for worker in workers) == wanted:
+                return workers
+            await asyncio.sleep(0.1)
+
+
+def ready(server: RunningServer) -> int:
+    try:
+        with urllib.request.urlopen(f"{server.url}/readyz", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+class Callers:
+    """Callers that wait to be told to hang up."""
+
+    def __init__(self, phone: Phone, server: RunningServer) -> None:
+        self._phone, self._server = phone, server
+        self.go = asyncio.Event()
+        self.tasks: list[asyncio.Task[CallResult]] = []
+
+    async def _stay(self, caller: VirtualCaller) -> None:
+        await caller.wait_for_agent_to_start()
+        ended = asyncio.create_task(caller.expect_hangup(within=60))
+        told = asyncio.create_task(self.go.wait())
+        await asyncio.wait([ended, told], return_when=asyncio.FIRST_COMPLETED)
+        for task in (ended, told):
+            task.cancel()
+        await asyncio.gather(ended, told, return_exceptions=True)
+        if self.go.is_set():
+            await caller.hangup()
+
+    def add(self, transport: str = "") -> asyncio.Task[CallResult]:
+        target = f"sip:demo@127.0.0.1:{self._server.sip_port}{transport}"
+        call = self._phone.call(target, self._stay, answer_within=20)
+        self.tasks.append(asyncio.create_task(call))
+        return self.tasks[-1]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the server keeps its keys and its audit log."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "ringtrue"
+
+
+async def test_a_killed_worker_loses_its_own_calls_only(tmp_path: Path, data: Path) -> None:
+    settings = {
+        "SERVER__WORKERS": "2",
+        "SERVER__DRAIN_SECONDS": "20",
+        "ADMISSION__ENABLED": "false",
+    }
+    with running_server(tmp_path, settings) as server:
+        async with Phone() as phone:
+            callers = Callers(phone, server)
+            for number in range(CALLS):
+                callers.add(";transport=tcp" if number % 4 == 3 else "")
+            workers = await until_calls(server, CALLS)
+            assert [worker["calls"] for worker in workers] == [CALLS // 2, CALLS // 2]
+            await asyncio.sleep(1)
+
+            os.kill(workers[0]["pid"], signal.SIGKILL)
+            killed = time.monotonic()
+            ended, going = await asyncio.wait(callers.tasks, timeout=3)
+            results = [task.result() for task in ended]
+            assert len(results) == CALLS // 2
+            assert {result.ended for result in results} == {EndReason.AGENT_HUNG_UP}
+
+            # New calls are taken at once, and the dead worker's place is filled again.
+            newcomer = callers.add()
+            workers = await until_calls(server, CALLS // 2 + 1)
+            while health(server)[0]["state"] != "ready":
+                assert time.monotonic() - killed < 60
+                await asyncio.sleep(0.1)
+            assert health(server)[0]["restarts"] == 1
+            callers.add()
+            workers = await until_calls(server, CALLS // 2 + 2)
+            assert workers[0]["calls"] == 1
+            metrics = await asyncio.to_thread(server.get, "/metrics")
+            assert f"ringtrue_workers_calls_ended_total {CALLS / 2}" in metrics
+            assert 'ringtrue_workers{state="ready"} 2.0' in metrics
+
+            callers.go.set()
+            for result in await asyncio.gather(*going, newcomer):
+                assert result.ok, result.detail
+                assert result.stats.packets_lost == 0
+            await asyncio.gather(*callers.tasks)
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 20) == 0
+    report = verify(data / "audit", [Signer.load(data / "keys" / "audit.pem").public])
+    assert report.good, report.problems
+    assert len(report.logs) == 2
+
+
+async def test_a_stopping_server_finishes_its_calls_and_takes_no_more(
+    tmp_path: Path, data: Path
+) -> None:
+    settings = {"SERVER__WORKERS": "2", "SERVER__DRAIN_SECONDS": "60"}
+    with running_server(tmp_path, settings) as server:
+        async with Phone() as phone:
+            callers = Callers(phone, server)
+            first, second = callers.add(), callers.add()
+            await until_calls(server, 2)
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                while await asyncio.to_thread(ready, server) != 503:
+                    await asyncio.sleep(0.05)
+            refused = await callers.add()
+            assert refused.refused is not None
+            assert refused.refused.status == 503
+            assert refused.refused.retry_after is not None
+            assert not first.done()
+            assert not second.done()
+
+            # A second signal ends what is left, with BYE.
+            server.process.send_signal(signal.SIGTERM)
+            results = await asyncio.gather(first, second)
+            assert {result.ended for result in results} == {EndReason.AGENT_HUNG_UP}
+        assert await asyncio.to_thread(server.process.wait, 20) == 0

@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ringtrue.agent.metrics_turns import TurnTakingMetrics
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.record import INTERVALS, CallRecord, TurnRecord
 from ringtrue.streaming.refusals import RefusalReport
@@ -118,6 +119,7 @@ class Metrics:
         self._interruptions = Counter(
             "ringtrue_interruptions", "Answers cut by the caller", registry=registry
         )
+        self._turn_taking = TurnTakingMetrics(registry)
         self._underruns = Counter(
             "ringtrue_underruns", "Gaps inside an utterance", registry=registry
         )
@@ -210,6 +212,7 @@ class Metrics:
         for transfer in record.transfers:
             self._transfers.labels(str(transfer.outcome)).inc()
         self._interruptions.inc(record.interruptions)
+        self._turn_taking.count(record.turn_taking)
         self._underruns.inc(record.underruns)
         self._inbound_dropped.inc(record.inbound_dropped)
         self._sealed.inc(record.frames_sealed)

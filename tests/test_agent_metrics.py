@@ -13,6 +13,7 @@ from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.ports import TransferOutcome
 from ringtrue.streaming.record import CallRecord, Stage, TransferRecord, TurnRecord
 from ringtrue.streaming.refusals import Refusal, RefusalReport
+from ringtrue.streaming.turn_taking import TurnTaking
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -59,6 +60,17 @@ def test_a_call_from_start_to_end() -> None:
         record(
             turns=[turn],
             interruptions=1,
+            turn_taking=TurnTaking(
+                speculations=4,
+                confirmed=3,
+                dropped=Counter(resumed=1),
+                saved_ms=500,
+                wasted_tokens=12,
+                pauses=3,
+                resumed=2,
+                backchannels=2,
+                idle_prompts=1,
+            ),
             underruns=2,
             frames_sealed=1500,
             disclosure="partly",
@@ -77,6 +89,13 @@ def test_a_call_from_start_to_end() -> None:
     assert sample(metrics, "ringtrue_calls_total", transport="sip", outcome="caller_hung_up") == 1
     assert sample(metrics, "ringtrue_call_seconds_total", transport="sip") == 30
     assert sample(metrics, "ringtrue_interruptions_total") == 1
+    assert sample(metrics, "ringtrue_speculations_total", fate="confirmed") == 3
+    assert sample(metrics, "ringtrue_speculations_total", fate="resumed") == 1
+    assert sample(metrics, "ringtrue_speculation_wasted_tokens_total") == 12
+    assert sample(metrics, "ringtrue_speculation_saved_seconds_total") == 0.5
+    assert sample(metrics, "ringtrue_agent_pauses_total", sound="backchannel") == 2
+    assert sample(metrics, "ringtrue_agent_pauses_total", sound="interruption") == 1
+    assert sample(metrics, "ringtrue_idle_prompts_total") == 1
     assert sample(metrics, "ringtrue_underruns_total") == 2
     assert sample(metrics, "ringtrue_frames_refused_total", reason="far_end") == 3
     assert sample(metrics, "ringtrue_frames_sealed_total") == 1500

@@ -88,6 +88,9 @@ class PhrasePolicy:
     first_min: int = 4
     """Fewest words of a response's first phrase, unless punctuation ends it."""
 
+    hurried_min: int = 3
+    """The same where time runs out."""
+
     first_max: int = 6
     first_clause_min: int = 2
     """Fewest words of a first phrase that a comma ends."""
@@ -137,6 +140,7 @@ class PhraseSplitter:
         self.policy = policy or PhrasePolicy()
         self._buffer = ""
         self._first = True
+        self._hurried = False
 
     @property
     def pending(self) -> str:
@@ -165,8 +169,17 @@ class PhraseSplitter:
         while (cut := self._cut()) is not None:
             phrases += self._take(cut)
         phrases += self._take(len(self._buffer))
-        self._first = True
+        self._first, self._hurried = True, False
         return phrases
+
+    def hurry(self) -> list[str]:
+        """The first phrase is late: cut it as soon as it can be spoken; return it if that is now.
+
+        It is still no shorter than :attr:`PhrasePolicy.hurried_min`, and doesn't end in the air.
+        """
+        self._hurried = self._first
+        cut = self._cut()
+        return [] if cut is None else self._take(cut)
 
     def release(self) -> list[str]:
         """The text has waited long enough: return its complete words, if that leaves sense."""
@@ -180,14 +193,14 @@ class PhraseSplitter:
     def reset(self) -> None:
         """Forget everything: the response was interrupted."""
         self._buffer = ""
-        self._first = True
+        self._first, self._hurried = True, False
 
     def _take(self, cut: int) -> list[str]:
         phrase, self._buffer = self._buffer[:cut].strip(), self._buffer[cut:].lstrip()
         if not phrase:
             return []
         if speakable_text(phrase):
-            self._first = False
+            self._first = self._hurried = False
         return [phrase]
 
     def _words(self) -> list[_Word]:
@@ -207,21 +220,25 @@ class PhraseSplitter:
         """Where the next phrase ends, or None if that can't be said yet."""
         words = self._words()
         count = 0
+        hurried: int | None = None
         for index, word in enumerate(words):
             count += word.speakable
             following = words[index + 1] if index + 1 < len(words) else None
             verdict = self._verdict(word, count, following)
             if verdict is None:
-                return None
+                return hurried
             if verdict:
                 return word.end
             if count >= (self.policy.first_max if self._first else self.policy.max_words):
                 return self._without_punctuation(words[: index + 1])
             if self._first and self._opens_new_part(words, index, count):
                 return word.end
+            named = index > 0 and word.text[:1].isupper()
+            if self._hurried and count >= self.policy.hurried_min:
+                hurried = hurried if named or word.plain in _DANGLING else word.end
         if len(self._buffer) >= self.policy.max_chars:
             return self._forced(words)
-        return None
+        return hurried
 
     def _verdict(self, word: _Word, count: int, following: _Word | None) -> bool | None:
         """Whether punctuation ends the phrase after ``word``; None where more must be seen."""
@@ -396,6 +413,12 @@ class PhraseChunker(FrameProcessor):
         """Stop the timer."""
         await super().cleanup()  # type: ignore[no-untyped-call]
         await self._drop()
+
+    async def hurry(self) -> None:
+        """The first phrase is late: hand it over as soon as it can be spoken."""
+        async with self._order:
+            await self._say(self._splitter.hurry())
+        self._arm()
 
     async def _flush(self) -> None:
         self._disarm()

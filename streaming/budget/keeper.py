@@ -29,6 +29,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from ringtrue.streaming.budget.deadline import BudgetPolicy, BudgetStage
+from ringtrue.streaming.budget.filler import FillerFrame
 from ringtrue.streaming.budget.ladder import Ladder, LadderPolicy, LadderStep, Rung
 from ringtrue.streaming.budget.silence import SilenceMeter
 from ringtrue.streaming.llm.actions import CallAction, CallActionFrame, Hangup, Transfer
@@ -45,11 +46,6 @@ RECOGNIZER: Final = "recognizer"
 LLM: Final = "llm"
 TTS: Final = "tts"
 GATE: Final = "gate"
-
-
-@dataclass
-class FillerFrame(TTSSpeakFrame):
-    """Said to fill the time until the answer, whoever says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +91,28 @@ class BudgetKeeper(FrameProcessor):
         texts: KeeperTexts,
         policy: KeeperPolicy | None = None,
         *,
-        voice: Voice | None = None,
         hurry: Callable[[], Awaitable[None]] | None = None,
         faster: Callable[[], Awaitable[bool]] | None = None,
-        may_open: Callable[[], bool] | None = None,
+        disclosed: Callable[[], bool] | None = None,
+        disclose: Callable[[], str] | None = None,
     ) -> None:
-        """``voice`` tells which lines it knows; None: openers are spoken as they are needed.
+        """``hurry`` hands the first phrase over as it is, ``faster`` lets the second synthesizer
+        say it (False: it can't).
 
-        ``hurry`` hands the first phrase over as it is, ``faster`` lets the second synthesizer say
-        it (False: it can't). ``may_open`` says whether an opener may be the next thing heard; None:
-        always.
+        ``disclosed`` says whether the caller knows by now that an AI speaks; where not, there are
+        no openers, and what ``disclose`` gives is said before anything else.
         """
         super().__init__(name="budget", enable_direct_mode=True)
         policy = policy or KeeperPolicy()
         self.policy = policy
         self._texts = texts
-        self._voice = voice
+        self.voice: Voice | None = None
+        """Who knows lines beforehand; None: they are spoken as they are needed."""
+
         self._hurry = hurry
         self._faster = faster
-        self._may_open = may_open
+        self._disclosed = disclosed
+        self._disclose = disclose
         last = Rung.TRANSFER if isinstance(texts.give_up_action, Transfer) else Rung.HANGUP
         self._ladder = Ladder(
             LadderPolicy(
@@ -196,6 +195,11 @@ class BudgetKeeper(FrameProcessor):
         if self._enacting is not None:
             task, self._enacting = self._enacting, None
             await self.cancel_task(task)
+
+    @property
+    def filling(self) -> bool:
+        """Whether something was said to fill the time since an answer was owed."""
+        return self._owed and self._fillers > 0
 
     @property
     def _owed(self) -> bool:
@@ -302,7 +306,7 @@ class BudgetKeeper(FrameProcessor):
         self._arm()
 
     async def _open(self) -> bool:
-        if self._may_open is not None and not self._may_open():
+        if self._disclosed is not None and not self._disclosed():
             return False
         if not self._handed:
             return await self._fill(self._texts.openers)
@@ -311,13 +315,16 @@ class BudgetKeeper(FrameProcessor):
         return await self._fill(known)
 
     def _knows(self, text: str) -> bool:
-        return self._voice is not None and self._voice.knows(text)
+        return self.voice is not None and self.voice.knows(text)
 
     async def _fill(self, texts: tuple[str, ...]) -> bool:
         known = tuple(text for text in texts if self._knows(text))
         text = self._choose(known or texts)
         if not text:
             return False
+        before = "" if self._disclose is None else self._disclose()
+        if before:
+            await self.push_frame(TTSSpeakFrame(before, append_to_context=True))
         self._filled()
         frame = FillerFrame(parse(text).text, append_to_context=True)
         set_markup(frame, text)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from openai import NOT_GIVEN, APIConnectionError, AsyncOpenAI
+from openai import NOT_GIVEN, APIConnectionError, AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -19,8 +19,9 @@ from pipecat.frames.frames import FunctionCallResultProperties, TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.openai.llm import OpenAILLMService
-from pipecat.services.settings import assert_given
+from pipecat.services.settings import LLMSettings
 from pipecat.utils.errors import ErrorCategory
+from pipecat.utils.types import assert_given
 
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import OpenAiSettings
@@ -89,9 +90,11 @@ class OpenAiLlm(LlmHook, OpenAILLMService):
         if second is None:
             return await super().get_chat_completions(context)
         elsewhere = second.base_url is not None
+        settings: LLMSettings = self._settings
+        instruction = assert_given(settings.system_instruction)
         given = await self.get_llm_adapter().get_llm_invocation_params(
             context,
-            system_instruction=assert_given(self._settings.system_instruction),
+            system_instruction=instruction,
             convert_developer_to_user=elsewhere or not self.supports_developer_role,
         )
         params = self.build_chat_completion_params(given)
@@ -104,14 +107,10 @@ class OpenAiLlm(LlmHook, OpenAILLMService):
                 other["max_tokens"] = limit
 
         async def ask_first() -> AsyncIterator[ChatCompletionChunk]:
-            stream: AsyncIterator[ChatCompletionChunk]
-            stream = await self._client.chat.completions.create(**params)
-            return stream
+            return await _streamed(self._client, params)
 
         async def ask_second() -> AsyncIterator[ChatCompletionChunk]:
-            stream: AsyncIterator[ChatCompletionChunk]
-            stream = await self._other_client(second).chat.completions.create(**other)
-            return stream
+            return await _streamed(self._other_client(second), other)
 
         source = await first_to_answer((ask_first, ask_second), _gives, second.delay, self._hedged)
         return HedgedStream(source)
@@ -142,6 +141,14 @@ class OpenAiLlm(LlmHook, OpenAILLMService):
         await self._client.close()
         if self._other is not None:
             await self._other.close()
+
+
+async def _streamed(
+    client: AsyncOpenAI, params: dict[str, Any]
+) -> AsyncIterator[ChatCompletionChunk]:
+    stream = await client.chat.completions.create(**params)
+    assert isinstance(stream, AsyncStream)
+    return stream
 
 
 def _gives(chunk: ChatCompletionChunk) -> bool:

@@ -31,7 +31,9 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.errors import ErrorCategory
 
-from ringtrue.streaming.llm.actions import CallAction, CallActionFrame, Hangup
+from ringtrue.streaming.budget.filler import FillerFrame
+from ringtrue.streaming.budget.ladder import Rung
+from ringtrue.streaming.llm.actions import CallAction, CallActionFrame, Hangup, Transfer
 from ringtrue.streaming.record import Stage
 
 log = structlog.get_logger(__name__)
@@ -115,17 +117,23 @@ class LlmWatchdog(FrameProcessor):
         *,
         on_stall: Callable[[StallReport], None] | None = None,
         probe: Callable[[Stage], None] | None = None,
+        on_step: Callable[[Rung, str], None] | None = None,
+        filling: Callable[[], bool] | None = None,
     ) -> None:
         """Watch ``llm``.
 
         Where it is not :class:`Cancellable`, a stalled generation runs on unheard until the
-        caller speaks. ``on_stall`` is told of every failure, ``probe`` of ``FIRST_TOKEN``.
+        caller speaks. ``on_stall`` is told of every failure, ``probe`` of ``FIRST_TOKEN``,
+        ``on_step`` of what was done and why. Where ``filling``, somebody else says something while
+        the caller waits, and no filler is needed.
         """
         super().__init__(name="llm-watchdog", enable_direct_mode=True)
         self._llm = llm
         self._policy = policy or WatchdogPolicy()
         self._on_stall = on_stall
         self._probe = probe
+        self._on_step = on_step
+        self._filling = filling
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._open = False
@@ -256,24 +264,40 @@ class LlmWatchdog(FrameProcessor):
         policy = self._policy
         if cut:
             await self.push_frame(LLMFullResponseEndFrame())
+        reason = f"llm_{report.reason}"
         if report.consecutive >= policy.give_up_after:
             self._consecutive = 0
+            transfer = isinstance(policy.give_up_action, Transfer)
+            self._took(Rung.TRANSFER if transfer else Rung.HANGUP, reason)
             await self._speak(policy.give_up_say, in_context=True)
             await self._stop_generation(cut)
             await self.push_frame(CallActionFrame(policy.give_up_action, reason="llm_stalled"))
         elif policy.retry and not report.chunks:
-            # Not part of the conversation: the model is asked the same once more.
-            await self._speak(policy.filler, in_context=False)
+            self._took(Rung.ASKED_AGAIN, reason)
+            if self._filling is None or not self._filling():
+                # Not part of the conversation: the model is asked the same once more.
+                await self._speak(policy.filler, in_context=False, kind=FillerFrame)
             await self._stop_generation(cut)
             await self.push_frame(LLMRunFrame(), FrameDirection.UPSTREAM)
         else:
+            self._took(Rung.APOLOGY, reason)
             await self._speak(policy.apology, in_context=True)
             await self._stop_generation(cut)
 
-    async def _speak(self, variants: tuple[str, ...], *, in_context: bool) -> None:
+    def _took(self, rung: Rung, reason: str) -> None:
+        if self._on_step is not None:
+            self._on_step(rung, reason)
+
+    async def _speak(
+        self,
+        variants: tuple[str, ...],
+        *,
+        in_context: bool,
+        kind: type[TTSSpeakFrame] = TTSSpeakFrame,
+    ) -> None:
         text = variants[self._said[variants] % len(variants)]
         self._said[variants] += 1
-        await self.push_frame(TTSSpeakFrame(text, append_to_context=in_context))
+        await self.push_frame(kind(text, append_to_context=in_context))
 
     async def _stop_generation(self, running: bool) -> None:
         if running and isinstance(self._llm, Cancellable):

@@ -12,19 +12,24 @@ from pipecat.processors.frame_processor import FrameProcessor
 from ringtrue.config.agent_dialogue import PLACEHOLDER, Action, TransferAction
 from ringtrue.config.agent_disclosure import DisclosureTexts
 from ringtrue.config.agent_schema import Agent
+from ringtrue.config.budget_settings import BudgetSettings
 from ringtrue.config.settings import (
     DeadlineSettings,
     DialogueSettings,
     OpenAiSettings,
     PipecatService,
 )
+from ringtrue.streaming.budget.deadline import BudgetPolicy, BudgetStage
+from ringtrue.streaming.budget.keeper import BudgetKeeper, KeeperPolicy, KeeperTexts
+from ringtrue.streaming.budget.ladder import Rung
 from ringtrue.streaming.errors import LanguageError
 from ringtrue.streaming.llm.actions import CallAction, Hangup, Transfer
-from ringtrue.streaming.llm.compatible import build_openai, call_tools
+from ringtrue.streaming.llm.claims import ClaimFilter
+from ringtrue.streaming.llm.compatible import OpenAiLlm, build_openai, call_tools, second_request
 from ringtrue.streaming.llm.deadline import LlmWatchdog, StallReport, WatchdogPolicy
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.disclosing import Disclosing
-from ringtrue.streaming.llm.disclosure import Disclosure
+from ringtrue.streaming.llm.disclosure import Disclosure, Told
 from ringtrue.streaming.llm.embedded import DialogueLLMService, local_now
 from ringtrue.streaming.llm.hook import LlmHook
 from ringtrue.streaming.llm.slots import say_date, say_time
@@ -47,6 +52,9 @@ class LanguageStage:
     disclosure: Disclosure
     """What the caller was told of the agent."""
 
+    keeper: BudgetKeeper
+    """Keeps turns to their budget; stands right before the synthesizer."""
+
     @property
     def before_tts(self) -> tuple[FrameProcessor, ...]:
         """What follows the LLM, in order."""
@@ -65,6 +73,7 @@ def build_language(
     phrase_policy: PhrasePolicy | None = None,
     on_stall: Callable[[StallReport], None] | None = None,
     probe: Callable[[Stage], None] | None = None,
+    budget: BudgetSettings | None = None,
 ) -> LanguageStage:
     """Build it for one call of ``agent``.
 
@@ -86,17 +95,62 @@ def build_language(
         prompt = filled(agent.prompt, values)
         if isinstance(settings, OpenAiSettings):
             llm = build_openai(settings, prompt)
+            llm.second = second_request(settings, deadlines.llm_first_chunk_seconds)
         else:
             llm = build_llm(settings.service, settings.revealed(), prompt=prompt)
         llm.greeting = filled(agent.greeting[seed % len(agent.greeting)], values)
         context = LLMContext(tools=call_tools(agent))
     llm.language = agent.language
     disclosure = llm.disclosure = Disclosure(disclosed(agent, values))
-    watchdog = LlmWatchdog(
-        llm, watchdog_policy(agent, deadlines, values), on_stall=on_stall, probe=probe
-    )
+    policy = watchdog_policy(agent, deadlines, values)
     phrases = PhraseChunker(phrase_policy, probe=probe)
-    return LanguageStage(llm, watchdog, Disclosing(disclosure), phrases, context, disclosure)
+    keeper = BudgetKeeper(
+        keeper_texts(agent, policy, values),
+        keeper_policy(budget or BudgetSettings()),
+        hurry=phrases.hurry,
+        disclosed=lambda: disclosure.told is Told.FULLY,
+        disclose=lambda: disclosure.begins(response=False),
+    )
+    watchdog = LlmWatchdog(
+        llm,
+        policy,
+        on_stall=on_stall,
+        probe=probe,
+        on_step=keeper.took,
+        filling=lambda: keeper.filling,
+    )
+    if isinstance(llm, OpenAiLlm):
+        llm.on_hedge = lambda hedged: keeper.took(Rung.SECOND_MODEL, hedged.reason)
+    disclosing = Disclosing(disclosure)
+    return LanguageStage(llm, watchdog, disclosing, phrases, context, disclosure, keeper)
+
+
+def keeper_policy(budget: BudgetSettings) -> KeeperPolicy:
+    """What the keeper keeps to, as configured."""
+    shares = {BudgetStage(name): value for name, value in budget.allotments.model_dump().items()}
+    return KeeperPolicy(
+        BudgetPolicy(budget.turn_seconds, budget.ttfa_seconds, shares),
+        openers=budget.openers,
+        apology=budget.apology_seconds,
+        apologies=budget.apologies,
+    )
+
+
+def keeper_texts(agent: Agent, policy: WatchdogPolicy, values: Mapping[str, str]) -> KeeperTexts:
+    """What ``agent`` says when a turn runs late; none of it claims that a person speaks."""
+    language = agent.language.partition("-")[0]
+
+    def told(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text for text in (filled(one, values) for one in texts) if honest(text))
+
+    def honest(text: str) -> bool:
+        claims = ClaimFilter(language, "")
+        claims.feed(text)
+        claims.finish()
+        return not claims.caught
+
+    openers, waiting = agent.fillers()
+    return KeeperTexts(told(openers), told(waiting), policy.give_up_say, policy.give_up_action)
 
 
 def disclosed(agent: Agent, values: Mapping[str, str]) -> DisclosureTexts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import wave
 from pathlib import Path
 from typing import Final
@@ -57,19 +58,29 @@ class Recording:
         """Append a frame to the agent's channel."""
         self._append(self._agent, pcm)
 
-    def write(self, path: Path) -> None:
-        """Write a stereo 16-bit WAV, caller left, agent right; the shorter one is padded."""
-        length = max(len(self._caller), len(self._agent)) // 2
+    def wav(self, first: int = 0, last: int | None = None) -> bytes:
+        """A stereo 16-bit WAV of positions ``first`` to ``last``, caller left, agent right.
+
+        Without ``last`` it goes to the end of the longer channel; silence fills what is missing.
+        """
+        longest = max(len(self._caller), len(self._agent)) // 2
+        length = max(0, (longest if last is None else last) - first)
         stereo = np.zeros((length, 2), "<i2")
         for channel, pcm in enumerate((self._caller, self._agent)):
-            samples = np.frombuffer(bytes(pcm), "<i2")
+            samples = np.frombuffer(bytes(pcm[2 * first : 2 * (first + length)]), "<i2")
             stereo[: len(samples), channel] = samples
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with wave.open(str(path), "wb") as file:
+        content = io.BytesIO()
+        with wave.open(content, "wb") as file:
             file.setnchannels(2)
             file.setsampwidth(2)
             file.setframerate(self.rate)
             file.writeframes(stereo.tobytes())
+        return content.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Write all of it as :meth:`wav`; folders are made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.wav())
 
     def _append(self, channel: bytearray, pcm: bytes) -> None:
         if len(channel) + len(pcm) > self._limit:

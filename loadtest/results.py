@@ -387,9 +387,13 @@ def read_result(text: bytes) -> RunResult:
     try:
         result = _RESULT.validate_json(text)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"])) or "file"
-        raise ResultError(f"not a load test's result: {where}: {problem['msg']}") from None
+        raise ResultError(f"not a load test's result: {wrong(error)}") from None
     if result.schema != SCHEMA:
         raise ResultError(f"the result has schema {result.schema}; allowed: {SCHEMA}")
     return result
+
+
+def wrong(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"

@@ -10,7 +10,7 @@ from ringtrue.agent.browser_setup import browser_routes
 from ringtrue.agent.metrics import CONTENT_TYPE
 from ringtrue.agent.web.enrol import enrol_router
 from ringtrue.agent.web.verify import verify_router
-from ringtrue.telephony.twilio.calls import TwilioCall
+from ringtrue.telephony.media_streams.calls import StreamCall
 from ringtrue.telephony.twilio.router import twilio_router
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build_app(server: Server) -> FastAPI:
     twilio = server.settings.twilio
     if twilio.enabled and twilio.auth_token is not None:
 
-        async def answer(call: TwilioCall) -> None:
+        async def answer(call: StreamCall) -> None:
             await server.answer(call, call.agent)
 
         def full() -> bool:

@@ -11,7 +11,8 @@ from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import Draft, Gate, SealedFrame
 from ringtrue.streaming.ports import MediaLeg
 from ringtrue.telephony.codecs.g711 import UlawCodec
-from ringtrue.telephony.twilio.leg import MAX_BACKLOG, MAX_DIGITS, MAX_OUTSTANDING, TwilioLeg
+from ringtrue.telephony.media_streams.leg import MAX_BACKLOG, MAX_DIGITS, MAX_OUTSTANDING
+from ringtrue.telephony.twilio.leg import TwilioLeg
 from ringtrue.telephony.twilio.protocol import Audio, MediaStreamProtocol
 
 LOUD = b"\x00\x20" * 160

@@ -25,7 +25,7 @@ from peers.twilio_client import (
 )
 from peers.twilio_frames import CONNECTED, START
 from ringtrue.streaming.ports import Call, EndReason
-from ringtrue.telephony.twilio.calls import TwilioCall
+from ringtrue.telephony.media_streams.calls import StreamCall
 from ringtrue.telephony.twilio.router import twilio_router
 
 AUTH = "0123456789abcdef0123456789abcdef"
@@ -38,12 +38,12 @@ class Server:
     def __init__(self, agent: type[GatedAgent] = EchoAgent) -> None:
         self.agent = agent
         self.agents: list[GatedAgent] = []
-        self.calls: list[TwilioCall] = []
+        self.calls: list[StreamCall] = []
         self.full = False
         self.url = ""
         self.done = asyncio.Event()
 
-    async def answer(self, call: TwilioCall) -> None:
+    async def answer(self, call: StreamCall) -> None:
         agent = self.agent(call)
         self.calls.append(call)
         self.agents.append(agent)
@@ -263,7 +263,7 @@ async def test_several_callers_at_once(server: Server) -> None:
 
 
 def test_without_an_auth_token_there_is_no_webhook() -> None:
-    async def answer(call: TwilioCall) -> None:
+    async def answer(call: StreamCall) -> None:
         raise AssertionError
 
     with pytest.raises(ValueError, match="auth_token is empty"):

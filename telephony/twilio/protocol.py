@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
-from ringtrue.streaming.errors import RingtrueError
+from ringtrue.telephony.media_streams.wire import StreamError
 
 MAX_FRAME: Final = 64 * 1024
 """Characters in one websocket message; a 20 ms ``media`` message has about 350."""
@@ -36,7 +36,7 @@ _SID: Final = re.compile(r"[A-Za-z]{2}[0-9A-Za-z]{1,62}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
-class TwilioProtocolError(RingtrueError):
+class TwilioProtocolError(StreamError):
     """A websocket message that Media Streams does not define. Says which field and why."""
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 import structlog
-from fastapi import APIRouter, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Request, Response, WebSocket
 from starlette.datastructures import ImmutableMultiDict
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from twilio.twiml.voice_response import (  # type: ignore[import-untyped]
@@ -23,20 +23,18 @@ from twilio.twiml.voice_response import (  # type: ignore[import-untyped]
     VoiceResponse,
 )
 
-from ringtrue.telephony.tokens import TokenStore
-from ringtrue.telephony.twilio.calls import (
+from ringtrue.telephony.media_streams.calls import (
     POLICY_VIOLATION,
     Answer,
     SocketClosedError,
-    TwilioCall,
-    handshake,
+    carry,
 )
+from ringtrue.telephony.media_streams.sockets import StarletteSocket, public_address, read_body
+from ringtrue.telephony.tokens import TokenStore
+from ringtrue.telephony.twilio.calls import TwilioCall, handshake
 from ringtrue.telephony.twilio.protocol import TwilioProtocolError
 
 log = structlog.get_logger(__name__)
-
-MAX_FORM: Final = 32 * 1024
-"""Bytes of a webhook's body; Twilio's have about one thousand."""
 
 MAX_UNAUTHENTICATED: Final = 64
 """Websockets that may be between accept and token at once."""
@@ -84,7 +82,7 @@ def twilio_router(
 
     @router.post("/twilio/voice")
     async def voice(request: Request) -> Response:
-        body = await _body(request)
+        body = await read_body(request)
         if body is None:
             return Response("body too large", status_code=413)
         try:
@@ -92,7 +90,7 @@ def twilio_router(
         except ValueError:
             return Response("not a form", status_code=400)
         form = ImmutableMultiDict(pairs)
-        url = _public(request, public_url)
+        url = public_address(request, public_url)
         signature = request.headers.get("X-Twilio-Signature", "")
         if not signature or not validator.validate(url, form, signature):
             log.warning("twilio_signature_refused")
@@ -132,7 +130,7 @@ def twilio_router(
             return
         finally:
             waiting -= 1
-        await _carry(call, answer)
+        await carry(call, answer)
 
     return router
 
@@ -154,80 +152,6 @@ async def _admit(socket: StarletteSocket, tokens: TokenStore[Invitation]) -> Twi
         local=invitation.local,
         agent=invitation.agent,
     )
-
-
-async def _carry(call: TwilioCall, answer: Answer) -> None:
-    """Run the call and the agent beside it; whichever fails, both end."""
-    agent = asyncio.create_task(_answered(call, answer), name=f"{call.id} agent")
-    try:
-        await call.run()
-        _, late = await asyncio.wait({agent}, timeout=5.0)
-        if late:
-            log.warning("twilio_agent_late", call=call.id)
-    finally:
-        agent.cancel()
-        await asyncio.gather(agent, return_exceptions=True)
-
-
-async def _answered(call: TwilioCall, answer: Answer) -> None:
-    try:
-        await answer(call)
-    except Exception as error:  # an agent that fails must not leave the caller on a dead line
-        log.error("twilio_agent_fault", call=call.id, error=repr(error))
-    await call.hangup()
-
-
-class StarletteSocket:
-    """Starlette's websocket as a :class:`~ringtrue.telephony.twilio.calls.TextSocket`."""
-
-    def __init__(self, websocket: WebSocket) -> None:
-        """Wrap an accepted websocket."""
-        self._websocket = websocket
-
-    async def receive(self) -> str | bytes:
-        """The next message. Raises :class:`SocketClosedError` once it is closed."""
-        try:
-            message = await self._websocket.receive()
-        except RuntimeError as error:  # Starlette's word for "closed before"
-            raise SocketClosedError from error
-        if message["type"] == "websocket.disconnect":
-            raise SocketClosedError
-        text = message.get("text")
-        if isinstance(text, str):
-            return text
-        return bytes(message.get("bytes") or b"")
-
-    async def send(self, text: str) -> None:
-        """Send a text message. Raises :class:`SocketClosedError` once it is closed."""
-        try:
-            await self._websocket.send_text(text)
-        except (RuntimeError, WebSocketDisconnect) as error:
-            raise SocketClosedError from error
-
-    async def close(self, code: int) -> None:
-        """Close with ``code``; harmless when closed already."""
-        try:
-            await self._websocket.close(code)
-        except (RuntimeError, WebSocketDisconnect):
-            return
-
-
-async def _body(request: Request) -> bytes | None:
-    """The body, or None if it is larger than a webhook's ever is."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM:
-            return None
-    return body
-
-
-def _public(request: Request, public_url: str | None) -> str:
-    """The URL Twilio signed."""
-    if public_url is None:
-        return str(request.url)
-    query = request.url.query
-    return public_url.rstrip("/") + request.url.path + (f"?{query}" if query else "")
 
 
 def _media_url(voice_url: str) -> str:

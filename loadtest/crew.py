@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from ringtrue.loadtest.caller import CallResult, Script, VirtualCaller
 from ringtrue.loadtest.calling import CallerOptions, Calling
+from ringtrue.loadtest.clips import ClipKeeper
 from ringtrue.loadtest.expecting import expectations, unheard
 from ringtrue.loadtest.phones import Access, open_phone
 from ringtrue.loadtest.report import report_call
@@ -48,6 +49,9 @@ class Slot:
     begin_s: float
     """When it first calls, in seconds of the run."""
 
+    listened: bool = False
+    """Whether its first call is recorded whole, to be listened to after the run."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrewSpec:
@@ -63,8 +67,11 @@ class CrewSpec:
     duration_s: float | None = None
     """Keep calling for so long; None: each slot calls once."""
 
-    audio: Path | None = None
-    """Where recordings go; None: nowhere."""
+    clips: Path | None = None
+    """The run's directory, for the audio of its worst turns; None: none is kept."""
+
+    recordings: Path | None = None
+    """Where whole recordings go."""
 
     texts: Path | None = None
     host: str = "127.0.0.1"
@@ -121,6 +128,8 @@ class Crew:
         warm(self._spoken, (8000, 16000))
         self._up = self._ringing = self._done = 0
         self._skipped = 0
+        self._clips = None if spec.clips is None else ClipKeeper(spec.clips)
+        self._measuring = asyncio.Lock()
         self._stopping = False
 
     def stop(self) -> None:
@@ -202,7 +211,9 @@ class Crew:
                 self._ringing -= 1
             self._done += 1
         self._skipped += len(result.faults.skipped)
-        return await asyncio.to_thread(self._measured, result, seed)
+        whole = slot.listened and number == 0
+        async with self._measuring:  # one at a time: they share the clips, and the callers' core
+            return await asyncio.to_thread(self._measured, result, seed, whole)
 
     def _counting(self, script: Script) -> tuple[Script, list[bool]]:
         """``script`` counted as a call that is up while it runs; the list fills at the answer."""
@@ -224,15 +235,17 @@ class Crew:
 
         return counted, answered
 
-    def _measured(self, result: CallResult, seed: int) -> MeasuredCall:
-        """The record of a call that is over; its recording is written."""
+    def _measured(self, result: CallResult, seed: int, whole: bool) -> MeasuredCall:
+        """The record of a call that is over; what is kept of its audio is written."""
         scenario, spec = self._scenario, self._spec
         report = report_call(result)
         expected = expectations(scenario, result, report)
-        if result.recording is None or not result.agent:
+        if whole and not result.agent:
             expected += unheard(scenario.expect, "nothing was heard")
-        if spec.audio is not None and result.recording is not None:
-            result.recording.write(spec.audio / f"{result.name}.wav")
+        if self._clips is not None:
+            self._clips.offer(result.name, result, report)
+        if whole and spec.recordings is not None and result.recording is not None:
+            result.recording.write(spec.recordings / f"{result.name}.wav")
         started = self._since(result.dialled_at)
         answered = None if result.answered_at is None else self._since(result.answered_at)
         return MeasuredCall(

@@ -73,7 +73,11 @@ class RunPlan:
 
     seed: int = 1
     host: str = "127.0.0.1"
-    audio: Path | None = None
+    clips: Path | None = None
+    recordings: Path | None = None
+    listened: int = 0
+    """First calls of so many callers, drawn by the seed, are recorded whole."""
+
     texts: Path | None = None
     access: Access = field(default_factory=Access)
     processes: int | None = None
@@ -94,8 +98,10 @@ class RunPlan:
         """When each caller first calls: along the ramp, each at random within its part."""
         chance = random.Random(f"{self.seed}/ramp")
         step = self.ramp_s / self.calls
+        drawn = random.Random(f"{self.seed}/listened")
+        listened = set(drawn.sample(range(self.calls), min(self.listened, self.calls)))
         return [
-            Slot(number, round(step * (number + chance.random()), 4))
+            Slot(number, round(step * (number + chance.random()), 4), number in listened)
             for number in range(self.calls)
         ]
 
@@ -118,10 +124,8 @@ class Progress:
     planned: int | None = None
     """None with a duration."""
 
-    worst_ms: float | None = None
-    """Of all turns so far, as measured at the callers."""
-
     latencies: list[float] = field(default_factory=list, repr=False)
+    """Of all turns so far, in ms."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -146,15 +150,15 @@ async def run(
     plan: RunPlan,
     *,
     on_progress: OnProgress = lambda _: None,
-    during: Callable[[float], Awaitable[Sequence[str]]] | None = None,
+    during: Callable[[float], Awaitable[None]] | None = None,
     probe: Probe | None = None,
     here: bool = False,
 ) -> RunResult:
     """Run ``plan``; every call that was begun is in the result, whatever became of it.
 
-    ``during`` runs beside the calls, is given the loop time of the run's beginning, and returns
-    notes for the report; it is cancelled once the calls are over. ``probe`` reads the target's
-    processes. ``here`` keeps the callers on this event loop, for one that has a time of its own.
+    ``during`` runs beside the calls and is given the loop time of the run's beginning; it is
+    cancelled once the calls are over. ``probe`` reads the target's processes.
+    ``here`` keeps the callers on this event loop, for one that has a time of its own.
 
     Raises :class:`CrewError` if a process fails, ``ValueError`` and
     :class:`~ringtrue.loadtest.target.TargetError` for a plan that can't be carried out.
@@ -196,7 +200,7 @@ async def run(
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
-        notes = await _ended(noting)
+        await _ended(noting)
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
@@ -214,7 +218,6 @@ async def run(
         clock=_clock(gathered.ends, target.is_local, here),
         calls=tuple(sorted(gathered.calls, key=lambda call: call.id)),
         load=tuple(sampler.samples),
-        notes=tuple(notes),
     )
 
 
@@ -232,7 +235,8 @@ def _specs(plan: RunPlan, crews: int, start: float) -> list[CrewSpec]:
         seed=plan.seed,
         start_at=start,
         duration_s=plan.duration_s,
-        audio=plan.audio,
+        clips=plan.clips,
+        recordings=plan.recordings,
         texts=plan.texts,
         host=plan.host,
         access=plan.access,
@@ -296,18 +300,15 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _ended(noting: asyncio.Future[Sequence[str]] | None) -> Sequence[str]:
-    """What ran beside the calls is over, or is made so; its notes."""
+async def _ended(noting: asyncio.Future[None] | None) -> None:
+    """What ran beside the calls is over, or is made so."""
     if noting is None:
-        return ()
+        return
     if not noting.done():
         noting.cancel()
     (outcome,) = await asyncio.gather(noting, return_exceptions=True)
-    if isinstance(outcome, asyncio.CancelledError):
-        return ()
-    if isinstance(outcome, BaseException):
+    if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
         raise outcome
-    return outcome
 
 
 def _note(progress: Progress, call: MeasuredCall) -> None:
@@ -316,7 +317,6 @@ def _note(progress: Progress, call: MeasuredCall) -> None:
     for turn in call.heard.turns if call.heard is not None else ():
         if turn.latency_ms is not None:
             progress.latencies.append(turn.latency_ms)
-            progress.worst_ms = max(progress.worst_ms or 0.0, turn.latency_ms)
 
 
 class _Sampler:

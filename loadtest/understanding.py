@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from rapidfuzz.distance import LCSseq
 
@@ -154,6 +154,41 @@ async def recognize(
     return texts
 
 
+class Listener:
+    """Recognizes an agent's utterances, in a process that ends with it. Use ``async with``."""
+
+    def __init__(self, topics: Mapping[str, Sequence[str]]) -> None:
+        """For an agent that can say ``topics``."""
+        self._topics = topics
+        self._pool = WorkerPool(_POLICY)
+        vocabulary = Vocabulary(_phrases(topics), yes_no=False)
+        self._recognizer = SphinxRecognizer(
+            Grammar(vocabulary=vocabulary), self._pool, min_confidence=0.0
+        )
+
+    async def __aenter__(self) -> Self:
+        """Start the process. Raises ``RecognizerError``."""
+        try:
+            await self._pool.open()
+            await self._recognizer.load()
+        except BaseException:
+            await self._pool.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End it."""
+        await self._pool.close()
+
+    async def understand(self, pcm: bytes, rate: int, spoken: Iterable[Span]) -> list[Understood]:
+        """Recognize and match each of the utterances ``spoken``.
+
+        ``pcm`` is 16-bit mono at ``rate`` Hz (8000 or 16000). Raises ``RecognizerError``.
+        """
+        texts = await recognize(self._recognizer, pcm, rate, spoken)
+        return [match(text, self._topics) for text in texts]
+
+
 async def understand(
     pcm: bytes, rate: int, spoken: Iterable[Span], topics: Mapping[str, Sequence[str]]
 ) -> list[Understood]:
@@ -161,13 +196,5 @@ async def understand(
 
     ``pcm`` is 16-bit mono at ``rate`` Hz (8000 or 16000). Raises ``RecognizerError``.
     """
-    vocabulary = Vocabulary(_phrases(topics), yes_no=False)
-    pool = WorkerPool(_POLICY)
-    try:
-        recognizer = SphinxRecognizer(Grammar(vocabulary=vocabulary), pool, min_confidence=0.0)
-        await pool.open()
-        await recognizer.load()
-        texts = await recognize(recognizer, pcm, rate, spoken)
-    finally:
-        await pool.close()
-    return [match(text, topics) for text in texts]
+    async with Listener(topics) as listener:
+        return await listener.understand(pcm, rate, spoken)

@@ -64,7 +64,8 @@ def shape_of(pcm: bytes, rate: int) -> Features:
         for low, high in zip(BANDS_HZ, BANDS_HZ[1:], strict=False)
     ]
     levels = 10 * np.log10(np.stack(bands, axis=1) + 1e-9)
-    return np.maximum(levels - (levels.max() - FLOOR_DB), 0.0)
+    above: Features = np.maximum(levels - (levels.max() - FLOOR_DB), 0.0)
+    return above
 
 
 def likeness(heard: Features, known: Features) -> float:

@@ -62,6 +62,24 @@ async def test_killed_worker_fails_its_utterances_and_is_replaced(pool: WorkerPo
     assert after != before
 
 
+async def test_a_worker_that_is_stopped_is_replaced_and_one_that_works_is_not() -> None:
+    pool = WorkerPool(PoolPolicy(beat=0.1, missed_beats=6))
+    try:
+        await pool.load(GRAMMAR)
+        await asyncio.sleep(1.5)
+        (before,) = pool.pids
+        assert pool.restarts == 0
+        utterance = await begin(pool)
+        utterance.accept(say(SPEECH).tobytes())
+        os.kill(before, signal.SIGSTOP)
+        with pytest.raises(RecognizerError, match="worker is gone"):
+            await utterance.finish()
+        assert await recognize(pool) == SPEECH
+        assert before not in pool.pids
+    finally:
+        await pool.close()
+
+
 async def test_garbage_from_a_worker_replaces_it(pool: WorkerPool) -> None:
     worker = pool._workers[0]
     assert worker.process is not None

@@ -59,6 +59,13 @@ class PoolPolicy:
     load_timeout: float = 60.0
     """Seconds a worker may take to load one grammar."""
 
+    beat: float = 0.5
+    """Seconds between two looks at whether a worker still answers."""
+
+    missed_beats: int = 6
+    """Looks in a row without an answer, after which it is replaced. Not counted while it loads a
+    grammar, which may take long."""
+
     restart_delay: float = 0.1
     """Seconds before a dead worker is replaced; doubled each time one dies young."""
 
@@ -166,6 +173,9 @@ class _Worker:
         self._loads: dict[int, asyncio.Future[GrammarReport]] = {}
         self._numbers = numbers
         self.process: asyncio.subprocess.Process | None = None
+        self.missed = 0
+        """Looks since it last answered."""
+
         self.ready = asyncio.Event()
         """Set while it is up with every grammar loaded."""
 
@@ -180,6 +190,20 @@ class _Worker:
         if self.process is not None and self.process.stdin is not None:
             with contextlib.suppress(ConnectionError, RuntimeError):
                 self.process.stdin.write(message.encode())
+
+    async def watch(self, policy: PoolPolicy) -> None:
+        """Kill the process once it no longer answers; :meth:`read` then tells of its end."""
+        assert self.process is not None
+        self.missed = 0
+        while self.missed < policy.missed_beats:
+            if not self._loads:
+                # Beats are counted, not seconds: a parent that was held up itself misses none.
+                self.missed += 1
+                self.send(Message(Kind.PING, 0))
+            await asyncio.sleep(policy.beat)
+        _log.error("recognizer_worker_stalled", worker=self.index, beats=self.missed)
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
     async def load(self, grammar: Grammar, limit: float) -> GrammarReport:
         number = next(self._numbers)
@@ -212,6 +236,7 @@ class _Worker:
         return ending
 
     def _receive(self, message: Message) -> None:
+        self.missed = 0
         if message.kind is Kind.LOADED:
             loaded = self._loads.get(message.utterance)
             if loaded is not None and not loaded.done():
@@ -313,7 +338,12 @@ class WorkerPool:
                         await worker.load(grammar, self.policy.load_timeout)
                 if not reading.done():
                     worker.ready.set()
-                ending = await asyncio.shield(reading)
+                watching = asyncio.create_task(worker.watch(self.policy))
+                try:
+                    ending = await asyncio.shield(reading)
+                finally:
+                    watching.cancel()
+                    await asyncio.gather(watching, return_exceptions=True)
             finally:
                 await worker.stop()
                 await reading
@@ -365,7 +395,7 @@ class WorkerPool:
             await self._wait_ready(self._workers[0], self.policy.start_timeout)
         worker = min(
             (worker for worker in self._workers if worker.ready.is_set()),
-            key=lambda worker: len(worker.utterances),
+            key=lambda worker: (worker.missed > 2, len(worker.utterances)),
         )
         if len(worker.utterances) >= self.policy.max_utterances:
             raise RecognizerError(

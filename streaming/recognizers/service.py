@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from pipecat.frames.frames import (
@@ -41,6 +41,8 @@ from pipecat.utils.time import time_now_iso8601
 
 from ringtrue.streaming.errors import RecognizerError
 from ringtrue.streaming.recognizers.port import Recognizer, RecognizerStream
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
@@ -91,11 +93,14 @@ class StreamingRecognizer(STTService):
         max_utterance_seconds: float = 20.0,
         max_queued_seconds: float = 5.0,
         vad_stop_seconds: float = VAD_STOP_SECONDS,
+        stall_seconds: float | None = None,
         **kwargs: Any,
     ) -> None:
         """``recognizer`` must be loaded, and is not closed here: it serves other calls too.
 
-        An utterance longer than ``max_utterance_seconds`` is cut into several transcriptions.
+        A final text that isn't there ``stall_seconds`` after the VAD's stop is not waited for, or
+        after twice what the recognizer says that it may take; None: as long as it takes. An
+        utterance longer than ``max_utterance_seconds`` is cut into several transcriptions.
         """
         super().__init__(
             # Frames are only noted here and acted upon by the feeder, so that no queue is needed.
@@ -109,6 +114,11 @@ class StreamingRecognizer(STTService):
         self._preroll_seconds = preroll_seconds
         self._max_utterance_seconds = max_utterance_seconds
         self._max_queued_seconds = max_queued_seconds
+        self._stall = stall_seconds and max(stall_seconds, 2 * recognizer.finish_p99)
+        self._due: float | None = None
+        """Loop time at which the final text is late."""
+
+        self._limit: asyncio.Timeout | None = None
         self._preroll: deque[bytes] = deque()
         self._preroll_bytes = 0
         self._queue: asyncio.Queue[tuple[_Act, bytes]] = asyncio.Queue()
@@ -187,6 +197,7 @@ class StreamingRecognizer(STTService):
         if self._muted or self._speaking:
             return
         self._speaking = True
+        self._expect_final(None)
         self._waiting += 1
         self._put(_Act.START)
         self._put(_Act.AUDIO, b"".join(self._preroll))
@@ -197,7 +208,25 @@ class StreamingRecognizer(STTService):
         await super()._handle_vad_user_stopped_speaking(frame)
         if self._speaking:
             self._speaking = False
+            if self._stall is not None:
+                self._expect_final(self.get_event_loop().time() + self._stall)
             self._put(_Act.FINISH)
+
+    def _expect_final(self, due: float | None) -> None:
+        self._due = due
+        if self._limit is not None:
+            self._limit.reschedule(due)
+
+    async def _in_time(self, work: Awaitable[_T]) -> _T:
+        """What the stream does, unless the final text is late by then."""
+        try:
+            async with asyncio.timeout_at(self._due) as self._limit:
+                return await work
+        except TimeoutError:
+            late = RecognizerError(f"no final text within {self._stall:g} s")
+            raise late from None
+        finally:
+            self._limit = None
 
     def _put(self, act: _Act, audio: bytes = b"") -> None:
         """Queue for the feeding task. Audio past the bound is dropped with its utterance."""
@@ -238,7 +267,7 @@ class StreamingRecognizer(STTService):
         if act is _Act.START:
             self._waiting -= 1
             utterance.open, utterance.failed, utterance.bytes = True, False, 0
-            await stream.start()
+            await self._in_time(stream.start())
         elif act is _Act.CANCEL:
             utterance.open = False
             await stream.cancel()
@@ -252,7 +281,7 @@ class StreamingRecognizer(STTService):
             utterance.open = False
             await self._finish(stream)
         else:
-            partial = await stream.accept(audio)
+            partial = await self._in_time(stream.accept(audio))
             utterance.bytes += len(audio)
             if partial:
                 await self.push_frame(
@@ -264,7 +293,7 @@ class StreamingRecognizer(STTService):
                 await stream.start()
 
     async def _finish(self, stream: RecognizerStream, *, more: bool = False) -> None:
-        transcript = await stream.finish()
+        transcript = await self._in_time(stream.finish())
         await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
         if transcript.text:
             earlier = more or self._speaking or self._waiting > 0

@@ -38,6 +38,9 @@ class Kind(IntEnum):
     CANCEL = 5
     """To the worker."""
 
+    PING = 6
+    """To the worker, which says PONG; it does so between two blocks of audio."""
+
     LOADED = 16
     """From the worker. Payload: JSON of the report, or with ``error``."""
 
@@ -49,6 +52,9 @@ class Kind(IntEnum):
 
     FAILED = 19
     """From the worker: the utterance is over. Payload: why, in UTF-8."""
+
+    PONG = 20
+    """From the worker."""
 
 
 @dataclass(frozen=True, slots=True)

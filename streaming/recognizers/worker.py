@@ -71,6 +71,8 @@ class Worker:
             self._guarded(message.utterance, self._start, message)
         elif message.kind is Kind.CANCEL:
             self._cancel(message.utterance)
+        elif message.kind is Kind.PING:
+            self._send(Kind.PONG, message.utterance, b"")
         elif (opened := self._open.get(message.utterance)) is not None:
             if message.kind is Kind.AUDIO:
                 opened.audio.append(message.payload)

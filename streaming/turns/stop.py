@@ -292,7 +292,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             await self.trigger_user_turn_finalized(confirms_speculation=True)
         else:
             self._tell_dropped("other_words")
-            await self.trigger_user_turn_speculation_cancelled()
+            await self.trigger_user_turn_speculation_cancelled()  # type: ignore[no-untyped-call]
             await self.trigger_user_turn_stopped()
 
     async def _speculate(self, probability: float, least: float) -> None:
@@ -315,7 +315,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     async def _withdraw(self, reason: str) -> None:
         if self._speculation is not None:
             self._forget(reason)
-            await self.trigger_user_turn_speculation_cancelled()
+            await self.trigger_user_turn_speculation_cancelled()  # type: ignore[no-untyped-call]
 
     def _forget(self, reason: str) -> None:
         if self._speculation is not None:

@@ -18,6 +18,8 @@ from ringtrue.agent.audit.trail import CallTrail, Speaker
 from ringtrue.agent.call_policy import graph_policy
 from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
+from ringtrue.agent.handing import Desk, Handing, Talk
+from ringtrue.agent.last_words import last_words, settle
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.recordings import Recordings, Tape
 from ringtrue.agent.records import RecordStore
@@ -42,10 +44,6 @@ RETRY_AFTER_SECONDS: Final = 10
 GOODBYE_SECONDS: Final = 5.0
 """How long far ends may take to confirm that a call was ended."""
 
-LAST_WORDS_SECONDS: Final = 35.0
-"""How long a call that the agent ends may go on with what was already said: more than playout
-is given to drain."""
-
 LOST_FACTOR: Final = 3
 """A far end unheard this many times the gate's timeout (at first: its grace) is lost, and its call
 ended."""
@@ -61,7 +59,7 @@ class ActiveCall:
     graph: CallGraph
     record: CallRecord
     over: asyncio.Future[EndReason]
-    transfers: Transfers
+    transfers: Handing
     trail: CallTrail | None = None
 
 
@@ -96,6 +94,8 @@ class Calls:
         self.loop_watch = LoopWatch()
         self.clock = MediaClock(on_fault=self._fault, on_tick=self.loop_watch.tick)
         self.refused: Counter[Admission] = Counter()
+        self.desk: Desk = Transfers
+        """What hands callers over."""
 
     def __len__(self) -> int:
         """Calls in progress, those being answered included."""
@@ -144,10 +144,12 @@ class Calls:
         agent: Agent,
         *,
         on_record: Callable[[CallRecord], None] | None = None,
+        desk: Desk | None = None,
     ) -> CallRecord:
         """Run an answered call, for which a place was reserved, to its end.
 
-        ``on_record`` is given its record before the first word, to add what it knows.
+        ``on_record`` is given its record before the first word, to add what it knows; ``desk``
+        takes what its dialogue asks for, in place of :attr:`desk`.
         """
         loop = asyncio.get_running_loop()
         record = CallRecord(
@@ -165,7 +167,7 @@ class Calls:
         self._metrics.call_started(call.transport)
         outcome = EndReason.ERROR
         try:
-            outcome = await self._converse(call, agent, record)
+            outcome = await self._converse(call, agent, record, desk or self.desk)
         except asyncio.CancelledError:
             outcome = EndReason.SHUTDOWN
             raise
@@ -268,11 +270,13 @@ class Calls:
         for active in tuple(self._active.values()):
             self._end(active, EndReason.SHUTDOWN)
 
-    async def _converse(self, call: Call, agent: Agent, record: CallRecord) -> EndReason:
+    async def _converse(
+        self, call: Call, agent: Agent, record: CallRecord, desk: Desk
+    ) -> EndReason:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[EndReason] = loop.create_future()
         far_end = loop.create_task(call.ended(), name="call-far-end")
-        far_end.add_done_callback(lambda task: _settle(over, task))
+        far_end.add_done_callback(lambda task: settle(over, task))
         outcome = EndReason.ERROR
         casting: Casting | None = None
         tape: Tape | None = None
@@ -280,7 +284,7 @@ class Calls:
             casting = await self._engines.cast(agent)
             if self._recordings is not None:
                 tape = self._recordings.begin(agent, record)
-            active = self._build(call, agent, casting, record, over, tape)
+            active = self._build(call, agent, casting, record, over, tape, desk)
             outcome = await self._hold(active, far_end)
         except asyncio.CancelledError:
             outcome = EndReason.SHUTDOWN
@@ -304,6 +308,7 @@ class Calls:
         record: CallRecord,
         over: asyncio.Future[EndReason],
         tape: Tape | None,
+        desk: Desk,
     ) -> ActiveCall:
         """Everything a call needs, not yet running."""
         side = Side(call)
@@ -379,15 +384,11 @@ class Calls:
             on_message=side.message if side.open else None,
             on_end=ended,
         )
-        transfers = Transfers(
-            call,
-            agent,
-            graph,
-            record,
-            end=lambda reason: self._end(active, reason),
-            on_result=None if trail is None else trail.transferred,
+        transferred = None if trail is None else trail.transferred
+        talk = Talk(
+            call, agent, graph, record, lambda reason: self._end(active, reason), transferred
         )
-        active = ActiveCall(call, graph, record, over, transfers, trail)
+        active = ActiveCall(call, graph, record, over, desk(talk), trail)
         return active
 
     def _trail(self, agent: Agent, casting: Casting, record: CallRecord) -> CallTrail | None:
@@ -413,10 +414,11 @@ class Calls:
         try:
             await graph.start()
             self.clock.add(session)
-            await graph.respond()
+            if active.transfers.greets:
+                await graph.respond()
             outcome = await self._until_over(active)
             if outcome is EndReason.AGENT_HUNG_UP:
-                await _last_words(graph, far_end)
+                await last_words(graph, far_end)
         finally:
             del self._active[active.call.id]
             try:
@@ -458,10 +460,10 @@ class Calls:
         """Carry out what the dialogue asked for, now that its words were heard."""
         action = frame.action
         log.info("call.action", call=active.call.id, action=type(action).__name__, by=frame.reason)
-        if isinstance(action, Hangup):
+        if not isinstance(action, Hangup):
+            active.transfers.begin(action)
+        elif not active.transfers.leaves():
             self._end(active, EndReason.AGENT_HUNG_UP)
-            return
-        active.transfers.begin(action.target)
 
     def _end(self, active: ActiveCall, reason: EndReason) -> None:
         if not active.over.done():
@@ -477,24 +479,3 @@ class Calls:
     def _note_idle(self) -> None:
         if not len(self):
             self._idle.set()
-
-
-async def _last_words(graph: CallGraph, far_end: asyncio.Task[EndReason]) -> None:
-    """Let what was queued be heard, unless the caller hangs up or the graph is stuck."""
-    finishing = asyncio.create_task(graph.finish(), name="call-last-words")
-    try:
-        await asyncio.wait(
-            [finishing, far_end],
-            timeout=LAST_WORDS_SECONDS,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-    finally:
-        finishing.cancel()
-        await asyncio.gather(finishing, return_exceptions=True)
-
-
-def _settle(over: asyncio.Future[EndReason], task: asyncio.Task[EndReason]) -> None:
-    """The far end ended the call (or waiting for that failed)."""
-    if task.cancelled() or over.done():
-        return
-    over.set_result(EndReason.ERROR if task.exception() is not None else task.result())

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -26,6 +28,7 @@ from ringtrue.config.settings import (
     Settings,
     WhisperSettings,
 )
+from ringtrue.streaming.budget.lines import Lines
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.streaming.graph import Services, SharedModels
 from ringtrue.streaming.llm.deadline import StallReport
@@ -74,7 +77,11 @@ class Engines:
         self._pool: WorkerPool | None = None
         self._recognizers: dict[str, Recognizer] = {}
         self._dialogues: dict[str, Dialogue] = {}
+        self._files = {agent.name: agent.dialogue for agent in self._agents}
         self._engine: FliteEngine | None = None
+        self._lines: defaultdict[str, Lines] = defaultdict(Lines)
+        """What the stock voices said before, by their names."""
+
         self._models: SharedModels | None = None
         self._marks: MarkKeys | None = None
         self.likeness = LikenessJudge()
@@ -194,22 +201,31 @@ class Engines:
     ) -> Services:
         """Recognizer, LLM and synthesizer for one call of ``agent``.
 
+        An agent that brings another dialogue than its file's follows that, whatever the LLM.
         ``on_fallback`` is told why the cloned voice of ``casting`` gave way to the stock voice.
         """
+        own = self._files.get(agent.name)
+        scripted = agent.dialogue is not None and agent.dialogue is not own
         language = build_language(
-            self._settings.llm,
+            DialogueSettings(engine="dialogue") if scripted else self._settings.llm,
             agent,
             self._settings.deadlines,
-            dialogue=self._dialogues.get(agent.name),
+            dialogue=None if scripted else self._dialogues.get(agent.name),
             variables=agent.variables,
             seed=self._seeds.getrandbits(32),
             on_stall=on_stall,
             probe=probe,
+            budget=self._settings.budget,
         )
+        tts = self._tts(casting, on_fallback)
+        if isinstance(tts, SpeechSynthesizer):
+            language.keeper.voice = tts
+            language.keeper.learn = self._learner(casting)
         return Services(
             stt=self._stt(agent),
             llm=language.llm,
-            tts=self._tts(casting, on_fallback),
+            tts=tts,
+            keeper=language.keeper,
             before_tts=language.before_tts,
             context=language.context,
             completes=language.llm.completes,
@@ -257,7 +273,11 @@ class Engines:
             return service
         recognizer = self._recognizer(agent)
         assert recognizer is not None
-        return StreamingRecognizer(recognizer, vad_stop_seconds=self._settings.vad.stop_seconds)
+        return StreamingRecognizer(
+            recognizer,
+            vad_stop_seconds=self._settings.vad.stop_seconds,
+            stall_seconds=self._settings.budget.recognizer_stall_seconds,
+        )
 
     def _tts(self, casting: Casting, on_fallback: Callable[[str], None]) -> FrameProcessor:
         tts = self._settings.tts
@@ -265,8 +285,20 @@ class Engines:
             return build_tts(tts.service, tts.revealed())
         assert self._engine is not None
         return SpeechSynthesizer(
-            self._engine, casting.stock, cloned=casting.lease, on_fallback=on_fallback
+            self._engine,
+            casting.stock,
+            cloned=casting.lease,
+            on_fallback=on_fallback,
+            lines=self._lines[casting.stock],
+            stall=self._settings.budget.voice_stall_seconds,
         )
+
+    def _learner(self, casting: Casting) -> Callable[[Sequence[str], int], Awaitable[None]]:
+        """Lets the voice of ``casting`` make lines beforehand."""
+        if casting.lease is not None:
+            return casting.lease.learn
+        assert self._engine is not None
+        return partial(self._lines[casting.stock].learn, partial(self._engine.open, casting.stock))
 
 
 def _whisper(settings: WhisperSettings, cache: Path | None) -> Recognizer:

@@ -19,6 +19,7 @@ from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.dial_ledger import Charge, DialLedger
 from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState, outcome_of, printable
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError, Route
+from ringtrue.agent.handing import Desk
 from ringtrue.agent.held_work import HeldWork, Register
 from ringtrue.agent.logs import masked
 from ringtrue.agent.problems import Problem
@@ -58,6 +59,8 @@ class Order:
 
     caller: str | None = field(default=None, repr=False)
     ring_seconds: float | None = None
+    desk: Desk | None = field(default=None, repr=False)
+    """What takes what the call's dialogue asks for; None: what all calls have."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -188,6 +191,14 @@ class Outbound:
         work = self._run(placed, order, rules, route, charge, phone)
         placed.task = self._spawn(work, f"outbound-{placed.id}")
 
+    def places(self, tenant: str) -> bool:
+        """Whether calls are placed for ``tenant`` at all."""
+        try:
+            self._plan.tenant(tenant)
+        except DialRefusedError:
+            return False
+        return not self._closed and self._phone() is not None
+
     def get(self, tenant: str, placed_id: str) -> PlacedCall:
         """A call of ``tenant``.
 
@@ -289,7 +300,8 @@ class Outbound:
             watch = self._spawn(self._watch(placed, call, charge, rules), "outbound-watch")
             reserved = False  # the place is given back by the run
             try:
-                record = await self._calls.run(call, order.agent, on_record=complete)
+                run = self._calls.run(call, order.agent, on_record=complete, desk=order.desk)
+                record = await run
             finally:
                 watch.cancel()
             placed.ended = EndReason(record.outcome or EndReason.ERROR)

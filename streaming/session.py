@@ -192,6 +192,8 @@ class CallSession:
             self._tap.heard(pcm if seat is None else inbound.pcm, inbound.digits)
         if seat is not None:
             seat.put(inbound.pcm, now)
+            if not self._takes_part:
+                return
             pcm = pcm if self._resting else seat.room(pcm, now)
         self._block.append(pcm)
         if len(self._block) >= BLOCK_FRAMES:
@@ -348,7 +350,9 @@ class CallSession:
         if self.ending:
             self.turns.heard(cut.heard_samples)
         else:
-            self.turns.interrupted(asyncio.get_running_loop().time(), cut.heard_samples)
+            now = asyncio.get_running_loop().time()
+            stopped_at = now if cut.paused_at is None else cut.paused_at
+            self.turns.interrupted(stopped_at, cut.heard_samples)
 
     def _taken_back(self, cut: Cut[Frame]) -> None:
         if cut.label is None:

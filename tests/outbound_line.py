@@ -16,6 +16,7 @@ from ringtrue.agent.calls import Calls
 from ringtrue.agent.dial_ledger import DialLedger
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal
+from ringtrue.agent.handing import Desk as Handling
 from ringtrue.agent.outbound import Order, Outbound, Phone, PlacedCall
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.agent_schema import Agent, load_agents
@@ -58,7 +59,12 @@ class Desk:
         self.room += 1
 
     async def run(
-        self, call: Call, agent: Agent, *, on_record: Callable[[CallRecord], None]
+        self,
+        call: Call,
+        agent: Agent,
+        *,
+        on_record: Callable[[CallRecord], None],
+        desk: Handling | None = None,
     ) -> CallRecord:
         now = asyncio.get_running_loop().time()
         record = CallRecord(call.id, "sip", str(call.direction), agent.name, 8000, now)

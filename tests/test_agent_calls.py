@@ -29,11 +29,11 @@ from fakes.calls import (
 )
 from ringtrue.agent.calls import (
     GOODBYE_SECONDS,
-    LAST_WORDS_SECONDS,
     LOST_FACTOR,
     Admission,
     Calls,
 )
+from ringtrue.agent.last_words import LAST_WORDS_SECONDS
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
 from ringtrue.config.agent_schema import load_agents

@@ -188,7 +188,13 @@ async def test_a_busy_place_brings_the_agent_back(models: SharedModels) -> None:
     assert [t.outcome for t in record.transfers] == [TransferOutcome.FAILED]
     assert record.transfers[0].status == 486
     (entry,) = [event for event in log.events if event.kind is Kind.CALL_TRANSFER]
-    assert entry.detail == {"to": "billing", "outcome": "transfer_failed", "status": 486}
+    assert entry.detail == {
+        "to": "billing",
+        "outcome": "transfer_failed",
+        "status": 486,
+        "how": "refer",
+        "call": "",
+    }
     assert said == ["Sorry, the billing department is out."]
 
 
@@ -232,9 +238,9 @@ async def test_not_without_end(models: SharedModels) -> None:
         await asked(call)
         (active,) = calls._active.values()
         for _ in range(MAX_ATTEMPTS + 2):
-            active.transfers.begin("billing")  # under way: nothing
+            active.transfers.begin(Transfer("billing"))  # under way: nothing
             await asyncio.sleep(RINGS + 2)
-            active.transfers.begin("billing")
+            active.transfers.begin(Transfer("billing"))
         call.far_end_hangs_up()
         record = await task
     assert len(call.asked) == MAX_ATTEMPTS

@@ -131,7 +131,7 @@ async def test_two_people_hear_each_other_unmarked_and_in_the_same_tick() -> Non
     assert human.sent(50).tobytes() == one
     assert caller.kinds(50) == human.kinds(50) == {FrameKind.RELAY}
     assert caller.session.held
-    assert set(await caller.listened()) == {0}  # the agent hears nothing of it
+    assert not any(await caller.listened())  # the agent hears nothing of it
     caller.session.part()
     human.session.part()
     room.tick(5)

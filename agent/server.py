@@ -37,6 +37,8 @@ from ringtrue.agent.outbound_setup import dial_ledger, outbound_of
 from ringtrue.agent.recording_setup import recordings_of
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.sip_setup import signalling_of
+from ringtrue.agent.transfer_line import TransferLine, check_transfers
+from ringtrue.agent.transfers import Transfers
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
@@ -129,6 +131,9 @@ class Server:
         self.outbound = outbound_of(
             settings, self.ledger, self.calls, self._phone, self.audit, self.metrics
         )
+        check_transfers(settings, self.agents.agents)
+        line = TransferLine(self.outbound)
+        self.calls.desk = lambda talk: Transfers(talk, line)
         self.voices.app.state.calls = CallsApi(self.outbound, self.agents.agents)
         self.voices.app.include_router(calls_router, responses=PROBLEMS)
         self.voices.app.include_router(webrtc_tokens_router, responses=PROBLEMS)

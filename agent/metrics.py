@@ -194,6 +194,24 @@ class Metrics:
         self._stalls = Counter(
             "ringtrue_stalls", "Deadlines missed by a stage", ["stage", "reason"], registry=registry
         )
+        self._misses = Counter(
+            "ringtrue_turn_budget_miss",
+            "Stages of turns that took longer than allotted, and whole turns",
+            ["stage", "reason"],
+            registry=registry,
+        )
+        self._steps = Counter(
+            "ringtrue_turn_ladder_steps",
+            "What was done about turns that ran late",
+            ["step", "reason"],
+            registry=registry,
+        )
+        self._silences = Counter(
+            "ringtrue_unexplained_silence",
+            "Silences of over 1.5 s while an answer was owed",
+            ["cause"],
+            registry=registry,
+        )
         self._errors = Counter(
             "ringtrue_errors", "Errors of calls, by type", ["type"], registry=registry
         )
@@ -239,6 +257,12 @@ class Metrics:
         for turn in record.turns:
             for reason, count in turn.stalls.items():
                 self._stalls.labels("llm", reason).inc(count)
+            for miss in turn.misses:
+                self._misses.labels(miss.stage, miss.reason).inc()
+            for step in turn.ladder:
+                self._steps.labels(str(step.rung), step.reason).inc()
+        for silence in record.unexplained_silences:
+            self._silences.labels(silence.cause).inc()
 
     def call_unanswered(self, record: CallRecord) -> None:
         """A call we placed was not answered."""

@@ -9,7 +9,7 @@ it as it was heard.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -24,6 +24,7 @@ from pipecat.frames.frames import (
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    StartFrame,
     TTSSpeakFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -38,6 +39,9 @@ from ringtrue.streaming.record import Stage, TurnLog
 from ringtrue.streaming.ssml import parse, set_markup
 
 log = structlog.get_logger(__name__)
+
+LEARN_AFTER: Final = 1.0
+"""Seconds into a call after which lines are made beforehand: its first words come first."""
 
 MAX_UNRECOGNIZED: Final = 3
 """Turns in a row that a recognizer may fail in, before the agent gives up."""
@@ -56,11 +60,13 @@ class KeeperTexts:
     waiting: tuple[str, ...] = ()
     give_up_say: tuple[str, ...] = ()
     give_up_action: CallAction = Hangup()
+    others: tuple[str, ...] = ()
+    """Further lines that are worth making beforehand, whoever says them."""
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every text, for whoever makes them beforehand."""
-        return (*self.openers, *self.waiting, *self.give_up_say)
+        """Every text, what is needed first before the rest."""
+        return (*self.openers, *self.waiting, *self.give_up_say, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,9 @@ class BudgetKeeper(FrameProcessor):
         self.voice: Voice | None = None
         """Who knows lines beforehand; None: they are spoken as they are needed."""
 
+        self.learn: Callable[[Sequence[str], int], Awaitable[None]] | None = None
+        """Lets the voice make lines beforehand, at a rate in Hz."""
+
         self._hurry = hurry
         self._faster = faster
         self._disclosed = disclosed
@@ -127,6 +136,7 @@ class BudgetKeeper(FrameProcessor):
         self._meter: SilenceMeter | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._enacting: asyncio.Task[None] | None = None
+        self._learning: asyncio.Task[None] | None = None
         self._said: dict[tuple[str, ...], int] = {}
         self._last_said = ""
         self._fillers = 0
@@ -162,7 +172,10 @@ class BudgetKeeper(FrameProcessor):
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Watch what passes; pass everything."""
         await super().process_frame(frame, direction)
-        if direction is FrameDirection.UPSTREAM:
+        if isinstance(frame, StartFrame):
+            if self.learn is not None:
+                self._learning = self.create_task(self._learn(), "budget::learn")
+        elif direction is FrameDirection.UPSTREAM:
             if isinstance(frame, ErrorFrame) and self._owed and self._handed:
                 self.explain(BudgetStage.FIRST_PCM, "engine_failed")
         elif isinstance(frame, InterruptionFrame | CancelFrame | EndFrame):
@@ -192,9 +205,17 @@ class BudgetKeeper(FrameProcessor):
         """Do nothing more."""
         await super().cleanup()  # type: ignore[no-untyped-call]
         self._settle()
-        if self._enacting is not None:
-            task, self._enacting = self._enacting, None
-            await self.cancel_task(task)
+        tasks = self._enacting, self._learning
+        self._enacting = self._learning = None
+        for task in tasks:
+            if task is not None:
+                await self.cancel_task(task)
+
+    async def _learn(self) -> None:
+        """Have the lines made that aren't known yet, once the greeting is under way."""
+        assert self.learn is not None
+        await asyncio.sleep(LEARN_AFTER)
+        await self.learn(self._texts.all, self.processor_setup.audio_out_sample_rate)
 
     @property
     def filling(self) -> bool:

@@ -150,7 +150,13 @@ def keeper_texts(agent: Agent, policy: WatchdogPolicy, values: Mapping[str, str]
         return not claims.caught
 
     openers, waiting = agent.fillers()
-    return KeeperTexts(told(openers), told(waiting), policy.give_up_say, policy.give_up_action)
+    return KeeperTexts(
+        told(openers),
+        told(waiting),
+        policy.give_up_say,
+        policy.give_up_action,
+        (*policy.filler, *policy.apology),
+    )
 
 
 def disclosed(agent: Agent, values: Mapping[str, str]) -> DisclosureTexts:

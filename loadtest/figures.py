@@ -10,7 +10,7 @@ from typing import Final
 from ringtrue.loadtest.report import Distribution, TurnReport, distribution
 from ringtrue.loadtest.results import MeasuredCall, Outcome, RunResult
 from ringtrue.loadtest.stages import EAR, SPANNING, ear_ms, stage_ms
-from ringtrue.streaming.record import INTERVALS
+from ringtrue.streaming.stages import INTERVALS
 
 STAGES: Final = (*(name for name in INTERVALS if name not in SPANNING), EAR)
 """Stages of a turn, in order."""

@@ -245,14 +245,20 @@ def _turn(
         answer=None if answer is None else ruler.stretch(answer),
         latency_ms=None if premature else latency,
         premature=premature,
-        server=None if answer is None else _match(server_turns, ruler.at(answer.start)),
+        server=None if answer is None else match_turn(server_turns, ruler.at(answer.start)),
     )
 
 
-def _match(turns: Sequence[Mapping[str, Any]], heard_ms: float) -> Mapping[str, Any] | None:
+def match_turn(turns: Sequence[Mapping[str, Any]], heard_ms: float) -> Mapping[str, Any] | None:
+    """The server's turn whose first packet lies nearest to what was heard at ``heard_ms``.
+
+    None where none lies within :data:`MATCH_MS`.
+    """
+
     def distance(turn: Mapping[str, Any]) -> float:
         first = turn["at_ms"].get("first_packet")
-        return math.inf if first is None else abs(float(first) - heard_ms)
+        known = isinstance(first, int | float)
+        return abs(first - heard_ms) if known else math.inf
 
     best = min(turns, key=distance, default=None)
     return best if best is not None and distance(best) <= MATCH_MS else None

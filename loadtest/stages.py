@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ringtrue.loadtest.report import TurnReport
-from ringtrue.streaming.record import INTERVALS, Stage
+from ringtrue.streaming.stages import INTERVALS, Stage
 
 EAR: Final = "ear"
 """From the target's turn latency to the caller's: network, jitter buffer, codecs."""
@@ -29,7 +29,7 @@ class StageBar:
     """
 
     name: str
-    """One of :data:`~ringtrue.streaming.record.INTERVALS` or :data:`EAR`."""
+    """One of :data:`~ringtrue.streaming.stages.INTERVALS` or :data:`EAR`."""
 
     begin_ms: float
     end_ms: float
@@ -67,6 +67,27 @@ def stages_of(turn: TurnReport) -> tuple[StageBar, ...]:
         at = packet - zero
         bars.append(StageBar(EAR, at, max(at, turn.latency_ms)))
     return tuple(bars)
+
+
+def misses_of(turn: TurnReport) -> list[tuple[str, str, float, float]]:
+    """What took longer than its allotment: stage, reason, milliseconds allotted and spent."""
+    found = []
+    for miss in _entries(turn, "misses"):
+        allotted, spent = _number(miss.get("allotted_ms")), _number(miss.get("spent_ms"))
+        if allotted is not None and spent is not None:
+            found.append((str(miss.get("stage")), str(miss.get("reason")), allotted, spent))
+    return found
+
+
+def ladder_of(turn: TurnReport) -> list[tuple[str, str]]:
+    """What the target did to keep the turn's budget: step and reason."""
+    return [(str(step.get("step")), str(step.get("reason"))) for step in _entries(turn, "ladder")]
+
+
+def _entries(turn: TurnReport, key: str) -> list[Mapping[str, Any]]:
+    entries = turn.server.get(key) if turn.server else None
+    listed = entries if isinstance(entries, list | tuple) else []
+    return [entry for entry in listed if isinstance(entry, Mapping)]
 
 
 def _number(value: Any) -> float | None:

@@ -71,7 +71,20 @@ def server_turn(latency_ms: float, said_ms: float = 5000.0) -> dict[str, Any]:
         "turn_latency": ("speech_ended", "first_packet"),
     }
     intervals = {name: round(at[b] - at[a], 1) for name, (a, b) in spans.items()}
-    return {"index": 0, "at_ms": at, "intervals_ms": intervals, "stalls": {}}
+    misses = []
+    if latency_ms > 500:
+        spent = intervals["language"]
+        misses.append(
+            {"stage": "first_token", "reason": "slow_model", "allotted_ms": 100, "spent_ms": spent}
+        )
+    return {
+        "index": 0,
+        "at_ms": at,
+        "intervals_ms": intervals,
+        "stalls": {},
+        "misses": misses,
+        "ladder": [{"step": "opener", "reason": "slow_model", "at_ms": 1.0} for _ in misses],
+    }
 
 
 def heard(turns: Sequence[TurnReport], **changes: Any) -> CallReport:

@@ -28,6 +28,7 @@ from ringtrue.loadtest.html.charts import (
 from ringtrue.loadtest.html.markup import Markup, el, style
 from ringtrue.loadtest.html.tables import (
     about,
+    budget,
     comparison,
     distributions,
     expectations,
@@ -39,6 +40,7 @@ from ringtrue.loadtest.html.turns import sound, typical, waterfall
 from ringtrue.loadtest.report import TurnReport
 from ringtrue.loadtest.results import RunResult
 from ringtrue.loadtest.slo import PARTS, Verdict, broken
+from ringtrue.loadtest.stages import ladder_of, misses_of
 
 WORST: Final = 10
 
@@ -161,6 +163,7 @@ def _stages(page: Page) -> Markup:
         "By the target's own records of the turns it answered: the median, and paler the 95th "
         "percentile, in ms. Words are recognized while the end of the turn is awaited.",
         typical(page.series.stages),
+        budget(page.result),
     )
 
 
@@ -214,6 +217,7 @@ def _worst(page: Page) -> Markup:
                 ),
                 sound(clip, each.turn) if clip is not None else Markup(),
                 waterfall(each.turn, longest),
+                *(el("p", line) for line in _told(each.turn)),
                 class_="turn",
             )
         )
@@ -222,6 +226,17 @@ def _worst(page: Page) -> Markup:
         "Where the target gave its record, its stages follow."
     )
     return _section(f"The worst {len(worst)} turns", lead, *parts) if worst else Markup()
+
+
+def _told(turn: TurnReport) -> list[str]:
+    """What the target's record says of the turn's budget."""
+    misses = [
+        f"{stage} took {spent:.0f} of {allotted:.0f} ms ({reason})"
+        for stage, reason, allotted, spent in misses_of(turn)
+    ]
+    steps = [f"{step} ({reason})" for step, reason in ladder_of(turn)]
+    said = [f"Over its budget: {', '.join(misses)}."] if misses else []
+    return said + ([f"Done about it: {', '.join(steps)}."] if steps else [])
 
 
 def _outcome(turn: TurnReport) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -11,6 +12,7 @@ from ringtrue.loadtest.html.turns import STAGE_NAMES
 from ringtrue.loadtest.report import Distribution
 from ringtrue.loadtest.results import MeasuredCall, RunResult, Speculation
 from ringtrue.loadtest.slo import Verdict
+from ringtrue.loadtest.stages import ladder_of, misses_of
 
 MAX_FAILURES: Final = 200
 MIB: Final = 1024 * 1024
@@ -150,6 +152,40 @@ def expectations(figures: Figures) -> Markup:
             ("n bad" if row.met < row.judged else "n good", f"{100 * row.share:.1f} %"),
         ]
         for row in figures.expectations
+    ]
+    return table(titles, rows)
+
+
+def budget(result: RunResult) -> Markup:
+    """Why turns took longer than allotted, and what the target did about it, by its records."""
+    turns = [turn for call in result.calls if call.heard for turn in call.heard.turns]
+    recorded = sum(turn.server is not None for turn in turns)
+    late: dict[tuple[str, str], list[float]] = defaultdict(list)
+    steps: Counter[tuple[str, str]] = Counter()
+    for turn in turns:
+        for stage, reason, allotted, spent in misses_of(turn):
+            late[stage, reason].append(spent - allotted)
+        steps.update(ladder_of(turn))
+    rows: list[list[Cell]] = [
+        [
+            ("", f"{stage} over its allotment"),
+            ("", reason),
+            ("n", str(len(over))),
+            ("n", ms(sorted(over)[len(over) // 2])),
+            ("n", ms(max(over))),
+        ]
+        for (stage, reason), over in sorted(late.items(), key=lambda entry: -len(entry[1]))
+    ]
+    rows += [
+        [("", f"step taken: {step}"), ("", reason), ("n", str(count)), ("n", ""), ("n", "")]
+        for (step, reason), count in steps.most_common()
+    ]
+    titles = [
+        ("", ""),
+        ("", "reason"),
+        ("n", f"of {recorded} turns"),
+        ("n", "over by, median ms"),
+        ("n", "worst ms"),
     ]
     return table(titles, rows)
 

@@ -27,9 +27,9 @@ MIB: Final = 1024 * 1024
 OUTCOMES: Final = {
     Outcome.COMPLETED: ("good", "completed"),
     Outcome.FAILED: ("bad", "failed"),
-    Outcome.REFUSED: ("c2", "refused"),
+    Outcome.REFUSED: ("c1", "refused"),
     Outcome.UNANSWERED: ("c4", "not answered"),
-    Outcome.BROKEN: ("c4", "the caller broke"),
+    Outcome.BROKEN: ("c6", "the caller broke"),
 }
 """Colour and name of an outcome."""
 

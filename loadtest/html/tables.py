@@ -80,7 +80,7 @@ def failures(result: RunResult) -> Markup:
 
 
 def _failure(call: MeasuredCall) -> list[Cell]:
-    said = [call.detail] if call.detail else []
+    said = [call.detail] if call.detail and call.refusal is None else []
     if call.refusal is not None:
         after = call.refusal.retry_after_s
         when = "no Retry-After" if after is None else f"Retry-After {after:g} s"

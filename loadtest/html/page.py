@@ -89,7 +89,7 @@ def render(page: Page, other: Page | None = None) -> str:
         _stages(page),
         _section(
             "Load",
-            "Every call from its first request to its end. Notches: the caller waits for an answer.",
+            "Every call from its first request to its end. In the notches the caller waits.",
             load_chart(page.result),
             lanes_chart(page.result),
         ),

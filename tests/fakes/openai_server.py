@@ -47,7 +47,12 @@ class Fail:
     message: str = "scripted failure"
 
 
-Step = Say | Call | Pause | Fail
+@dataclass(frozen=True)
+class Break:
+    """The connection is gone in the middle of the stream."""
+
+
+Step = Say | Call | Pause | Fail | Break
 
 
 @dataclass
@@ -90,6 +95,11 @@ class OpenAiServer:
         for step in steps:
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
+            elif isinstance(step, Break):
+                assert response._req is not None
+                assert response._req.transport is not None
+                response._req.transport.abort()
+                return
             elif isinstance(step, Say):
                 await _send(response, {"content": step.text})
             elif isinstance(step, Call):

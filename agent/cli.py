@@ -1,5 +1,5 @@
 """``ringtrue``: serve, call, demo, bench, doctor, voices, say, keys, models, audit, evidence,
-incident, recordings.
+incident, recordings, loadtest.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ringtrue.agent.call_cli import call
 from ringtrue.agent.cli_common import ConfigOption, JsonOption, run, settings_of
 from ringtrue.agent.incident_cli import incident
 from ringtrue.agent.keys_cli import keys
+from ringtrue.agent.loadtest_cli import loadtest
 from ringtrue.agent.models_cli import models
 from ringtrue.agent.recordings_cli import recordings
 from ringtrue.agent.voices_cli import say, voices
@@ -40,6 +41,7 @@ app.add_typer(audit, name="audit")
 app.add_typer(evidence, name="evidence")
 app.add_typer(incident, name="incident")
 app.add_typer(recordings, name="recordings")
+app.add_typer(loadtest, name="loadtest")
 app.command()(say)
 app.command()(call)
 

@@ -18,6 +18,7 @@ from ringtrue.loadtest.scenario.steps import (
     Step,
     flattened,
 )
+from ringtrue.loadtest.slo import Slo
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Delay = Annotated[float, Field(ge=0, le=2000)]
@@ -233,6 +234,8 @@ class Scenario(Section):
 
     serve: Serve = Serve()
     faults: Annotated[tuple[Fault, ...], Field(max_length=20)] = ()
+    slo: Slo | None = None
+    """Limits of a run where no file of them is given; null: the shipped ones."""
 
     @model_validator(mode="after")
     def _together(self) -> Scenario:

@@ -26,6 +26,7 @@ from ringtrue.agent.incidents_api import IncidentDesk
 from ringtrue.agent.incidents_api import router as incidents_router
 from ringtrue.agent.media import media_options
 from ringtrue.agent.metrics import Metrics
+from ringtrue.agent.metrics_held import HeldCollector
 from ringtrue.agent.metrics_loop import LoopCollector
 from ringtrue.agent.metrics_recordings import RecordingsCollector
 from ringtrue.agent.metrics_sip import SipCollector
@@ -146,6 +147,7 @@ class Server:
         self.metrics.registry.register(LibraryCollector(lambda: self.library))
         self.metrics.registry.register(LikenessCollector(self.engines.likeness.stats))
         self.metrics.registry.register(SipCollector(lambda: self._sip))
+        self.metrics.registry.register(HeldCollector(lambda: self._pool, lambda: self._sip))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(DoorCollector(self.calls.door, time.monotonic))
         self.metrics.registry.register(LoopCollector(self.calls.loop_watch.meter))

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -83,73 +82,67 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def test_a_killed_worker_loses_its_own_calls_only(tmp_path: Path, data: Path) -> None:
     settings = {
         "SERVER__WORKERS": "2",
-        "SERVER__DRAIN_SECONDS": "20",
+        "SERVER__DRAIN_SECONDS": "60",
         "ADMISSION__ENABLED": "false",
     }
     with running_server(tmp_path, settings) as server:
         async with Phone() as phone:
-            callers = Callers(phone, server)
-            for number in range(CALLS):
-                callers.add(";transport=tcp" if number % 4 == 3 else "")
-            workers = await until_calls(server, CALLS)
-            assert [worker["calls"] for worker in workers] == [CALLS // 2, CALLS // 2]
-            await asyncio.sleep(1)
-
-            os.kill(workers[0]["pid"], signal.SIGKILL)
-            killed = time.monotonic()
-            ended, going = await asyncio.wait(callers.tasks, timeout=3)
-            results = [task.result() for task in ended]
-            assert len(results) == CALLS // 2
-            assert {result.ended for result in results} == {EndReason.AGENT_HUNG_UP}
-
-            # New calls are taken at once, and the dead worker's place is filled again.
-            newcomer = callers.add()
-            workers = await until_calls(server, CALLS // 2 + 1)
-            while health(server)[0]["state"] != "ready":
-                assert time.monotonic() - killed < 60
-                await asyncio.sleep(0.1)
-            assert health(server)[0]["restarts"] == 1
-            callers.add()
-            workers = await until_calls(server, CALLS // 2 + 2)
-            assert workers[0]["calls"] == 1
-            metrics = await asyncio.to_thread(server.get, "/metrics")
-            assert f"ringtrue_workers_calls_ended_total {CALLS / 2}" in metrics
-            assert 'ringtrue_workers{state="ready"} 2.0' in metrics
-
-            callers.go.set()
-            for result in await asyncio.gather(*going, newcomer):
-                assert result.ok, result.detail
-                assert result.stats.packets_lost == 0
-            await asyncio.gather(*callers.tasks)
-        server.process.send_signal(signal.SIGTERM)
+            await _kill_one(Callers(phone, server), server)
+        async with Phone() as phone:
+            await _stop(Callers(phone, server), server)
         assert await asyncio.to_thread(server.process.wait, 20) == 0
     report = verify(data / "audit", [Signer.load(data / "keys" / "audit.pem").public])
     assert report.good, report.problems
     assert len(report.logs) == 2
 
 
-async def test_a_stopping_server_finishes_its_calls_and_takes_no_more(
-    tmp_path: Path, data: Path
-) -> None:
-    settings = {"SERVER__WORKERS": "2", "SERVER__DRAIN_SECONDS": "60"}
-    with running_server(tmp_path, settings) as server:
-        async with Phone() as phone:
-            callers = Callers(phone, server)
-            first, second = callers.add(), callers.add()
-            await until_calls(server, 2)
-            server.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(5):
-                while await asyncio.to_thread(ready, server) != 503:
-                    await asyncio.sleep(0.05)
-            refused = await callers.add()
-            assert refused.refused is not None
-            assert refused.refused.status == 503
-            assert refused.refused.retry_after is not None
-            assert not first.done()
-            assert not second.done()
+async def _kill_one(callers: Callers, server: RunningServer) -> None:
+    """Eight calls on both workers, four of them lost; then both take calls again."""
+    for number in range(CALLS):
+        callers.add(";transport=tcp" if number % 4 == 3 else "")
+    workers = await until_calls(server, CALLS)
+    assert [worker["calls"] for worker in workers] == [CALLS // 2, CALLS // 2]
+    await asyncio.sleep(1)
 
-            # A second signal ends what is left, with BYE.
-            server.process.send_signal(signal.SIGTERM)
-            results = await asyncio.gather(first, second)
-            assert {result.ended for result in results} == {EndReason.AGENT_HUNG_UP}
-        assert await asyncio.to_thread(server.process.wait, 20) == 0
+    os.kill(workers[0]["pid"], signal.SIGKILL)
+    ended, going = await asyncio.wait(callers.tasks, timeout=3)
+    results = [task.result() for task in ended]
+    assert [result.ended for result in results] == [EndReason.CALLER_HUNG_UP] * (CALLS // 2)
+
+    newcomer = callers.add()
+    await until_calls(server, CALLS // 2 + 1)
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(health, server))[0]["state"] != "ready":
+            await asyncio.sleep(0.1)
+    callers.add()
+    workers = await until_calls(server, CALLS // 2 + 2)
+    assert (workers[0]["restarts"], workers[0]["calls"]) == (1, 1)
+    metrics = await asyncio.to_thread(server.get, "/metrics")
+    assert f"ringtrue_workers_calls_ended_total {CALLS / 2}" in metrics
+    assert 'ringtrue_workers{state="ready"} 2.0' in metrics
+
+    callers.go.set()
+    for result in await asyncio.gather(*going, newcomer, callers.tasks[-1]):
+        assert result.ok, result.detail
+        assert result.stats.packets_lost == 0
+    await until_calls(server, 0)
+
+
+async def _stop(callers: Callers, server: RunningServer) -> None:
+    """SIGTERM lets calls go on and takes no more; a second one ends them with BYE."""
+    first, second = callers.add(), callers.add()
+    await until_calls(server, 2)
+    server.process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(5):
+        while await asyncio.to_thread(ready, server) != 503:
+            await asyncio.sleep(0.05)
+    refused = (await callers.add()).refused
+    assert refused is not None
+    assert refused.status == 503
+    assert refused.retry_after is not None
+    assert not first.done()
+    assert not second.done()
+
+    server.process.send_signal(signal.SIGTERM)
+    results = await asyncio.gather(first, second)
+    assert {result.ended for result in results} == {EndReason.CALLER_HUNG_UP}

@@ -121,7 +121,7 @@ class Front:
     async def idle(self, within: float) -> bool:
         """Wait until every far end confirmed the end of its call; False where one doesn't."""
         for _ in range(round(within / _LOOK_AGAIN)):
-            if not self._ua.sizes()["client"]:
+            if not self._ua.sizes()["calls"]:
                 return True
             await asyncio.sleep(_LOOK_AGAIN)
         return False

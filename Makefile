@@ -4,6 +4,7 @@
 # make bench   load the server with calls and print latency, CPU and delay
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
 # make bench-watermark   attack marked speech in some 40 ways and print what is still found
+# make bench-peers   the same calls to Ringtrue and to plain Pipecat and FastRTC applications
 # make fuzz   a minute of hostile bytes at every parser; FUZZ_SECONDS=600 for longer
 # make lint | types | clean
 # Arguments: make test ARGS="-k sip", make serve ARGS="--config my.yaml"
@@ -16,7 +17,7 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench bench-voices bench-watermark fuzz clean \
+.PHONY: help demo serve test lint format types bench bench-voices bench-watermark bench-peers fuzz clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -43,6 +44,12 @@ bench-watermark: setup-bench
 
 test: setup-test
 	@$(RUN) OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest $(ARGS)
+
+PEERS := build/peers/venv
+bench-peers: setup-bench
+	@$(RUN) [ $(PEERS)/ready -nt scripts/peers/requirements.txt ] || { $(BIN)/python -m venv $(PEERS) \
+		&& $(PEERS)/bin/pip install -q -r scripts/peers/requirements.txt && touch $(PEERS)/ready; }
+	@$(RUN) exec $(BIN)/python scripts/bench_peers.py --peers $(PEERS)/bin/python $(ARGS)
 
 FUZZ_SECONDS ?= 60
 fuzz: setup-fuzz

@@ -76,6 +76,15 @@ def test_slow_tokens_shorten_the_first_clause_before_anything_is_said() -> None:
     ]
 
 
+def test_a_hurried_clause_is_given_a_moment_before_an_opener() -> None:
+    turn = Turn(LadderPolicy())
+    turn.reach(Stage.FIRST_TOKEN, 100.66)
+    assert turn.until(100.74) == [(100.71, Rung.SHORTER_CLAUSE, "slow_tokens")]
+    turn.reach(Stage.FIRST_PHRASE, 100.74)
+    assert turn.until(100.85) == turn.taken[:1]
+    assert turn.until(101.0)[1:] == [(100.86, Rung.OPENER, "no_audio")]
+
+
 def test_a_slow_voice_is_replaced_by_a_faster_one_where_there_is_one() -> None:
     turn = Turn(LadderPolicy(faster_voice=True))
     turn.reach(Stage.FIRST_TOKEN, 100.4)

@@ -64,6 +64,9 @@ class LadderPolicy:
 MARGIN: Final = 0.02
 """Seconds an opener is begun earlier than it has to be: one frame."""
 
+_NOW: Final = 0.0005
+"""Seconds within which something is due: timers are not exact."""
+
 _WHY: Final = {
     BudgetStage.FIRST_TOKEN: "no_first_token",
     BudgetStage.FIRST_CLAUSE: "slow_tokens",
@@ -82,6 +85,8 @@ class Ladder:
         self._quiet_since = 0.0
         self._taken: set[Rung] = set()
         self._apologies = 0
+        self._hurried_until = 0.0
+        """When a hurried clause must have shown before more is done about it."""
 
     @property
     def owed(self) -> bool:
@@ -94,6 +99,7 @@ class Ladder:
         self._quiet_since = now
         self._taken.clear()
         self._apologies = 0
+        self._hurried_until = now
 
     def settle(self) -> None:
         """Nothing is owed any more."""
@@ -114,7 +120,7 @@ class Ladder:
             if self._clause_is_slow(stage) or self._voice_is_slow(stage):
                 moments.append(late)
             if self._wants_opener(stage):
-                moments.append(max(late, now + self._slack(now)))
+                moments.append(max(late, now + self._slack(now), self._hurried_until))
         return max(now, min(moments))
 
     def advance(self, now: float, cause: str = "silence") -> list[LadderStep]:
@@ -125,15 +131,17 @@ class Ladder:
         stage = self._stage()
         reason = cause if stage is None else _WHY.get(stage, cause)
         if stage is not None and self._deadline is not None:
-            late = self._deadline.remaining(stage, now) <= 0
+            late = self._deadline.remaining(stage, now) <= _NOW
             if late and self._clause_is_slow(stage):
                 steps.append(self._take(Rung.SHORTER_CLAUSE, reason, now))
+                self._hurried_until = now + self._deadline.allotted(stage)
             if late and self._voice_is_slow(stage):
                 steps.append(self._take(Rung.FASTER_VOICE, reason, now))
-            if late and self._wants_opener(stage) and self._slack(now) <= 0:
+            pressing = self._slack(now) <= _NOW and now >= self._hurried_until - _NOW
+            if late and self._wants_opener(stage) and pressing:
                 steps.append(self._take(Rung.OPENER, reason, now))
                 self._quiet_since = now
-        if now - self._quiet_since >= self.policy.apology:
+        if now - self._quiet_since >= self.policy.apology - _NOW:
             self._quiet_since = now
             self._apologies += 1
             last = self._apologies > self.policy.apologies

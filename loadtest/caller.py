@@ -99,11 +99,19 @@ class CallResult:
     """The same on the loop's clock."""
 
     said: list[Said] = field(default_factory=list)
+    """What asked for an answer."""
+
     murmured: list[Said] = field(default_factory=list)
     """What asked for no answer."""
 
+    pressed: list[Span] = field(default_factory=list)
+    """When the caller pressed keys, which ask for an answer as words do."""
+
     held: list[Span] = field(default_factory=list)
     """When the caller had put the agent on hold."""
+
+    kept_quiet: list[Span] = field(default_factory=list)
+    """When it was the caller's turn, who said nothing and waited."""
 
     agent: list[Span] = field(default_factory=list)
     """Stretches of the agent's speech as heard."""
@@ -121,6 +129,12 @@ class CallResult:
         """Whether the script ran to its end."""
         return self.failure is None
 
+    @property
+    def excused(self) -> list[Span]:
+        """When nobody could expect the agent to speak."""
+        murmurs = [said.speech for said in self.murmured]
+        return [*murmurs, *self.held, *self.kept_quiet]
+
 
 class VirtualCaller:
     """What a script can do in an answered call."""
@@ -131,7 +145,10 @@ class VirtualCaller:
         self._call = call
         self._ended = ended
         self._listen_from = 0
+        self.pressed: list[Span] = []
         self.held: list[Span] = []
+        self.kept_quiet: list[Span] = []
+        self._owed = True
         self.hung_up = False
         """Whether the script ended the call itself."""
 
@@ -141,6 +158,7 @@ class VirtualCaller:
         await self._met(sending, prompt.seconds + 5, Failure.BROKEN, "saying")
         if murmur:
             return self.line.murmured[-1]
+        self._owed = True
         said = self.line.said[-1]
         self._listen_from = said.speech.end if said.interrupts else said.speech.start
         return said
@@ -157,7 +175,10 @@ class VirtualCaller:
             start = next((begin for begin in begins if begin >= self._listen_from), -1)
             return start >= 0
 
+        since = self.line.position
         await self._until(begun, within, Failure.AGENT_SILENT, "the agent did not begin to speak")
+        if not self._owed and start > since:
+            self.kept_quiet.append(Span(since, start))
         return start
 
     async def wait_for_agent_to_finish(self, quiet_ms: int = 900, within: float = 30.0) -> None:
@@ -174,6 +195,8 @@ class VirtualCaller:
         """Wait for the agent to begin and then to finish."""
         await self.wait_for_agent_to_start(start_within)
         await self.wait_for_agent_to_finish(within=finish_within)
+        self._owed = False
+        self._listen_from = self.line.position
 
     async def interrupt(self, prompt: Prompt, after_ms: int, within: float = 10.0) -> Said:
         """Wait for the agent to speak for ``after_ms``, then speak over it."""
@@ -209,10 +232,12 @@ class VirtualCaller:
 
     async def press(self, digits: str) -> None:
         """Dial DTMF digits; returns once they were sent."""
-        self._listen_from = self.line.position
+        self._listen_from = begun = self.line.position
         await self._met(
             self.line.press(digits), 5 + 0.2 * len(digits), Failure.BROKEN, "pressing digits"
         )
+        self._owed = True
+        self.pressed.append(Span(begun, self.line.position))
 
     async def pause(self, seconds: float) -> None:
         """Say nothing for a while."""
@@ -237,7 +262,10 @@ class VirtualCaller:
 
     async def expect_hangup(self, within: float = 15.0) -> EndReason:
         """Wait for the far end to end the call."""
+        since = self.line.position
         done, _ = await asyncio.wait([self._ended], timeout=within)
+        if not self._owed:
+            self.kept_quiet.append(Span(since, self.line.position))
         if not done:
             raise ScriptFailedError(
                 Failure.NOT_HUNG_UP, f"the agent did not hang up within {within:.0f} s"
@@ -344,7 +372,8 @@ async def _run(
         if not caller.hung_up and ended.done() and not ended.cancelled():
             result.ended = ended.result()
             result.ended_position = line.position
-        result.held = caller.held
+        result.pressed, result.held = caller.pressed, caller.held
+        result.kept_quiet = caller.kept_quiet
         await _conclude(result, line, call, ended)
     return result
 

@@ -238,7 +238,7 @@ class Crew:
     def _measured(self, result: CallResult, seed: int, whole: bool) -> MeasuredCall:
         """The record of a call that is over; what is kept of its audio is written."""
         scenario, spec = self._scenario, self._spec
-        report = report_call(result)
+        report = report_call(result, excused=result.excused)
         expected = expectations(scenario, result, report)
         if whole and not result.agent:
             expected += unheard(scenario.expect, "nothing was heard")

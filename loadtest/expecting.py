@@ -7,7 +7,7 @@ meets no expectation but that of being refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from ringtrue.loadtest.caller import CallResult
@@ -148,11 +148,11 @@ def _silence(limit: float, result: CallResult, report: CallReport) -> Expected:
     begin = max(0, result.answered or 0)
     owed = unexplained_silences(
         result.agent,
-        [said.speech for said in result.said],
+        sorted([*(said.speech for said in result.said), *result.pressed]),
         rate,
         begin=begin,
         end=end,
-        excused=_excused(result),
+        excused=[*result.excused, *result.faults.skipped],
         limit_ms=round(limit),
     )
     longest = max(owed, key=len, default=Span(begin, begin))
@@ -162,12 +162,6 @@ def _silence(limit: float, result: CallResult, report: CallReport) -> Expected:
     passed = length if owed else 0.0
     return limited("no_silence_over", "is not left waiting", passed, limit, evidence, at=at,
                    inside=True)  # fmt: skip
-
-
-def _excused(result: CallResult) -> Sequence[Span]:
-    """What the agent need not fill: the caller's own noises, time on hold, lost time."""
-    murmurs = [said.speech for said in result.murmured]
-    return [*murmurs, *result.held, *result.faults.skipped, *result.faults.concealed]
 
 
 def _ending(by: str, result: CallResult) -> Expected:

@@ -182,7 +182,7 @@ def report_call(
     ]
     silent = unexplained_silences(
         result.agent,
-        [said.speech for said in result.said],
+        sorted([*(said.speech for said in result.said), *result.pressed]),
         rate,
         begin=result.answered or 0,
         end=len(agent_pcm) // 2,

@@ -182,7 +182,8 @@ async def _place_key(installation: Installation) -> str:
         "keys", "create", "--label", "load test", "--scope", "calls:place", "--json"
     )
     try:
-        return str(json.loads(printed)["key"])
+        # The first command of an installation says what keys it made, before the answer.
+        return str(json.loads(printed[printed.index("{") :])["token"])
     except (ValueError, KeyError, TypeError):
         raise SpawnError("no API key could be made for the load test") from None
 

@@ -306,6 +306,7 @@ class CallGraph:
             expects=services.expects,
             on_ignored=ignored,
         )
+        session.output.on_interrupted = keeper.committed
         return [keeper]
 
     def _idle(self, policy: IdlePolicy | None) -> list[FrameProcessor]:

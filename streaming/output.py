@@ -100,6 +100,8 @@ class PlayoutOutput(FrameProcessor):
         self._in_tts = False
         self._speaking = False
         self.refused: Counter[str] = Counter()
+        self.on_interrupted: Callable[[], None] | None = None
+        """Told once an interruption has passed, and what follows in direct mode with it."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Queue audio, keep everything else in its place behind it."""
@@ -112,6 +114,8 @@ class PlayoutOutput(FrameProcessor):
         elif isinstance(frame, InterruptionFrame | CancelFrame):
             await self._interrupt()
             await self.push_frame(frame, direction)
+            if self.on_interrupted is not None:
+                self.on_interrupted()
         elif isinstance(frame, TakeBackFrame):
             await self._take_back(frame)
         elif isinstance(frame, EndFrame):

@@ -20,15 +20,11 @@ def overlap() -> Overlap:
 )
 def test_what_listeners_say(text: str) -> None:
     assert WORDS.only(text)
-    assert WORDS.beside(text) == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "others"), [("stop", 1), ("okay but", 1), ("yeah what about sunday", 3), ("no", 1)]
-)
-def test_what_wants_the_floor(text: str, others: int) -> None:
+@pytest.mark.parametrize("text", ["stop", "okay but", "yeah what about sunday", "no"])
+def test_what_wants_the_floor(text: str) -> None:
     assert not WORDS.only(text)
-    assert WORDS.beside(text) == others
 
 
 def test_nothing_is_no_backchannel() -> None:
@@ -77,32 +73,35 @@ def test_words_that_never_come_leave_its_length(length: float, is_it: Verdict) -
 def test_a_sound_without_credible_words_is_noise_unless_it_was_long() -> None:
     it = overlap()
     it.started(0.0)
-    it.stopped(0.85)
+    it.stopped(0.8)
     it.final("")
     assert it.verdict(1.0) is Verdict.NOISE
     it = overlap()
     it.started(0.0)
-    assert it.verdict(0.89) is None
-    assert it.verdict(0.9) is Verdict.INTERRUPTION
-
-
-def test_words_in_the_middle_of_it() -> None:
+    it.stopped(0.9)
+    it.final("")
+    assert it.verdict(1.0) is Verdict.INTERRUPTION
     it = overlap()
     it.started(0.0)
-    it.partial("what")
-    assert it.verdict(0.3) is None, "one word may be a mishearing"
-    assert it.verdict(0.5) is Verdict.INTERRUPTION
+    assert it.verdict(1.1) is None
+    assert it.verdict(1.15) is Verdict.INTERRUPTION
+
+
+def test_words_in_the_middle_of_it_may_be_misheard() -> None:
     it = overlap()
     it.started(0.0)
-    it.partial("what are")
-    assert it.verdict(0.3) is Verdict.INTERRUPTION
+    it.partial("am i'm eight")
+    assert it.verdict(0.8) is None
+    it.stopped(0.8)
+    it.final("")
+    assert it.verdict(0.9) is Verdict.NOISE
 
 
 def test_a_listener_who_says_a_lot_keeps_listening_for_a_while() -> None:
     it = overlap()
     it.started(0.0)
     it.partial("yeah yeah okay")
-    assert it.verdict(1.2) is None
+    assert it.verdict(1.5) is None
     assert it.verdict(POLICY.longest) is Verdict.INTERRUPTION
 
 

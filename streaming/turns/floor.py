@@ -10,6 +10,7 @@ Anything else leaves no trace but a count, and the agent goes on at its next sam
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -51,6 +52,9 @@ TAIL_SECONDS: Final = 1.5
 
 LATE_SECONDS: Final = 3.0
 """How long after a sound was taken for noise its words may still come."""
+
+INTERRUPTION_SECONDS: Final = 0.2
+"""How long the frames of an interruption may take to come by."""
 
 _SPEECH: Final = (
     VADUserStartedSpeakingFrame,
@@ -116,22 +120,30 @@ class FloorKeeper(FrameProcessor):
         self._ignored_at: float | None = None
         """When a sound was taken for noise whose final words had not come."""
 
-        self._passing = False
-        self._order = asyncio.Lock()
+        self._interrupted = asyncio.Event()
+        self._committed = asyncio.Event()
+        self._passing = self._again = False
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Withhold the caller's speech over the agent's until it is known what it is."""
         await super().process_frame(frame, direction)
-        if isinstance(frame, InterruptionFrame | CancelFrame | EndFrame):
-            await self._give_up(keep=isinstance(frame, InterruptionFrame))
+        if isinstance(frame, InterruptionFrame):
+            self._interrupted.set()
+            self._poke()
+        elif isinstance(frame, CancelFrame | EndFrame):
+            self._give_up()
         elif direction is FrameDirection.DOWNSTREAM:
             if isinstance(frame, SpeechHintFrame):
                 self._hinted()
             elif isinstance(frame, SpeechDismissedFrame):
-                await self._dismissed()
-            elif isinstance(frame, _SPEECH) and await self._speech(frame):
+                self._dismissed()
+            elif isinstance(frame, _SPEECH) and self._speech(frame):
                 return
         await self.push_frame(frame, direction)
+
+    def committed(self) -> None:
+        """An interruption has come to its end: the context has what was heard of the agent."""
+        self._committed.set()
 
     async def cleanup(self) -> None:
         """Stop looking."""
@@ -145,15 +157,17 @@ class FloorKeeper(FrameProcessor):
         now = self._now()
         if self._overlap is None and self._floor.pause(now):
             self._record.pauses += 1
+            self._interrupted.clear()
+            self._committed.clear()
             self._overlap = Overlap(self._backchannels, self._policy, now)
             self._arm()
 
-    async def _dismissed(self) -> None:
+    def _dismissed(self) -> None:
         if self._overlap is not None and not self._overlap.confirmed:
             self._overlap.dismissed()
-            await self._look()
+            self._poke()
 
-    async def _speech(self, frame: Frame) -> bool:
+    def _speech(self, frame: Frame) -> bool:
         """Take what belongs to an overlap; False where there is none and it is to be passed."""
         overlap = self._overlap
         if self._passing:  # behind what was withheld before it
@@ -174,7 +188,7 @@ class FloorKeeper(FrameProcessor):
             overlap.final("")
         if not isinstance(frame, SpeechPausedFrame):
             self._withheld.append(frame)
-        await self._look()
+        self._poke()
         return True
 
     def _is_late(self, frame: Frame) -> bool:
@@ -190,19 +204,18 @@ class FloorKeeper(FrameProcessor):
 
     async def _look(self) -> None:
         """Decide, if it can be decided."""
-        async with self._order:
-            overlap = self._overlap
-            if overlap is None:
-                return
-            verdict = overlap.verdict(self._now())
-            if verdict is None and len(self._withheld) >= MAX_WITHHELD:
-                verdict = Verdict.INTERRUPTION
-            if verdict is None and not self._floor.paused:
-                verdict = Verdict.INTERRUPTION if overlap.confirmed else Verdict.NOISE
-            if verdict is Verdict.BACKCHANNEL and self._answers(overlap.text):
-                verdict = Verdict.INTERRUPTION
-            if verdict is not None:
-                await self._settle(overlap, verdict)
+        overlap = self._overlap
+        if overlap is None:
+            return
+        verdict = overlap.verdict(self._now())
+        if self._interrupted.is_set() or len(self._withheld) >= MAX_WITHHELD:
+            verdict = Verdict.INTERRUPTION
+        if verdict is None and not self._floor.paused:
+            verdict = Verdict.INTERRUPTION if overlap.confirmed else Verdict.NOISE
+        if verdict is Verdict.BACKCHANNEL and self._answers(overlap.text):
+            verdict = Verdict.INTERRUPTION
+        if verdict is not None:
+            await self._settle(overlap, verdict)
 
     def _answers(self, text: str) -> bool:
         """Whether ``text`` answers a question whose end the caller didn't wait for."""
@@ -234,23 +247,29 @@ class FloorKeeper(FrameProcessor):
             await self.push_frame(UserBackchannelFrame(overlap.text, user_id="", timestamp=""))
 
     async def _pass_on(self) -> None:
-        """It is an interruption: what was withheld takes its course."""
+        """It is an interruption: what was withheld takes its course.
+
+        The interruption empties the queues it passes, and ends in the context with what was heard
+        of the agent: what is behind the beginning of the caller's speech has to wait for both.
+        """
         self._ignored_at = None
         self._passing = True
         try:
             while self._withheld:
-                await self.push_frame(self._withheld.popleft())
+                frame = self._withheld.popleft()
+                await self.push_frame(frame)
+                if isinstance(frame, VADUserStartedSpeakingFrame):
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(INTERRUPTION_SECONDS):
+                            await self._interrupted.wait()
+                            await self._committed.wait()
         finally:
             self._passing = False
 
-    async def _give_up(self, *, keep: bool) -> None:
-        """Somebody else decided: the agent was cut off, or the call ends."""
-        if self._overlap is None:
-            return
-        self._close(self._overlap)
-        if keep:
-            await self._pass_on()
-        else:
+    def _give_up(self) -> None:
+        """The call ends: what was begun is said to its end."""
+        if self._overlap is not None:
+            self._close(self._overlap)
             self._withheld.clear()
             self._floor.resume()
 
@@ -269,10 +288,22 @@ class FloorKeeper(FrameProcessor):
 
     def _due(self) -> None:
         self._timer = None
-        if self._task is None or self._task.done():
-            self._task = self.create_task(self._look(), "floor::look")
+        self._poke()
         if self._overlap is not None:
             self._arm()
+
+    def _poke(self) -> None:
+        """Look at it in a task of the keeper's own: an interruption cancels others."""
+        if self._overlap is None:
+            return
+        self._again = True
+        if self._task is None or self._task.done():
+            self._task = self.create_task(self._looking(), "floor::look")
+
+    async def _looking(self) -> None:
+        while self._again:
+            self._again = False
+            await self._look()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

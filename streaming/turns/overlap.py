@@ -27,17 +27,18 @@ class Verdict(StrEnum):
 class OverlapPolicy:
     """Times in seconds, of speech unless said otherwise."""
 
-    long: float = 0.9
-    """From here on it is an interruption, unless its words so far are backchannels."""
+    long: float = 1.15
+    """From here on it is an interruption while it lasts, unless its words so far are
+    backchannels. Its end is known some 0.25 s late, so this is less of a sound."""
 
-    longest: float = 1.5
+    longest: float = 1.8
     """From here on it is one in any case."""
 
-    words: float = 0.45
-    """From here on a single word recognized in the middle of it counts; two always do."""
+    wordless: float = 0.85
+    """Up to here what holds no credible word is noise, once it has ended."""
 
     short: float = 0.6
-    """Up to here a sound without words is noise."""
+    """The same where the recognizer says nothing at all."""
 
     text: float = 0.6
     """How long its final text is waited for once it has ended."""
@@ -61,18 +62,15 @@ class Backchannels:
     def only(self, text: str) -> bool:
         """Whether ``text`` is nothing but such words; False where it is empty."""
         words = _words(text)
-        return bool(words) and not self._rest(words, self._phrases)
-
-    def beside(self, text: str) -> int:
-        """How many words of ``text`` are none."""
-        return self._rest(_words(text), self._phrases)
+        return bool(words) and not self._others(words, self._phrases)
 
     def answers(self, text: str) -> bool:
         """Whether ``text``, or part of it, would answer a question."""
         words = _words(text)
-        return self._rest(words, self._answers) < len(words)
+        return self._others(words, self._answers) < len(words)
 
-    def _rest(self, words: list[str], phrases: frozenset[tuple[str, ...]]) -> int:
+    def _others(self, words: list[str], phrases: frozenset[tuple[str, ...]]) -> int:
+        """How many of ``words`` are in none of ``phrases``."""
         rest = at = 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
@@ -151,18 +149,17 @@ class Overlap:
             known = self._by_words()
             if known is not None:
                 return known
-            few = spoke < (policy.long if self._final else policy.short)
+            few = spoke < (policy.wordless if self._final else policy.short)
             return Verdict.NOISE if few else Verdict.INTERRUPTION
         return None
 
     def _while_speaking(self, spoke: float) -> Verdict | None:
+        """By its length alone: a small recognizer hears words in any hum before it is sure, and
+        nothing is lost by waiting, for the agent is silent."""
         policy = self._policy
         if spoke >= policy.longest:
             return Verdict.INTERRUPTION
         if spoke >= policy.long and not self._backchannels.only(self.text):
-            return Verdict.INTERRUPTION
-        other = self._backchannels.beside(self.text)
-        if other >= 2 or (other and spoke >= policy.words):
             return Verdict.INTERRUPTION
         return None
 

@@ -77,6 +77,7 @@ def browser_routes(server: Server) -> APIRouter:
                 remote=request.client,
                 local=request.agent,
                 reconnect_seconds=webrtc.reconnect_seconds,
+                mark=server.mark,
             )
             sdp = await call.answer(request.sdp)
         except BaseException:

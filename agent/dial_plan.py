@@ -107,6 +107,10 @@ class Route:
     rate: float | None
     """Price of a minute; None where nothing says. A call to a URI, over no trunk, costs nothing."""
 
+    provider: str = "sip"
+    """``sip``, or the carrier whose REST interface places it: then ``uri`` and ``caller`` are
+    numbers with ``+``."""
+
 
 class DialPlan:
     """The settings' rules."""
@@ -154,6 +158,9 @@ class DialPlan:
         if found is None:
             raise DialRefusedError(DialRefusal.NO_ROUTE, "no trunk takes this number")
         name, trunk = found
+        if trunk.provider == "twilio":
+            return self._over_twilio(rules, number, caller, name, trunk)
+        assert trunk.uri is not None  # the settings see to it
         gateway = parse_target(trunk.uri)
         domain = trunk.domain or host_port(gateway.host, None)
         dialled = number.e164 if trunk.plus else number.e164[1:]
@@ -165,6 +172,32 @@ class DialPlan:
             trunk=name,
             tier=number.tier,
             rate=_longest(number.e164, trunk.rates),
+        )
+
+    def _over_twilio(
+        self,
+        rules: DialTenant,
+        number: Number,
+        caller: str | None,
+        name: str,
+        trunk: TrunkSettings,
+    ) -> Route:
+        chosen = _chosen(rules, caller, trunk.caller)
+        if chosen is None or not chosen.startswith("+"):
+            raise DialRefusedError(
+                DialRefusal.CALLER,
+                "calls over this trunk are made as a number with +: name one of the tenant's "
+                "callers that is one",
+            )
+        return Route(
+            uri=number.e164,
+            caller=_plain(chosen),
+            via=None,
+            account=None,
+            trunk=name,
+            tier=number.tier,
+            rate=_longest(number.e164, trunk.rates),
+            provider=trunk.provider,
         )
 
     def _trunk(self, number: Number) -> tuple[str, TrunkSettings] | None:
@@ -287,18 +320,23 @@ def _split_port(where: str) -> tuple[str, str]:
 
 def _caller(rules: DialTenant, wanted: str | None, domain: str, usual: str | None) -> str | None:
     """Who calls, as a SIP URI."""
-    if wanted is not None:
-        listed = {_plain(caller): caller for caller in rules.callers}
-        chosen = listed.get(_plain(wanted))
-        if chosen is None:
-            raise DialRefusedError(
-                DialRefusal.CALLER, "the tenant may not call as this one: it is not in its callers"
-            )
-    else:
-        chosen = next(iter(rules.callers), usual)
+    chosen = _chosen(rules, wanted, usual)
     if chosen is None or chosen.lower().startswith("sip"):
         return chosen
     return f"sip:{chosen}@{domain};user=phone"
+
+
+def _chosen(rules: DialTenant, wanted: str | None, usual: str | None) -> str | None:
+    """Who calls: of the tenant's own, else the trunk's."""
+    if wanted is None:
+        return next(iter(rules.callers), usual)
+    listed = {_plain(caller): caller for caller in rules.callers}
+    chosen = listed.get(_plain(wanted))
+    if chosen is None:
+        raise DialRefusedError(
+            DialRefusal.CALLER, "the tenant may not call as this one: it is not in its callers"
+        )
+    return chosen
 
 
 def _plain(caller: str) -> str:

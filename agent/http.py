@@ -70,6 +70,8 @@ def build_app(server: Server) -> FastAPI:
                 account_sid=twilio.account_sid,
                 token_ttl=twilio.stream_token_ttl_seconds,
                 full=full,
+                dialler=server.twilio,
+                mark=server.mark,
             )
         )
     return app

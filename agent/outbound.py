@@ -17,21 +17,27 @@ import structlog
 
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.dial_ledger import Charge, DialLedger
-from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState, outcome_of, printable
+from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError, Route
 from ringtrue.agent.handing import Desk
 from ringtrue.agent.held_work import HeldWork, Register
 from ringtrue.agent.logs import masked
+from ringtrue.agent.outbound_lines import (
+    Attempt,
+    DialFailedError,
+    Line,
+    Phone,
+    Progress,
+    SipLine,
+    TwilioLine,
+)
 from ringtrue.agent.problems import Problem
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.dial_settings import DialTenant
-from ringtrue.streaming.ports import Direction, EndReason, MediaLeg
+from ringtrue.streaming.errors import RingtrueError
+from ringtrue.streaming.ports import Call, Direction, EndReason, Holding, MediaLeg
 from ringtrue.streaming.record import CallRecord
-from ringtrue.telephony.sip.endpoint import SipEndpoint
-from ringtrue.telephony.sip.errors import CallFailedError, SipError
-from ringtrue.telephony.sip.handles import SipCall
-from ringtrue.telephony.sip.media import MediaFactory
-from ringtrue.telephony.sip.placing import OutgoingCall
+from ringtrue.telephony.twilio.placing import TwilioDialler
 
 log = structlog.get_logger(__name__)
 
@@ -86,12 +92,13 @@ class PlacedCall(HeldWork):
 
     early_media_ms: int = 0
     on_hold: bool = False
-    outgoing: OutgoingCall | None = field(default=None, repr=False)
-    active: SipCall | None = field(default=None, repr=False)
+    answered_by: str | None = None
+    """The carrier's word on who answered, where it looked: ``human``, ``machine_start`` …"""
+
+    attempt: Attempt | None = field(default=None, repr=False)
+    active: Call | None = field(default=None, repr=False)
     cancelled: bool = field(default=False, repr=False)
     """It is to end, whatever it is doing."""
-
-    rang: bool = field(default=False, repr=False)
 
     @property
     def over(self) -> bool:
@@ -114,15 +121,6 @@ class _EarlyMedia:
         """Nothing is said before the call is answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phone:
-    """What calls are placed with."""
-
-    endpoint: SipEndpoint
-    media: Callable[[str], MediaFactory]
-    """The media of a call whose signalling goes to an address."""
-
-
 OnPlaced = Callable[[PlacedCall, Order, DialRefusedError | None], None]
 """Told of every call placed, answered, and over; and of every refusal, of a call that then never
 was."""
@@ -141,12 +139,15 @@ class Outbound:
         clock: Callable[[], datetime],
         ring_seconds: float,
         on_placed: OnPlaced | None = None,
+        twilio: Callable[[], TwilioDialler | None] = lambda: None,
     ) -> None:
-        """``phone`` gives what to call with, None where SIP is off; ``clock`` the time of day."""
+        """``phone`` gives what to call with, None where SIP is off, ``twilio`` the same for
+        Twilio; ``clock`` the time of day."""
         self._plan = plan
         self._ledger = ledger
         self._calls = calls
         self._phone = phone
+        self._twilio = twilio
         self._clock = clock
         self._ring_seconds = ring_seconds
         self._on_placed = on_placed
@@ -177,9 +178,7 @@ class Outbound:
     def _begin(self, placed: PlacedCall, order: Order) -> None:
         rules = self._plan.tenant(order.tenant)
         route = self._plan.route(order.tenant, order.to, order.caller)
-        phone = self._phone()
-        if phone is None:
-            raise DialRefusedError(DialRefusal.DISABLED, "this server has no SIP: sip.enabled")
+        line = self._line(route)
         self._held.tidy()
         if self._closed or self._held.full:
             raise _full()
@@ -188,7 +187,7 @@ class Outbound:
             self._spawn(self._ledger.close(charge, self._now()), "outbound-release")
             raise _full()
         self._held.add(placed)
-        work = self._run(placed, order, rules, route, charge, phone)
+        work = self._run(placed, order, rules, route, charge, line)
         placed.task = self._spawn(work, f"outbound-{placed.id}")
 
     def places(self, tenant: str) -> bool:
@@ -197,7 +196,7 @@ class Outbound:
             self._plan.tenant(tenant)
         except DialRefusedError:
             return False
-        return not self._closed and self._phone() is not None
+        return not self._closed and (self._phone() or self._twilio()) is not None
 
     def get(self, tenant: str, placed_id: str) -> PlacedCall:
         """A call of ``tenant``.
@@ -229,9 +228,11 @@ class Outbound:
         placed = self.get(tenant, placed_id)
         if placed.state is not PlacedState.ANSWERED or placed.call is None:
             raise Problem(409, "conflict", f"this call is {placed.state}; only answered ones hold")
+        if not isinstance(placed.active, Holding):
+            raise Problem(409, "conflict", "this call's transport has no hold")
         try:
             held = await self._calls.hold(placed.call, on, music=music)
-        except SipError as error:
+        except RingtrueError as error:
             raise Problem(409, "conflict", f"the far end did not agree: {error}") from None
         if not held:
             raise Problem(409, "conflict", "this call is just beginning or ending; try again")
@@ -245,8 +246,8 @@ class Outbound:
         placed.cancelled = True
         if placed.active is not None:
             self._spawn(placed.active.hangup(EndReason.CANCELLED), "outbound-hangup")
-        elif placed.outgoing is not None:
-            self._spawn(placed.outgoing.cancel(), "outbound-cancel")
+        elif placed.attempt is not None:
+            self._spawn(placed.attempt.cancel(), "outbound-cancel")
 
     def stop_dialling(self) -> None:
         """Place no more, and give up what is not answered; answered calls go on."""
@@ -273,19 +274,21 @@ class Outbound:
         rules: DialTenant,
         route: Route,
         charge: Charge,
-        phone: Phone,
+        line: Line,
     ) -> None:
         reserved = True
         dialled_at = self._now()
-        early: list[_EarlyMedia] = []
+        watcher = _Watcher(self, placed, order, route)
         try:
             try:
                 await self._calls.door.begin(Direction.OUTBOUND)
-                call = await self._dial(placed, order, route, phone, early)
+                ring_seconds = order.ring_seconds or self._ring_seconds
+                attempt = await line.dial(route, ring_seconds, watcher)
+                call = await attempt.answered()
             finally:
-                self._stop_listening(placed, early)
+                watcher.stop()
             charge.answered_at = self._now()
-            placed.active = call
+            placed.active, placed.call = call, call.id
             placed.answered_at = self._clock()
             placed.outcome = DialOutcome.ANSWERED
             self._change(placed, PlacedState.ANSWERED)
@@ -306,17 +309,13 @@ class Outbound:
                 watch.cancel()
             placed.ended = EndReason(record.outcome or EndReason.ERROR)
             self._change(placed, PlacedState.ENDED)
-        except CallFailedError as error:
-            outcome = outcome_of(error, rang=placed.rang)
-            if placed.cancelled:
-                outcome = DialOutcome.CANCELLED
-            await self._failed(placed, outcome, dialled_at, error)
-        except SipError as error:
-            log.info("outbound.not_sent", placed=placed.id, reason=type(error).__name__)
-            await self._failed(placed, DialOutcome.UNREACHABLE, dialled_at, None)
+        except DialFailedError as error:
+            log.info("outbound.not_answered", placed=placed.id, outcome=str(error.outcome))
+            await self._failed(placed, line, dialled_at, error)
         except BaseException:
             if placed.active is None:
-                await self._failed(placed, DialOutcome.FAILED, dialled_at, None)
+                failure = DialFailedError(DialOutcome.FAILED)
+                await self._failed(placed, line, dialled_at, failure)
             else:
                 placed.ended = EndReason.ERROR
                 self._change(placed, PlacedState.ENDED)
@@ -327,52 +326,20 @@ class Outbound:
             await self._ledger.close(charge, self._now())
             self._tell(placed, order, None)
 
-    async def _dial(
-        self,
-        placed: PlacedCall,
-        order: Order,
-        route: Route,
-        phone: Phone,
-        early: list[_EarlyMedia],
-    ) -> SipCall:
-        def progress(status: int, leg: MediaLeg | None) -> None:
-            placed.rang = True
-            if placed.state is PlacedState.DIALLING:
-                self._change(placed, PlacedState.RINGING)
-            if leg is not None and not early and not placed.over:
-                early.append(_EarlyMedia(leg))
-                self._calls.clock.add(early[0])
-
-        hop = await phone.endpoint.locate(route.uri, via=route.via, account=route.account)
-        outgoing = await phone.endpoint.call(
-            route.uri,
-            phone.media(hop.host),
-            from_uri=None if route.caller is None else f"<{route.caller}>",
-            via=hop,
-            account=route.account,
-            ring_limit=order.ring_seconds or self._ring_seconds,
-            on_progress=progress,
-        )
-        placed.outgoing, placed.call = outgoing, outgoing.id
-        log.info(
-            "outbound.dialling",
-            call=outgoing.id,
-            placed=placed.id,
-            tenant=order.tenant,
-            agent=order.agent.name,
-            trunk=route.trunk,
-        )
-        if placed.cancelled:  # while the name was looked up
-            self._spawn(outgoing.cancel(), "outbound-cancel")
-        return await outgoing.answered()
-
-    def _stop_listening(self, placed: PlacedCall, early: list[_EarlyMedia]) -> None:
-        for listener in early:
-            self._calls.clock.remove(listener)
-            placed.early_media_ms = listener.frames * 20
+    def _line(self, route: Route) -> Line:
+        """What ``route`` is called over. Raises :class:`DialRefusedError` where it is off."""
+        if route.provider == "twilio":
+            dialler = self._twilio()
+            if dialler is None:
+                raise DialRefusedError(DialRefusal.DISABLED, "this server has no Twilio")
+            return TwilioLine(dialler)
+        phone = self._phone()
+        if phone is None:
+            raise DialRefusedError(DialRefusal.DISABLED, "this server has no SIP: sip.enabled")
+        return SipLine(phone)
 
     async def _watch(
-        self, placed: PlacedCall, call: SipCall, charge: Charge, rules: DialTenant
+        self, placed: PlacedCall, call: Call, charge: Charge, rules: DialTenant
     ) -> None:
         """End the call where its time or its tenant's day is used up."""
         saved = self._now()
@@ -390,22 +357,17 @@ class Outbound:
                 await self._ledger.save(now)
 
     async def _failed(
-        self,
-        placed: PlacedCall,
-        outcome: DialOutcome,
-        dialled_at: float,
-        error: CallFailedError | None,
+        self, placed: PlacedCall, line: Line, dialled_at: float, error: DialFailedError
     ) -> None:
         if placed.over:
             return
         now = self._now()
-        placed.outcome = outcome
-        if error is not None:
-            placed.sip_status = error.status if error.heard else None
-            placed.sip_reason, placed.retry_after = printable(error.reason), error.retry_after
+        placed.outcome = outcome = DialOutcome.CANCELLED if placed.cancelled else error.outcome
+        placed.sip_status, placed.sip_reason = error.status, error.reason
+        placed.retry_after = error.retry_after
         record = CallRecord(
             call_id=placed.call or placed.id,
-            transport="sip",
+            transport=line.transport,
             direction="outbound",
             agent=placed.agent,
             rate=8000,
@@ -443,6 +405,48 @@ class Outbound:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("outbound.task_failed", task=task.get_name(), exc_info=error)
+
+
+class _Watcher(Progress):
+    """What happens to one attempt, written down."""
+
+    def __init__(self, outbound: Outbound, placed: PlacedCall, order: Order, route: Route) -> None:
+        self._outbound = outbound
+        self._placed = placed
+        self._order = order
+        self._route = route
+        self._early: _EarlyMedia | None = None
+
+    def begun(self, attempt: Attempt) -> None:
+        placed = self._placed
+        placed.attempt, placed.call = attempt, attempt.id
+        log.info(
+            "outbound.dialling",
+            call=attempt.id,
+            placed=placed.id,
+            tenant=self._order.tenant,
+            agent=self._order.agent.name,
+            trunk=self._route.trunk,
+        )
+        if placed.cancelled:  # while the name was looked up
+            self._outbound._spawn(attempt.cancel(), "outbound-cancel")
+
+    def rings(self, early: MediaLeg | None) -> None:
+        if self._placed.state is PlacedState.DIALLING:
+            self._outbound._change(self._placed, PlacedState.RINGING)
+        if early is not None and self._early is None and not self._placed.over:
+            self._early = _EarlyMedia(early)
+            self._outbound._calls.clock.add(self._early)
+
+    def answered_by(self, verdict: str) -> None:
+        self._placed.answered_by = verdict
+        self._outbound._held.changed(self._placed)
+
+    def stop(self) -> None:
+        """It is answered, or never will be."""
+        if self._early is not None:
+            self._outbound._calls.clock.remove(self._early)
+            self._placed.early_media_ms = self._early.frames * 20
 
 
 def with_variables(agent: Agent, given: Mapping[str, str]) -> Agent:

@@ -79,6 +79,9 @@ class CallOut(BaseModel):
     to: str = Field(description="Masked.")
     sip_status: int | None = Field(description="Final status of a call that was not answered.")
     sip_reason: str | None
+    answered_by: str | None = Field(
+        description="The carrier's word on who answered, where it looked, e.g. `human`."
+    )
     retry_after: int | None = Field(description="Seconds, where the far end said when to retry.")
     placed_at: datetime
     answered_at: datetime | None

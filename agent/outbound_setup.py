@@ -14,9 +14,12 @@ from ringtrue.agent.dial_ledger import DialLedger
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusedError
 from ringtrue.agent.metrics import Metrics
-from ringtrue.agent.outbound import OnPlaced, Order, Outbound, Phone, PlacedCall
+from ringtrue.agent.outbound import OnPlaced, Order, Outbound, PlacedCall
+from ringtrue.agent.outbound_lines import Phone
+from ringtrue.agent.twilio_setup import check_twilio_trunks, twilio_trunks
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
+from ringtrue.telephony.twilio.placing import TwilioDialler
 from ringtrue.voices.library_config import library_dir
 
 USAGE: Final = "outbound.json"
@@ -42,6 +45,7 @@ def outbound_of(
     phone: Callable[[], Phone | None],
     audit: Recorder,
     metrics: Metrics | None = None,
+    twilio: Callable[[], TwilioDialler | None] = lambda: None,
 ) -> Outbound:
     """What places calls by the settings' rules; refusals and outcomes are audited.
 
@@ -57,6 +61,7 @@ def outbound_of(
         clock=utc_now,
         ring_seconds=outbound.ring_seconds,
         on_placed=recording(audit, metrics),
+        twilio=twilio,
     )
 
 
@@ -64,10 +69,12 @@ def check_rules(settings: Settings) -> None:
     """Raise :class:`ConfigError` for rules that could never place a call."""
     if not settings.outbound.enabled:
         return
-    if not settings.sip.enabled or not settings.http.enabled or settings.voices.enabled is False:
+    check_twilio_trunks(settings)
+    carried = settings.sip.enabled or bool(twilio_trunks(settings))
+    if not carried or not settings.http.enabled or settings.voices.enabled is False:
         raise ConfigError(
-            "outbound.enabled is true, but calls need sip.enabled, http.enabled and voices.enabled "
-            "(whose database keeps the API keys)"
+            "outbound.enabled is true, but calls need sip.enabled (or a trunk of Twilio's), "
+            "http.enabled and voices.enabled (whose database keeps the API keys)"
         )
     accounts = settings.sip.registrations
     for name, trunk in settings.outbound.trunks.items():

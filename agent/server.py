@@ -31,14 +31,15 @@ from ringtrue.agent.metrics_loop import LoopCollector
 from ringtrue.agent.metrics_recordings import RecordingsCollector
 from ringtrue.agent.metrics_sip import SipCollector
 from ringtrue.agent.metrics_voices import LibraryCollector, LikenessCollector
-from ringtrue.agent.outbound import Phone
 from ringtrue.agent.outbound_api import CallsApi
 from ringtrue.agent.outbound_api import router as calls_router
+from ringtrue.agent.outbound_lines import Phone
 from ringtrue.agent.outbound_setup import dial_ledger, outbound_of
 from ringtrue.agent.recording_setup import recordings_of
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.transfer_line import TransferLine, check_transfers
+from ringtrue.agent.twilio_setup import dialler_of
 from ringtrue.agent.transfers import Transfers
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
@@ -130,8 +131,15 @@ class Server:
         )
         self.ledger = dial_ledger(settings)
         self.outbound = outbound_of(
-            settings, self.ledger, self.calls, self._phone, self.audit, self.metrics
+            settings,
+            self.ledger,
+            self.calls,
+            self._phone,
+            self.audit,
+            self.metrics,
+            twilio=lambda: self.twilio,
         )
+        self.twilio = dialler_of(settings, self.mark)
         check_transfers(settings, self.agents.agents)
         line = TransferLine(self.outbound)
         self.calls.desk = lambda talk: Transfers(talk, line)
@@ -247,6 +255,8 @@ class Server:
             last_first.push_async_callback(self.voices.close)
             if self._sip is not None:
                 last_first.push_async_callback(self._sip.close)
+            if self.twilio is not None:
+                last_first.push_async_callback(self.twilio.close)
             last_first.push_async_callback(self.outbound.close)
             self.outbound.stop_dialling()
             await self.calls.drain(self.settings.server.drain_seconds)

@@ -61,8 +61,11 @@ def _caller(value: str | None) -> str | None:
 class TrunkSettings(Section):
     """A carrier or gateway that takes calls to numbers."""
 
-    uri: str
-    """Where calls are sent: ``sip:HOST[:PORT][;transport=tcp]``, or ``sips:``."""
+    provider: Literal["sip", "twilio"] = "sip"
+    """``twilio``: calls are placed over its REST interface, with the account of ``twilio``."""
+
+    uri: str | None = None
+    """Where calls are sent: ``sip:HOST[:PORT][;transport=tcp]``, or ``sips:``; SIP only."""
 
     account: AccountName | None = None
     """An account of ``sip.registrations``: its server takes the calls, its password answers
@@ -89,10 +92,19 @@ class TrunkSettings(Section):
 
     @field_validator("uri")
     @classmethod
-    def _uri(cls, value: str) -> str:
-        if TRUNK_URI.fullmatch(value) is None:
+    def _uri(cls, value: str | None) -> str | None:
+        if value is not None and TRUNK_URI.fullmatch(value) is None:
             raise ValueError("not like sip:carrier.example.com:5060;transport=tcp")
         return value
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> TrunkSettings:
+        if self.provider == "sip":
+            if self.uri is None:
+                raise ValueError("uri is missing: where the trunk's calls are sent")
+        elif self.uri is not None or self.account is not None or self.domain is not None:
+            raise ValueError(f"uri, account and domain are of SIP trunks, not {self.provider}'s")
+        return self
 
 
 class DialTenant(Section):

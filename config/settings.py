@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.audit_settings import AuditSettings
+from ringtrue.config.carrier_settings import CarriersSettings, TwilioSettings
 from ringtrue.config.budget_settings import BudgetSettings, FallbackModel
 from ringtrue.config.dial_settings import OutboundSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
@@ -155,25 +156,6 @@ class HttpSettings(Section):
         return value.rstrip("/")
 
 
-class TwilioSettings(Section):
-    """Calls through Twilio Media Streams."""
-
-    enabled: bool = False
-    auth_token: SecretStr | None = None
-    account_sid: str | None = None
-    stream_token_ttl_seconds: Seconds = 30
-    """How long the stream may take to connect after the webhook was answered."""
-
-    @model_validator(mode="after")
-    def _needs_token(self) -> TwilioSettings:
-        if self.enabled and (self.auth_token is None or not self.auth_token.get_secret_value()):
-            raise ValueError(
-                "enabled, but auth_token is not set: without it no webhook's signature can be "
-                "checked; set RINGTRUE_TWILIO__AUTH_TOKEN"
-            )
-        return self
-
-
 class VadSettings(Section):
     """Voice activity: webrtcvad gates, silero confirms."""
 
@@ -292,8 +274,8 @@ class FarEndSettings(Section):
     """Twilio sends 20 ms of audio every 20 ms, silence too."""
 
     def of(self, transport: str) -> float:
-        """The limit of a call's transport; SIP's for one that is none of these."""
-        return {"webrtc": self.webrtc, "twilio": self.twilio}.get(transport, self.sip)
+        """The limit of a call's transport; Twilio's for every carrier's stream."""
+        return {"webrtc": self.webrtc, "sip": self.sip}.get(transport, self.twilio)
 
 
 class GateSettings(Section):
@@ -363,6 +345,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     webrtc: WebRtcSettings = WebRtcSettings()
     twilio: TwilioSettings = TwilioSettings()
+    carriers: CarriersSettings = CarriersSettings()
     vad: VadSettings = VadSettings()
     turns: TurnSettings = TurnSettings()
     stt: Annotated[
@@ -403,6 +386,8 @@ class Settings(BaseSettings):
     def _something_to_serve(self) -> Settings:
         if self.twilio.enabled and not self.http.enabled:
             raise ValueError("twilio is enabled, but http is not: Twilio connects over HTTP")
+        if self.carriers.enabled and not self.http.enabled:
+            raise ValueError("carriers are enabled, but http is not: they connect over HTTP")
         if self.webrtc.enabled and not self.http.enabled and not self.sip.enabled:
             raise ValueError("neither sip nor http is enabled: nobody could call")
         return self

@@ -17,7 +17,8 @@ from ringtrue.agent.dial_ledger import DialLedger
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal
 from ringtrue.agent.handing import Desk as Handling
-from ringtrue.agent.outbound import Order, Outbound, Phone, PlacedCall
+from ringtrue.agent.outbound import Order, Outbound, PlacedCall
+from ringtrue.agent.outbound_lines import Phone
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.config.dial_settings import OutboundSettings

@@ -1,9 +1,9 @@
 """Leave to call: signed tokens that name one agent, expire soon, and are good once.
 
-``rtw1.CLAIMS.MACMARK``: the claims as JSON and the HMAC-SHA256 (RFC 2104) of claims and mark, both
-base64url without padding. Any process that has the key can make one; the mark, where there are
-several, is of the process that takes it, because that one knows whether it was shown before.
-Sans-IO: ``now`` is Unix time in seconds.
+``rtw1.CLAIMS.MAC``: the claims as JSON and their HMAC-SHA256 (RFC 2104), both base64url without
+padding. Any process that has the key can check one; which were shown is known to the process that
+took them, so all that shows one token has to reach the same. Sans-IO: ``now`` is Unix time in
+seconds.
 """
 
 from __future__ import annotations
@@ -58,40 +58,25 @@ class AccessTokens:
     until some expire, since a token that can't be remembered could be shown twice.
     """
 
-    def __init__(self, key: bytes, *, mark: str = "", max_spent: int = MAX_SPENT) -> None:
-        """Sign with ``key``, :data:`MIN_KEY` bytes or more (``ValueError`` otherwise).
-
-        ``mark`` is this process's own; it begins with a character that base64url lacks.
-        """
+    def __init__(self, key: bytes, *, max_spent: int = MAX_SPENT) -> None:
+        """Sign with ``key``, :data:`MIN_KEY` bytes or more (``ValueError`` otherwise)."""
         if len(key) < MIN_KEY:
             raise ValueError(f"key has {len(key)} bytes; allowed: {MIN_KEY} or more")
         self._key = key
-        self._mark = mark
         self._max_spent = max_spent
         self._spent: OrderedDict[str, float] = OrderedDict()
 
     def mint(
-        self,
-        agent: str,
-        tenant: str,
-        *,
-        now: float,
-        ttl: float,
-        origin: str | None = None,
-        mark: str | None = None,
+        self, agent: str, tenant: str, *, now: float, ttl: float, origin: str | None = None
     ) -> tuple[str, Grant]:
-        """A new token, and what it stands for; ``ttl`` in seconds.
-
-        ``mark`` is that of the process that is to take it; None: this one.
-        """
+        """A new token, and what it stands for; ``ttl`` in seconds."""
         grant = Grant(secrets.token_hex(12), agent, tenant, round(now + ttl, 3), origin)
         claims = {"jti": grant.id, "agent": agent, "tenant": tenant, "exp": grant.expires}
         if origin is not None:
             claims["origin"] = origin
         text = json.dumps(claims, separators=(",", ":"), ensure_ascii=False)
         body = f"{PREFIX}.{_encoded(text.encode())}"
-        mark = self._mark if mark is None else mark
-        return f"{body}.{self._mac(body, mark)}{mark}", grant
+        return f"{body}.{self._mac(body)}", grant
 
     def redeem(self, token: str, *, now: float, origin: str | None) -> Grant:
         """What ``token`` stands for, once.
@@ -113,13 +98,11 @@ class AccessTokens:
         return grant
 
     def _read(self, token: str) -> Grant:
-        if self._mark and not token.endswith(self._mark):
-            raise TokenError("the token is for another process of this server")
-        body, _, mac = token.removesuffix(self._mark).rpartition(".")
+        body, _, mac = token.rpartition(".")
         prefix, _, claims = body.partition(".")
         if len(token) > MAX_TOKEN or prefix != PREFIX or not token.isascii():
             raise TokenError("this is no token of this server")
-        if not hmac.compare_digest(self._mac(body, self._mark), mac):
+        if not hmac.compare_digest(self._mac(body), mac):
             raise TokenError("this is no token of this server")
         try:
             value = json.loads(_decoded(claims))
@@ -133,8 +116,8 @@ class AccessTokens:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TokenError("this token is of another version of this server") from error
 
-    def _mac(self, body: str, mark: str) -> str:
-        return _encoded(hmac.digest(self._key, f"{body}\n{mark}".encode(), hashlib.sha256))
+    def _mac(self, body: str) -> str:
+        return _encoded(hmac.digest(self._key, body.encode(), hashlib.sha256))
 
     def _sweep(self, now: float) -> None:
         """Forget what has expired; with ever the same lifetime the oldest expire first."""

@@ -76,7 +76,8 @@ def running_server(
     folder: Path, settings: Mapping[str, str] | None = None
 ) -> Iterator[RunningServer]:
     """Run ``ringtrue serve`` in ``folder`` with ``RINGTRUE_*`` settings given without prefix."""
-    sip, http, rtp = free_port(), free_port(socket.SOCK_STREAM), free_span(400)
+    sip, rtp = free_port(), free_span(400)
+    http = int((settings or {}).get("HTTP__PORT") or free_port(socket.SOCK_STREAM))
     environment = {key: value for key, value in os.environ.items() if "RINGTRUE_" not in key}
     environment |= {
         "RINGTRUE_SIP__HOST": "127.0.0.1",

@@ -27,6 +27,7 @@ from ringtrue.loadtest.bench import BenchResult, BenchSpec, print_bench, run_ben
 from ringtrue.loadtest.report import Distribution, distribution
 from ringtrue.loadtest.timeline import add_distribution, plain_table
 from ringtrue.streaming.record import INTERVALS, CallRecord
+from ringtrue.streaming.turn_taking import TurnTaking, total
 
 TTFA_GOAL_MS: Final = 200.0
 OVERHEAD_GOAL_PERCENT: Final = 1.0
@@ -52,6 +53,8 @@ class Row:
     late_ticks: int
     ticks: int
     worst_tick_ms: float
+    turn_taking: TurnTaking
+    """What turn-taking did, all calls together."""
 
     @property
     def overhead(self) -> float:
@@ -79,6 +82,7 @@ class Row:
             "late_ticks": self.late_ticks,
             "ticks": self.ticks,
             "worst_tick_ms": self.worst_tick_ms,
+            "turn_taking": self.turn_taking.as_dict(),
         }
 
 
@@ -140,6 +144,7 @@ async def measure(settings: Settings, calls: int, turns: int) -> Row:
             late_ticks=clock.late,
             ticks=clock.ticks,
             worst_tick_ms=round(1000 * max(clock.lateness, default=0.0), 1),
+            turn_taking=total(record.turn_taking for record in records),
         )
 
 
@@ -174,6 +179,14 @@ def print_row(row: Row, console: Console) -> None:
         f"standing delay in {row.standing_in_ms:.0f} ms, out {row.standing_out_ms:.0f} ms (worst); "
         f"underruns {row.underruns}, refused frames {row.refused}; "
         f"ticks late {row.late_ticks} of {row.ticks}, worst {row.worst_tick_ms} ms"
+    )
+    taking = row.turn_taking
+    saved = taking.saved_ms / taking.confirmed if taking.confirmed else 0.0
+    console.print(
+        f"answers begun before their turn's end {taking.speculations}: "
+        f"said {taking.confirmed}, dropped {taking.dropped.total()} "
+        f"({100 * taking.wasted_rate:.0f} % wasted: {taking.wasted_tokens} tokens, "
+        f"{taking.wasted_ms:.0f} ms of speech); {saved:.0f} ms of work ahead of each said"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -45,6 +46,11 @@ class TurnTaking:
     idle_prompts: int = 0
     """Times that a caller who said nothing was spoken to."""
 
+    @property
+    def wasted_rate(self) -> float:
+        """Share of the answers begun early that were dropped; 0 where there were none."""
+        return self.dropped.total() / self.speculations if self.speculations else 0.0
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -61,3 +67,12 @@ class TurnTaking:
             "false_interruptions": self.false_interruptions,
             "idle_prompts": self.idle_prompts,
         }
+
+
+def total(records: Iterable[TurnTaking]) -> TurnTaking:
+    """The counters of several calls, added up."""
+    summed = TurnTaking()
+    for record in records:
+        for each in fields(TurnTaking):
+            setattr(summed, each.name, getattr(summed, each.name) + getattr(record, each.name))
+    return summed

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from ringtrue.agent.engines import Engines
 from ringtrue.agent.server import Server
 from ringtrue.config.settings import Settings
 
@@ -30,7 +31,9 @@ def on_loopback(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def loopback_server(settings: Settings) -> AsyncIterator[Server]:
+async def loopback_server(
+    settings: Settings, *, engines: type[Engines] = Engines
+) -> AsyncIterator[Server]:
     """A running server on loopback."""
-    async with Server(on_loopback(settings)) as server:
+    async with Server(on_loopback(settings), engines=engines) as server:
         yield server

@@ -101,10 +101,17 @@ class AgentChoice:
 class Server:
     """Everything that runs in one process."""
 
-    def __init__(self, settings: Settings, link: SupervisorLink | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        link: SupervisorLink | None = None,
+        *,
+        engines: type[Engines] = Engines,
+    ) -> None:
         """Check the agents and SIP's files, build the parts; :meth:`start` binds.
 
-        ``link`` leads to the supervisor that has the addresses, where there is one.
+        ``link`` leads to the supervisor that has the addresses, where there is one; ``engines``
+        is what a load test puts in their place.
         """
         self.settings = settings
         self._link = link
@@ -112,7 +119,7 @@ class Server:
         self._signalling = signalling_of(settings)
         self.metrics = Metrics()
         self.audit = audit_config(settings).log()
-        self.engines = Engines(settings, tuple(self.agents.agents.values()), self.audit)
+        self.engines = engines(settings, tuple(self.agents.agents.values()), self.audit)
         self.recordings = recordings_of(settings, self.agents.agents.values(), self.audit)
         self.calls = Calls(
             settings,

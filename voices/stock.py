@@ -79,6 +79,11 @@ class FliteEngine:
         return self._search
 
     @property
+    def pending(self) -> int:
+        """Pieces of speech being made or waiting to be."""
+        return self._workers.pending
+
+    @property
     def waiting(self) -> float:
         """Pieces of speech that wait to be made, for each thread."""
         return self._workers.waiting

@@ -43,6 +43,8 @@ class Workers:
         self._order = itertools.count()
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self.pending = 0
+        """Jobs whose outcome the loop has not got yet."""
 
     @property
     def waiting(self) -> float:
@@ -59,6 +61,7 @@ class Workers:
         future: asyncio.Future[ResultT] = loop.create_future()
 
         def settle(result: ResultT | None, error: BaseException | None) -> None:
+            self.pending -= 1
             if future.done():
                 return
             if error is not None:
@@ -80,6 +83,7 @@ class Workers:
                 return
 
         self._enqueue(urgency, work)
+        self.pending += 1
         return future
 
     def _enqueue(self, urgency: Urgency, work: Callable[[], None]) -> None:

@@ -69,8 +69,10 @@ class RtpLeg:
         self._stream = RtpStream(codec.pcm_rate, codec.clock_rate, now=now, latch=latch)
         self._agree(plan, now)
         self._pulls = 0
-        for sock in (pair.rtp, pair.rtcp):
-            with contextlib.suppress(OSError):  # without it, arrival is when it is read
+        # Without it, or on a loop whose time is none of the kernel's, arrival is when it is read.
+        stamped = () if getattr(self._loop, "virtual", False) else (pair.rtp, pair.rtcp)
+        for sock in stamped:
+            with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def configure(self, plan: StreamPlan) -> None:

@@ -23,13 +23,16 @@ class Marker:
     4733), but their audio is marked too.
     """
 
-    def __init__(self, keys: MarkKeys, rate: int, now: datetime) -> None:
-        """Mark PCM at ``rate`` Hz with a new session number.
+    def __init__(
+        self, keys: MarkKeys, rate: int, now: datetime, *, session: int | None = None
+    ) -> None:
+        """Mark PCM at ``rate`` Hz with a new session number, or the one given.
 
         Raises :class:`~ringtrue.voices.watermark.errors.WatermarkError` for another rate.
         """
         key = keys.current
-        self.token = Token(secrets.randbits(SESSION_BITS), now)
+        chosen = secrets.randbits(SESSION_BITS) if session is None else session
+        self.token = Token(chosen, now)
         self._id = mark_id(key.id, self.token)
         self._embedder = Embedder(excitation(key, symbols(key, self.token)), rate)
         self._silent = True

@@ -19,6 +19,7 @@ from ringtrue.agent.audit.collector import AuditCollector
 from ringtrue.agent.audit.opening import audit_config
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
+from ringtrue.agent.dial_plan import DialPlan
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.gauges import Gauges
 from ringtrue.agent.http import build_app
@@ -37,10 +38,11 @@ from ringtrue.agent.outbound_lines import Phone
 from ringtrue.agent.outbound_setup import dial_ledger, outbound_of
 from ringtrue.agent.recording_setup import recordings_of
 from ringtrue.agent.records import RecordStore
+from ringtrue.agent.referrals import Follower
 from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.transfer_line import TransferLine, check_transfers
-from ringtrue.agent.twilio_setup import dialler_of
 from ringtrue.agent.transfers import Transfers
+from ringtrue.agent.twilio_setup import dialler_of
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
@@ -136,7 +138,10 @@ class Server:
             recorder=self.audit,
             sessions=sessions_of(settings),
         )
-        self.ledger = dial_ledger(settings)
+        if link is None:
+            self.ledger = dial_ledger(settings)
+        else:
+            self.ledger = dial_ledger(settings, link.plan.slot, link.plan.count)
         self.outbound = outbound_of(
             settings,
             self.ledger,
@@ -148,7 +153,9 @@ class Server:
         )
         self.twilio = dialler_of(settings, self.mark)
         check_transfers(settings, self.agents.agents)
-        line = TransferLine(self.outbound)
+        follower = Follower(DialPlan(settings.outbound), self.ledger, lambda: self._sip)
+        line = TransferLine(self.outbound, follower)
+        self._follower = follower
         self.calls.desk = lambda talk: Transfers(talk, line)
         self.voices.app.state.calls = CallsApi(self.outbound, self.agents.agents)
         self.voices.app.include_router(calls_router, responses=PROBLEMS)
@@ -264,6 +271,7 @@ class Server:
                 last_first.push_async_callback(self._sip.close)
             if self.twilio is not None:
                 last_first.push_async_callback(self.twilio.close)
+            last_first.push_async_callback(self._follower.close)
             last_first.push_async_callback(self.outbound.close)
             self.outbound.stop_dialling()
             await self.calls.drain(self.settings.server.drain_seconds)

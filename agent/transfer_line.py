@@ -6,9 +6,12 @@ from ringtrue.agent.consultation import Reached
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.handing import Desk
 from ringtrue.agent.outbound import Order, Outbound
+from ringtrue.agent.referrals import Follower
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
+from ringtrue.telephony.sip.handles import SipCall
+from ringtrue.telephony.sip.moving import Referral
 
 ASKED_BY = "transfer"
 """Who has such calls placed, in the audit log."""
@@ -19,13 +22,20 @@ WAIT_SECONDS = 5.0
 class TransferLine:
     """A :class:`~ringtrue.agent.consultation.Line` that keeps to the dial plan, caps and audit."""
 
-    def __init__(self, outbound: Outbound) -> None:
-        """Place calls with ``outbound``."""
+    def __init__(self, outbound: Outbound, follower: Follower) -> None:
+        """Place calls with ``outbound``, and follow callers' phones with ``follower``."""
         self._outbound = outbound
+        self._follower = follower
 
     def usable(self, tenant: str) -> bool:
         """Whether ``tenant`` may have calls placed."""
         return self._outbound.places(tenant)
+
+    async def follow(
+        self, tenant: str, to: str, call: SipCall, referral: Referral, *, within: float
+    ) -> int:
+        """As :meth:`Follower.follow`."""
+        return await self._follower.follow(tenant, to, call, referral, within=within)
 
     async def call(self, agent: Agent, to: str, *, within: float, desk: Desk) -> Reached:
         """Call ``to`` for the tenant of ``agent``.

@@ -23,6 +23,7 @@ import structlog
 from ringtrue.agent.briefing import briefing_agent, unrecorded
 from ringtrue.agent.consultation import Consultation, Line
 from ringtrue.agent.handing import Talk
+from ringtrue.agent.referrals import Follows, place_of
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.agent_transfers import TransferTarget
 from ringtrue.streaming.bridge import Bridge
@@ -31,6 +32,8 @@ from ringtrue.streaming.llm.actions import Transfer
 from ringtrue.streaming.llm.factory import filled
 from ringtrue.streaming.ports import EndReason, TransferOutcome, TransferResult, Transferring
 from ringtrue.streaming.record import TransferRecord
+from ringtrue.telephony.sip.handles import SipCall
+from ringtrue.telephony.sip.moving import Referral
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +60,8 @@ class Transfers:
         self._consultation: Consultation | None = None
         self._bridge: Bridge | None = None
         self._conference = False
+        if isinstance(self._call, SipCall) and self._agent.transferring.follow:
+            self._call.on_referred = self._referred
 
     @property
     def greets(self) -> bool:
@@ -220,6 +225,43 @@ class Transfers:
         self._consultation = self._bridge = None
         self._conference = False
         await self._say(texts.returned[0], name)
+
+    # -- where the caller's phone sends us --------------------------------------------------
+
+    def _referred(self, referral: Referral) -> bool:
+        """Its phone wants us to call somebody else: only a place of the list, and not now if
+        the caller is being handed over."""
+        name, line = place_of(referral.target, self._agent.transfers), self._line
+        if self.busy or name is None or not isinstance(line, Follows) or not self._calls:
+            log.warning("call.referral_refused", call=self._call.id)
+            return False
+        work = self._follow(line, name, referral)
+        self._task = asyncio.get_running_loop().create_task(work, name="call-referral")
+        self._task.add_done_callback(self._done)
+        return True
+
+    async def _follow(self, line: Follows, name: str, referral: Referral) -> None:
+        record = TransferRecord(name, TransferOutcome.UNCONFIRMED, self._now(), how="follow")
+        self._record.transfers.append(record)
+        self._session.hold(True, music=False)
+        assert isinstance(self._call, SipCall)
+        try:
+            record.status = await line.follow(
+                self._agent.tenant,
+                self._agent.transfers[name].to,
+                self._call,
+                referral,
+                within=self._agent.transferring.seconds,
+            )
+            answered = record.status < 300
+            record.outcome = TransferOutcome.TRANSFERRED if answered else TransferOutcome.FAILED
+        except RingtrueError as error:
+            record.outcome = TransferOutcome.NOT_TRIED
+            referral.tell(503)
+            log.warning("call.referral_failed", call=self._call.id, error=type(error).__name__)
+        finally:
+            self._tell(record)
+            self._session.hold(False)
 
     # -- around it ---------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import random
 import time
 from collections import defaultdict
@@ -23,6 +24,7 @@ from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import (
     DialogueSettings,
     FliteSettings,
+    OpenAiSettings,
     PipecatService,
     PocketsphinxSettings,
     Settings,
@@ -162,6 +164,9 @@ class Engines:
         started = time.monotonic()
         _ = self.models
         await asyncio.to_thread(self._warm_watermark)
+        if isinstance(self._settings.llm, OpenAiSettings):
+            # Its client reads this on the first request, and the loop would wait for it.
+            await asyncio.to_thread(importlib.import_module, "openai.resources.chat.completions")
         if self._engine is not None:
             await self._engine.warm()
         await self._cast.open()

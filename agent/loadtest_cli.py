@@ -113,12 +113,14 @@ def run_loadtest(
     if sum((target is not None, spawn, deterministic)) != 1:
         raise typer.BadParameter("give one of --target, --spawn and --deterministic")
     configure_logs(LoggingSettings(level="WARNING"))
+    from ringtrue.agent.loadtest_target import in_process
     from ringtrue.loadtest.campaign import Orders, carry_out
     from ringtrue.loadtest.capacity import SearchPolicy
     from ringtrue.loadtest.phones import Access
     from ringtrue.loadtest.results import Transport
     from ringtrue.loadtest.scenario.reading import find_scenario, load_scenario
     from ringtrue.loadtest.slo import load_slo
+    from ringtrue.loadtest.virtual_time import run_virtual
 
     if over is not None and over not in tuple(Transport):
         raise typer.BadParameter(f"--over {over}: allowed: {', '.join(Transport)}")
@@ -139,6 +141,7 @@ def run_loadtest(
         host=host,
         access=Access(twilio_token, api_url, api_key),
         config=config,
+        in_process=in_process if deterministic else None,
         withdraw=withdraw,
         detection_key=detection_key,
         listened=listened,
@@ -150,6 +153,8 @@ def run_loadtest(
         show(report, out, console, as_json=as_json)
         return report.exit_code
 
+    if deterministic:
+        raise typer.Exit(run_virtual(main()))
     run(main())
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +34,7 @@ from ringtrue.loadtest.script import text_file, texts_of
 from ringtrue.loadtest.slo import Slo, default_slo
 from ringtrue.loadtest.spawn import Spawned, spawned
 from ringtrue.loadtest.tool import Installation, synthesize
+from ringtrue.loadtest.virtual_time import VirtualTimeLoop
 
 LISTENED: Final = 20
 """Calls whose words and watermark are judged, unless said otherwise."""
@@ -41,6 +47,10 @@ REST_SECONDS: Final = 3.0
 
 RECORD_SECONDS: Final = 10.0
 """How long a target may take to write the records of calls that are over."""
+
+
+InProcess = Callable[[Scenario, Path, int], AbstractAsyncContextManager[tuple[str, Installation]]]
+"""Given the scenario, a folder and the seed: a target's address, and whose settings it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +80,9 @@ class Orders:
     config: Path | None = None
     """The target's settings: those of one that runs here, or what one that is started builds on."""
 
+    in_process: InProcess | None = None
+    """Makes a target on this very loop: for one on virtual time, and the same result again."""
+
     withdraw: str | None = None
     detection_key: str | None = None
     listened: int = LISTENED
@@ -90,6 +103,8 @@ class _Field:
     access: Access
     server: Spawned | None = None
     probe: Probe | None = None
+    here: bool = False
+    """Whether the callers are to be on this loop, too."""
 
 
 async def carry_out(orders: Orders, console: Console) -> Report:
@@ -105,7 +120,8 @@ async def carry_out(orders: Orders, console: Console) -> Report:
         texts = orders.out / "prompts"
         wanted = texts_of(scenario)
         files = [text_file(texts, text, v) for text in wanted for v in scenario.caller.voices]
-        await synthesize(Installation(), wanted, scenario.caller.voices, files)
+        with _frozen():
+            await synthesize(Installation(), wanted, scenario.caller.voices, files)
         plan = RunPlan(
             scenario=scenario,
             target=ground.target,
@@ -133,6 +149,11 @@ async def _ground(orders: Orders) -> AsyncIterator[_Field]:
     scenario = orders.scenario
     if orders.target is not None:
         yield _Field(orders.target, Installation(orders.config), orders.access)
+        return
+    if orders.in_process is not None:
+        place = orders.out / "target"
+        async with orders.in_process(scenario, place, orders.seed) as (target, installation):
+            yield _Field(target, installation, orders.access, here=True)
         return
     transport = orders.transport or Transport(scenario.transports[0])
     async with AsyncExitStack() as stack:
@@ -162,9 +183,14 @@ async def _one(orders: Orders, plan: RunPlan, ground: _Field, console: Console) 
         if ground.server is None and scenario.faults:
             notes = ["the scenario's faults were left out: the target was not started for it"]
         result = replace(result, notes=(*notes, *result.notes))
-        return await listen(
-            result, scenario, recordings, ground.installation, detection_key=orders.detection_key
-        )
+        with _frozen():
+            return await listen(
+                result,
+                scenario,
+                recordings,
+                ground.installation,
+                detection_key=orders.detection_key,
+            )
     finally:
         await asyncio.to_thread(shutil.rmtree, recordings, True)
 
@@ -209,7 +235,20 @@ async def _watched(
 ) -> RunResult:
     title = f"{plan.scenario.name}: {plan.calls} calls at once, seed {plan.seed}"
     with ProgressView(console, title) as view:
-        return await run(plan, on_progress=view.show, during=during, probe=ground.probe)
+        return await run(
+            plan, on_progress=view.show, during=during, probe=ground.probe, here=ground.here
+        )
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Hold the loop's time, where it is virtual, while processes of ours work."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualTimeLoop):
+        with loop.frozen():
+            yield
+    else:
+        yield
 
 
 async def _with_records(result: RunResult, ground: _Field) -> RunResult:

@@ -95,7 +95,7 @@ async def spawned(
             settings["llm"] = endpoint | {"api_key": "none"}
         if redis_url is not None:
             settings["voices"]["redis_url"] = redis_url
-        installation = Installation(config, environment_of(_merged(settings, serve.settings)))
+        installation = Installation(config, environment_of(laid_over(settings, serve.settings)))
         key = ""
         if scenario.direction == "outbound":
             key = await _place_key(installation)
@@ -168,12 +168,13 @@ def environment_of(settings: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` upon ``below``, mappings within them likewise."""
     result = dict(below)
     for key, value in above.items():
         under = result.get(key)
         both = isinstance(value, Mapping) and isinstance(under, Mapping)
-        result[key] = _merged(under, value) if both else value  # type: ignore[arg-type]
+        result[key] = laid_over(under, value) if both else value  # type: ignore[arg-type]
     return result
 
 

@@ -2,6 +2,8 @@
 # make serve   the server: SIP on 5060, the browser page and Twilio on 8080
 # make test    set up everything and run all tests
 # make bench   load the server with calls and print latency, CPU and delay
+# make soak    short calls for an hour: do memory, files, ports and tasks stay flat?
+#              SOAK_MINUTES=15 for fewer
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
 # make bench-watermark   attack marked speech in some 40 ways and print what is still found
 # make bench-peers   the same calls to Ringtrue and to plain Pipecat and FastRTC applications
@@ -17,7 +19,7 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench bench-voices bench-watermark bench-peers fuzz clean \
+.PHONY: help demo serve test lint format types bench bench-voices bench-watermark bench-peers fuzz soak clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -34,6 +36,10 @@ serve: setup-run
 
 bench: setup-run
 	@$(RUN) exec $(BIN)/ringtrue bench $(ARGS)
+
+SOAK_MINUTES ?= 60
+soak: setup-run
+	@$(RUN) exec $(BIN)/python -m ringtrue.loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 bench-voices: setup-bench
 	@$(RUN) [ -d build/enrolment ] || $(BIN)/python scripts/enrolment_corpus.py --fetch

@@ -1,7 +1,9 @@
 """What tenants have called today, and whether they may call more.
 
 Minutes and spend count by the UTC day and survive a restart of the server; a second server keeps
-a ledger of its own. Spend is counted by the minute begun. Attempts count over the last minute.
+a ledger of its own (workers of one server share theirs, see
+:mod:`ringtrue.agent.dial_ledger_shared`). Spend is counted by the minute begun. Attempts count
+over the last minute.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -60,6 +63,16 @@ class _Account:
     attempts: deque[float] = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A tenant's account in other processes."""
+
+    seconds: float = 0.0
+    spend: float = 0.0
+    running: int = 0
+    attempts: tuple[float, ...] = ()
+
+
 class LedgerFileError(RingtrueError):
     """The file of the day's usage is not what was written."""
 
@@ -99,8 +112,14 @@ class DialLedger:
 
     def admit(self, tenant: str, rules: DialTenant, rate: float | None, now: float) -> Charge:
         """Open a charge for a call about to be placed. Raises :class:`DialRefusedError`."""
-        account = self._account(tenant)
-        if len(account.running) >= rules.max_concurrent:
+        with self._alone():
+            charge = self._admit(tenant, rules, rate, now)
+            self._changed(now)
+        return charge
+
+    def _admit(self, tenant: str, rules: DialTenant, rate: float | None, now: float) -> Charge:
+        account, elsewhere = self._account(tenant), self._elsewhere(tenant, now)
+        if len(account.running) + elsewhere.running >= rules.max_concurrent:
             raise DialRefusedError(
                 DialRefusal.CONCURRENT,
                 f"{rules.max_concurrent} calls of this tenant are under way",
@@ -108,11 +127,12 @@ class DialLedger:
             )
         while account.attempts and account.attempts[0] <= now - ATTEMPT_WINDOW:
             account.attempts.popleft()
-        if len(account.attempts) >= rules.max_attempts_per_minute:
+        attempts = sorted((*account.attempts, *elsewhere.attempts))
+        if len(attempts) >= rules.max_attempts_per_minute:
             raise DialRefusedError(
                 DialRefusal.ATTEMPTS,
                 f"{rules.max_attempts_per_minute} calls were placed within a minute",
-                retry_after=account.attempts[0] + ATTEMPT_WINDOW - now,
+                retry_after=attempts[-rules.max_attempts_per_minute] + ATTEMPT_WINDOW - now,
             )
         if rules.max_spend_per_day is not None and rate is None:
             raise DialRefusedError(
@@ -121,7 +141,7 @@ class DialLedger:
             )
         charge = Charge(tenant, rate)
         account.running.add(charge)
-        reason = self._spent(account, rules, now)
+        reason = self._spent(tenant, rules, now)
         if reason is not None:
             account.running.discard(charge)
             raise DialRefusedError(
@@ -134,7 +154,8 @@ class DialLedger:
 
     def exhausted(self, charge: Charge, rules: DialTenant, now: float) -> DialRefusal | None:
         """Why a running call has to end now; None while it may go on."""
-        return self._spent(self._account(charge.tenant), rules, now + LOOK_AHEAD)
+        self._changed(now)
+        return self._spent(charge.tenant, rules, now + LOOK_AHEAD)
 
     async def close(self, charge: Charge, now: float) -> None:
         """The call is over: add it up and keep the sums. One never answered costs nothing."""
@@ -146,21 +167,36 @@ class DialLedger:
             account.seconds += charge.seconds(now)
             account.spend += charge.cost(now)
             await self.save(now)
+        self._changed(now)
 
     def used(self, tenant: str, now: float) -> tuple[float, float]:
-        """Seconds answered and money spent today, running calls included."""
+        """Seconds answered and money spent here today, running calls included."""
         account = self._account(tenant)
         seconds = account.seconds + sum(c.seconds(now) for c in account.running)
         return seconds, account.spend + sum(c.cost(now) for c in account.running)
 
-    def _spent(self, account: _Account, rules: DialTenant, now: float) -> DialRefusal | None:
-        seconds = account.seconds + sum(c.seconds(now) for c in account.running)
-        if seconds >= rules.max_minutes_per_day * 60:
+    def _spent(self, tenant: str, rules: DialTenant, now: float) -> DialRefusal | None:
+        seconds, spend = self.used(tenant, now)
+        elsewhere = self._elsewhere(tenant, now)
+        if seconds + elsewhere.seconds >= rules.max_minutes_per_day * 60:
             return DialRefusal.MINUTES
         if rules.max_spend_per_day is None:
             return None
-        spend = account.spend + sum(c.cost(now) for c in account.running)
-        return DialRefusal.SPEND if spend > rules.max_spend_per_day + 1e-9 else None
+        over = spend + elsewhere.spend > rules.max_spend_per_day + 1e-9
+        return DialRefusal.SPEND if over else None
+
+    # -- what a ledger that is shared does besides -------------------------------------------
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep other processes from admitting meanwhile."""
+        return nullcontext()
+
+    def _elsewhere(self, tenant: str, now: float) -> Elsewhere:
+        """The account of ``tenant`` in other processes."""
+        return Elsewhere()
+
+    def _changed(self, now: float) -> None:
+        """Something changed, or time passed: other processes should know."""
 
     def _account(self, tenant: str) -> _Account:
         today = self._clock().date()
@@ -186,12 +222,13 @@ class DialLedger:
                 tenants[name] = {"seconds": round(seconds, 3), "spend": round(spend, 6)}
             data = {"day": self._day.isoformat(), "tenants": tenants}
             try:
-                await asyncio.to_thread(_write, self._path, data)
+                await asyncio.to_thread(write_usage, self._path, data)
             except OSError as error:
                 log.error("outbound.usage_not_kept", file=str(self._path), reason=error.strerror)
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
+def write_usage(path: Path, data: dict[str, Any]) -> None:
+    """Put ``data`` in the place of what ``path`` holds, in one step. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(data))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from ringtrue.agent.audit.entries import Event, Kind
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.calls import Calls
 from ringtrue.agent.dial_ledger import DialLedger
+from ringtrue.agent.dial_ledger_shared import SharedDialLedger, fold
 from ringtrue.agent.dial_outcomes import PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusedError
 from ringtrue.agent.metrics import Metrics
@@ -30,11 +30,18 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def dial_ledger(settings: Settings) -> DialLedger:
-    """The ledger that the settings name; kept in memory where no calls are placed."""
-    path: Path | None = None
-    if settings.outbound.enabled:
-        path = settings.outbound.usage_file or library_dir(settings.voices) / USAGE
+def dial_ledger(settings: Settings, slot: int = 0, count: int = 1) -> DialLedger:
+    """The ledger that the settings name; kept in memory where no calls are placed.
+
+    ``slot`` and ``count`` are the worker's and how many there are. Blocking, for start-up. Raises
+    :class:`~ringtrue.agent.dial_ledger.LedgerFileError`.
+    """
+    if not settings.outbound.enabled:
+        return DialLedger(None, clock=utc_now)
+    path = settings.outbound.usage_file or library_dir(settings.voices) / USAGE
+    if count > 1:
+        return SharedDialLedger(path, slot, count, clock=utc_now)
+    fold(path, 1, utc_now().date().isoformat())
     return DialLedger(path, clock=utc_now)
 
 

@@ -72,12 +72,12 @@ async def web() -> AsyncIterator[WebServer]:
 
 
 def test_what_there_is_once_is_with_the_first_worker() -> None:
-    for path in ("/v1", "/v1/calls", "/v1/enrolments/x~w1", "/twilio/voice", "/nothing"):
+    for path in ("/v1", "/v1/calls", "/v1/enrolments/x~w1", "/twilio/other", "/nothing"):
         assert target_of(seen(path), 4) == PRIMARY
 
 
 def test_pages_are_anybodys() -> None:
-    for path in ("/", "/static/app.js", "/enrol", "/verify"):
+    for path in ("/", "/static/app.js", "/enrol", "/verify", "/twilio/voice"):
         assert target_of(seen(path, method="GET"), 4) is Target.ANY
 
 

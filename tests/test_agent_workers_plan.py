@@ -61,7 +61,7 @@ def test_all_workers_read_each_others_tokens() -> None:
 
 def test_one_worker_registers() -> None:
     accounts = (Account(name="a", domain="x", user="u"),)
-    plans = [WorkerPlan(settings(), slot, 5060, 0, 8080) for slot in range(2)]
+    plans = [WorkerPlan(settings(), slot, 2, 5060, 0, 8080) for slot in range(2)]
     assert plans[0].accounts(accounts) == accounts
     (held,) = plans[1].accounts(accounts)
     assert not held.register
@@ -69,7 +69,7 @@ def test_one_worker_registers() -> None:
 
 
 def test_a_plan_survives_the_way_to_its_worker() -> None:
-    plan = WorkerPlan(alike(settings(TWILIO__AUTH_TOKEN="swordfish")), 1, 5060, 5061, 8080)
+    plan = WorkerPlan(alike(settings(TWILIO__AUTH_TOKEN="swordfish")), 1, 2, 5060, 5061, 8080)
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert "swordfish" not in repr(plan)
 

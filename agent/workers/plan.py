@@ -22,6 +22,9 @@ class WorkerPlan:
     slot: int
     """From 0; a worker that takes the place of a dead one has its slot."""
 
+    count: int
+    """How many workers there are."""
+
     sip_port: int
     tls_port: int
     http_port: int

@@ -40,7 +40,7 @@ def target_of(seen: Seen, count: int) -> int | Target:
     if path.startswith("/webrtc/"):
         token = _ACCESS.search(seen.data)
         return PRIMARY if token is None else _spread(token[0], count)
-    if path in ("/", "/enrol", "/verify") or path.startswith("/static/"):
+    if path in ("/", "/enrol", "/verify", "/twilio/voice") or path.startswith("/static/"):
         return Target.ANY
     return PRIMARY
 

@@ -245,6 +245,7 @@ class Supervisor:
         return WorkerPlan(
             self._shares[slot.number],
             slot.number,
+            len(self.slots),
             sip_port=0 if front is None else front.port,
             tls_port=0 if front is None else front.tls_port,
             http_port=self._http_port,

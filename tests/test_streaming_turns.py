@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 from pipecat.frames.frames import (
+    EagerEndOfTurnCancelFrame,
     Frame,
+    InterimTranscriptionFrame,
     TranscriptionFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -26,6 +28,8 @@ from ringtrue.streaming.turns import (
     TurnAudio,
     TurnPolicy,
 )
+from ringtrue.streaming.turns.expect import Expect
+from ringtrue.streaming.turns.frames import SpeechPausedFrame
 
 STARTED = VADUserStartedSpeakingFrame()
 STOPPED = VADUserStoppedSpeakingFrame()
@@ -40,17 +44,36 @@ class Turn:
         self, probability: float | None, delay: float = 0.05, *, sure: bool = False
     ) -> None:
         async def judge() -> float:
+            self.judgements += 1
             await asyncio.sleep(delay)
             assert probability is not None
             return probability
 
+        self.expects = Expect.OPEN
         self.ended: list[float] = []
         self.stages: list[Stage] = []
         self.start = asyncio.get_running_loop().time()
+        self.judgements = 0
+        self.told: list[str] = []
         self.strategy = SpokenTurnStop(
-            None if probability is None else judge, POLICY, self.stages.append, lambda _: sure
+            None if probability is None else judge,
+            POLICY,
+            self.stages.append,
+            lambda _: sure,
+            expects=lambda: self.expects,
+            suffices=lambda text: len(text.split()) >= 4,
+            answering=self,
         )
         self.strategy.add_event_handler("on_user_turn_stopped", self._stopped)
+
+    def began(self) -> None:
+        self.told.append("began")
+
+    def confirmed(self) -> None:
+        self.told.append("confirmed")
+
+    def dropped(self, reason: str) -> None:
+        self.told.append(reason)
 
     async def _stopped(self, *_: object) -> None:
         self.ended.append(asyncio.get_running_loop().time() - self.start)
@@ -253,3 +276,125 @@ async def test_a_model_that_fails_holds_the_turn_for_unfinished() -> None:
         await t.take(STARTED, STOPPED, TEXT)
         await asyncio.sleep(3)
         assert t.ended == [pytest.approx(POLICY.incomplete_seconds)]
+
+
+def words(text: str) -> TranscriptionFrame:
+    return TranscriptionFrame(text=text, user_id="", timestamp="", finalized=True)
+
+
+def guess(text: str) -> InterimTranscriptionFrame:
+    return InterimTranscriptionFrame(text=text, user_id="", timestamp="")
+
+
+@pytest.mark.virtual_time
+async def test_a_short_pause_that_sounds_complete_is_judged_once() -> None:
+    for probability, judgements in ((0.9, 1), (0.55, 2)):
+        async with turn(probability) as t:
+            await t.take(STARTED, SpeechPausedFrame())
+            await asyncio.sleep(0.1)
+            await t.take(STOPPED, TEXT)
+            await asyncio.sleep(1)
+            assert t.judgements == judgements
+            assert t.ended == [pytest.approx(0.1 if judgements == 1 else 0.15)]
+
+
+@pytest.mark.virtual_time
+async def test_an_answer_begun_early_is_confirmed_by_the_same_words_and_dropped_by_others() -> None:
+    async with turn(0.9) as t:
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        assert t.told == ["began"]
+        await t.take(STOPPED, words("Yes."))
+        await asyncio.sleep(0.1)
+        assert t.told == ["began", "confirmed"]
+    async with turn(0.9) as t:
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(STOPPED, words("yes but no"))
+        await asyncio.sleep(0.1)
+        assert t.told == ["began", "other_words"]
+        assert len(t.ended) == 1
+
+
+@pytest.mark.virtual_time
+async def test_an_answer_begun_early_is_dropped_when_the_caller_goes_on() -> None:
+    async with turn(0.3) as t:
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(0.2)
+        assert t.told == ["began"]
+        await t.take(STARTED)
+        assert t.told == ["began", "resumed"]
+        await t.take(EagerEndOfTurnCancelFrame())
+        assert t.told == ["began", "resumed"]
+
+
+@pytest.mark.virtual_time
+async def test_an_answer_that_somebody_refuses_is_given_when_the_turn_has_ended() -> None:
+    async with turn(0.3) as t:
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(0.2)
+        await t.take(EagerEndOfTurnCancelFrame())
+        await asyncio.sleep(3)
+        assert t.told == ["began", "refused"]
+        assert len(t.ended) == 1
+
+
+@pytest.mark.virtual_time
+async def test_what_sounds_far_from_complete_is_not_answered_early() -> None:
+    async with turn(0.1) as t:
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(3)
+        assert t.told == []
+        assert len(t.ended) == 1
+
+
+@pytest.mark.virtual_time
+async def test_digits_are_waited_for_until_they_are_enough() -> None:
+    async with turn(0.9) as t:
+        t.expects = Expect.DIGITS
+        await t.take(STARTED, STOPPED, words("one two"))
+        await asyncio.sleep(0.9)
+        assert t.ended == []
+        await t.take(STARTED)
+        await asyncio.sleep(0.5)
+        await t.take(STOPPED, words("three four"))
+        await asyncio.sleep(1)
+        assert t.ended == [pytest.approx(1.4 + 0.05)]
+    async with turn(0.9) as t:
+        t.expects = Expect.DIGITS
+        await t.take(STARTED, STOPPED, words("one two"))
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(0.05 + POLICY.digits_seconds)]
+
+
+@pytest.mark.virtual_time
+async def test_pauses_inside_turns_are_learnt_from_and_those_between_them_are_not() -> None:
+    async with turn(0.0) as t:
+        await t.take(STARTED, STOPPED)
+        await asyncio.sleep(1.0)
+        await t.take(STARTED)
+        assert t.strategy.pauses.seen == 1
+        assert t.strategy.pauses.factor > 1.0
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(3)
+        assert len(t.ended) == 1
+        await t.strategy.handle_user_turn_stopped()
+        await asyncio.sleep(0.3)
+        await t.take(STARTED)
+        assert t.strategy.pauses.seen == 1, "the pause was too long to be inside a turn"
+    async with turn(0.9) as t:
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(0.1)
+        assert len(t.ended) == 1
+        await t.strategy.handle_user_turn_stopped()
+        await asyncio.sleep(0.3)
+        await t.take(STARTED)
+        assert t.strategy.pauses.seen == 1, "the turn was taken from the caller too early"
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(0.1)
+        await t.strategy.handle_user_turn_stopped()
+        await asyncio.sleep(1.2)
+        await t.take(STARTED)
+        assert t.strategy.pauses.seen == 1, "the caller answered the agent"

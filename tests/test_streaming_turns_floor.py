@@ -44,11 +44,12 @@ WORD = 4000
 
 
 class Stt(FrameProcessor):
-    """Understands the next of its texts, or nothing, 100 ms after each stretch of speech."""
+    """Understands the next of its texts, or nothing, a while after each stretch of speech."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         super().__init__()
         self.texts = deque(texts)
+        self.delay = 0.1
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -56,7 +57,7 @@ class Stt(FrameProcessor):
             return
         await self.push_frame(frame, direction)
         if isinstance(frame, VADUserStoppedSpeakingFrame):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(self.delay)
             text = self.texts.popleft() if self.texts else ""
             if text:
                 heard = TranscriptionFrame(text, user_id="", timestamp="", finalized=True)
@@ -99,6 +100,7 @@ class Rig:
     graph: CallGraph
     record: CallRecord
     llm: Llm
+    stt: Stt
     digests: list[UtteranceDigest] = field(default_factory=list)
 
     @property
@@ -110,12 +112,12 @@ class Rig:
 
 @asynccontextmanager
 async def rig(*texts: str, expects: Expect = Expect.OPEN) -> AsyncIterator[Rig]:
-    leg, llm = ScriptedLeg(RATE), Llm()
+    leg, llm, stt = ScriptedLeg(RATE), Llm(), Stt(texts)
     record = CallRecord("c", "test", "inbound", "none", RATE, asyncio.get_running_loop().time())
     models = SharedModels(smart_turn=False)
     words = turn_words("en")
     services = Services(
-        stt=Stt(texts),
+        stt=stt,
         llm=llm,
         tts=Counting(),
         expects=lambda: expects,
@@ -128,7 +130,7 @@ async def rig(*texts: str, expects: Expect = Expect.OPEN) -> AsyncIterator[Rig]:
     clock.add(graph.session)
     await graph.respond()
     try:
-        yield Rig(leg, graph, record, llm, digests)
+        yield Rig(leg, graph, record, llm, stt, digests)
     finally:
         clock.remove(graph.session)
         await graph.stop()
@@ -267,3 +269,15 @@ async def test_a_call_that_ends_while_paused_says_what_it_has_to() -> None:
         assert r.graph.session.playout.paused
         await r.graph.finish()
         assert np.array_equal(r.spoken, WHOLE)
+
+
+async def test_words_that_come_late_are_judged_by_themselves() -> None:
+    """A hosted recognizer may need a second: the agent went on, and is stopped only by words."""
+    for text, turns in (("mm-hm", 1), ("stop", 2)):
+        async with rig(text) as r:
+            r.stt.delay = 1.0
+            r.leg.play(caller(pause(AT), say("yes")[:4000], pause(6)))
+            await asyncio.sleep(8)
+            assert r.record.turn_taking.false_interruptions == 1
+            assert len(r.llm.asked) == turns
+            assert np.array_equal(r.spoken[: len(WHOLE)], WHOLE) is (turns == 1)

@@ -195,6 +195,8 @@ class FloorKeeper(FrameProcessor):
         """Whether ``frame`` is the words of what was taken for noise, and they are none."""
         if self._ignored_at is None or self._now() - self._ignored_at > LATE_SECONDS:
             return False
+        if isinstance(frame, VADUserStartedSpeakingFrame):
+            self._ignored_at = None  # what comes now is of this speech
         if isinstance(frame, InterimTranscriptionFrame | NothingRecognizedFrame):
             return True
         if isinstance(frame, TranscriptionFrame):

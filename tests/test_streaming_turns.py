@@ -364,6 +364,12 @@ async def test_digits_are_waited_for_until_they_are_enough() -> None:
         assert t.ended == [pytest.approx(1.4 + 0.05)]
     async with turn(0.9) as t:
         t.expects = Expect.DIGITS
+        await t.take(STARTED, STOPPED)
+        await asyncio.sleep(0.2)
+        await t.take(words("one two three four"))
+        assert t.ended == [pytest.approx(0.2)], "no longer than until they are there"
+    async with turn(0.9) as t:
+        t.expects = Expect.DIGITS
         await t.take(STARTED, STOPPED, words("one two"))
         await asyncio.sleep(3)
         assert t.ended == [pytest.approx(0.05 + POLICY.digits_seconds)]

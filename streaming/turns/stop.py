@@ -173,7 +173,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         if not self._judging:  # words without speech: digits, or a late transcript
             self._complete = True
         elif self._probability is not None and not self._complete:
-            self._plan()
+            self._complete = self._plan()
         await self._maybe_end()
         if not self._complete and self._probability is not None:
             await self._speculate(self._probability, self._policy.eager_text)

@@ -42,6 +42,13 @@ def test_engines_are_divided_as_far_as_that_goes() -> None:
         assert (share.stt.processes, share.tts.threads) == (processes, threads)
 
 
+def test_all_together_may_use_what_one_process_might() -> None:
+    whole = settings(ADMISSION__CPU_SHARE=0.9, ADMISSION__MIN_CALLS=5)
+    shares = [share_of(whole, slot, 3).admission for slot in range(3)]
+    assert sum(share.cpu_share for share in shares) == pytest.approx(0.9)
+    assert sum(share.min_calls for share in shares) <= 5
+
+
 def test_too_little_for_so_many() -> None:
     few = settings(SIP__RTP_PORT_MIN=20000, SIP__RTP_PORT_MAX=20003)
     with pytest.raises(ConfigError, match="2 pairs of ports, but server.workers is 3"):

@@ -67,9 +67,9 @@ def alike(settings: Settings) -> Settings:
 def share_of(settings: Settings, slot: int, count: int) -> Settings:
     """The settings of worker ``slot`` of ``count``.
 
-    Media ports are divided, and so are the places for calls: together the workers have as many as
-    one process would. Recognizer processes and synthesis threads are divided as far as that goes:
-    each worker has at least one. Raises :class:`ConfigError` where there are fewer ports or
+    Media ports are divided, and so are the places for calls and what admission lets them use of
+    the processors: together the workers have what one process would. Recognizer processes and
+    synthesis threads are divided as far as that goes: each worker has at least one. Raises :class:`ConfigError` where there are fewer ports or
     places than workers.
     """
     sip, server = settings.sip, settings.server
@@ -87,7 +87,14 @@ def share_of(settings: Settings, slot: int, count: int) -> Settings:
         )
     begin, end = pairs * slot // count, pairs * (slot + 1) // count
     places = server.max_calls * (slot + 1) // count - server.max_calls * slot // count
+    admission = settings.admission
     update: dict[str, object] = {
+        "admission": admission.model_copy(
+            update={
+                "cpu_share": admission.cpu_share / count,
+                "min_calls": admission.min_calls // count,
+            }
+        ),
         "sip": sip.model_copy(
             update={"rtp_port_min": first + 2 * begin, "rtp_port_max": first + 2 * end - 1}
         ),

@@ -11,7 +11,7 @@ import pytest
 from rtp_link import Speaker, voice
 
 from ringtrue.streaming.ports import MediaLeg
-from ringtrue.telephony.rtp.leg import RtpLeg
+from ringtrue.telephony.rtp.leg import PROBE_PULLS, RtpLeg
 from ringtrue.telephony.rtp.packet import RtpPacket
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.rtcp import Goodbye, parse_compound
@@ -229,9 +229,51 @@ async def test_a_stranger_on_loopback_is_not_heard(pool: PortPool) -> None:
         for n in range(20):
             stranger.sendto(RtpPacket(0, n, n * 160, 7, bytes(160)).serialize(), target)
         stranger.sendto(b"", target)
-    called.leg.pull(asyncio.get_running_loop().time())
+    for _ in range(PROBE_PULLS):
+        called.leg.pull(asyncio.get_running_loop().time())
     assert called.leg.stats.packets_received - before <= 3
     assert called.leg.stats.packets_refused >= 20
+    calling.close()
+    called.close()
+
+
+async def test_a_stranger_ahead_of_every_packet_delays_none(pool: PortPool) -> None:
+    """Reading stops early only at what the far end sent."""
+    calling, called = await connected(pool, "PCMU")
+    ends = End(called, "bb"), End(calling, "a")
+    await talk(*ends, ticks=10)
+    before = called.leg.stats.packets_received
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.2", 0))
+        target = ("127.0.0.1", called.leg._pair.port)
+        for n in range(40):
+            stranger.sendto(RtpPacket(0, n, n * 160, 7, bytes(160)).serialize(), target)
+            await talk(*ends, ticks=1)
+    called.leg.pull(asyncio.get_running_loop().time())
+    assert called.leg.stats.packets_received - before >= 39
+    assert called.leg.stats.packets_refused >= 39
+    calling.close()
+    called.close()
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 7])
+async def test_bursts_are_read_in_time(pool: PortPool, at_once: int) -> None:
+    """Packets that come several at a time are all in the buffer before they are due."""
+    calling, called = await connected(pool, "PCMU")
+    hearing, speaking = End(called, "bb"), End(calling, "a")
+    await talk(hearing, speaking, ticks=20)
+    loop, before = asyncio.get_running_loop(), called.leg.stats.packets_received
+    due = loop.time()
+    for n in range(42):
+        due += 0.02
+        await asyncio.sleep(max(0, due - loop.time()))
+        if n % at_once == at_once - 1:
+            for late in range(at_once):
+                speaking.tick(due - 0.02 * (at_once - 1 - late))
+        hearing.tick(due)
+    for _ in range(PROBE_PULLS):
+        called.leg.pull(due)
+    assert called.leg.stats.packets_received - before >= 41
     calling.close()
     called.close()
 

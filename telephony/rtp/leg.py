@@ -12,7 +12,7 @@ from typing import Final
 
 from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import SealedFrame
-from ringtrue.streaming.ports import Inbound, LegStats
+from ringtrue.streaming.ports import FRAME_MS, Inbound, LegStats
 from ringtrue.telephony.rtp.latch import Address, LatchPolicy
 from ringtrue.telephony.rtp.ports import PortPair, PortPool
 from ringtrue.telephony.rtp.stream import RtpStream, StreamPlan
@@ -23,6 +23,9 @@ MAX_DATAGRAM: Final = 2048
 BURST: Final = 256
 """Datagrams read in one tick, so that a flood can't hold up the media clock."""
 
+PROBE_PULLS: Final = 5
+"""Ticks between two looks for a second datagram, while each tick finds one and it just came."""
+
 RTCP_PULLS: Final = 10
 """Ticks between two looks at the reports' own socket."""
 
@@ -32,6 +35,7 @@ SO_TIMESTAMPNS: Final = getattr(socket, "SO_TIMESTAMPNS", 35)
 TIMESPEC: Final = struct.Struct("@ll")
 TIMESTAMP_SPACE: Final = socket.CMSG_SPACE(TIMESPEC.size)
 
+TICK: Final = FRAME_MS / 1000
 LATE: Final = 0.010
 """A frame this many seconds after its tick counts as sent late."""
 
@@ -69,6 +73,9 @@ class RtpLeg:
         self._stream = RtpStream(codec.pcm_rate, codec.clock_rate, now=now, latch=latch)
         self._agree(plan, now)
         self._pulls = 0
+        self._alone = False
+        """The last tick found one datagram, as one packet a tick gives."""
+
         # Without it, or on a loop whose time is none of the kernel's, arrival is when it is read.
         stamped = () if getattr(self._loop, "virtual", False) else (pair.rtp, pair.rtcp)
         for sock in stamped:
@@ -115,12 +122,16 @@ class RtpLeg:
         anyway, and a wake-up of the loop per packet costs more than all the rest of its way. The
         kernel's timestamps say when each one really arrived.
         """
-        if not self._closed:
-            self._read(self._pair.rtp, self._stream.receive, now)
-            self._pulls += 1
-            if self._pulls % RTCP_PULLS == 0:
-                self._read(self._pair.rtcp, self._stream.receive_rtcp, now)
-        return self._stream.pull(now)
+        if self._closed:
+            return self._stream.pull(now)
+        self._pulls += 1
+        one = self._alone and self._pulls % PROBE_PULLS != 0
+        count = self._read(self._pair.rtp, self._stream.receive, now, one=one)
+        if self._pulls % RTCP_PULLS == 0:
+            self._read(self._pair.rtcp, self._stream.receive_rtcp, now)
+        step = self._stream.pull(now)
+        self._alone = count == 1 and not step.concealed
+        return step
 
     def send(self, frame: SealedFrame, now: float) -> None:
         """Put one sealed frame on the wire; frames of another call or repeated are dropped.
@@ -189,14 +200,24 @@ class RtpLeg:
             self._send_errors += 1
 
     def _read(
-        self, sock: socket.socket, receive: Callable[[bytes, Address, float], None], now: float
-    ) -> None:
+        self,
+        sock: socket.socket,
+        receive: Callable[[bytes, Address, float], None],
+        now: float,
+        *,
+        one: bool = False,
+    ) -> int:
+        """Take what waits on ``sock``; with ``one``, stop at a far end's packet that just came.
+
+        Returns how many it took. Asking in vain costs as much as reading.
+        """
+        before = self._stream.receiver.received
         offset: float | None = None
-        for _ in range(BURST):
+        for count in range(BURST):
             try:
                 data, extra, _, source = sock.recvmsg(MAX_DATAGRAM, TIMESTAMP_SPACE)
             except OSError:
-                return
+                return count
             arrived = now
             if extra and extra[0][1] == SO_TIMESTAMPNS:
                 if offset is None:
@@ -205,6 +226,9 @@ class RtpLeg:
                 # The wall clock may be set; the time on the socket can't be long ago.
                 arrived = min(max(seconds + nanoseconds * 1e-9 + offset, now - 1.0), now + 1.0)
             receive(data, source[:2], arrived)
+            if one and now - arrived < TICK and self._stream.receiver.received > before:
+                return 1
+        return BURST
 
     @staticmethod
     def _drain(sock: socket.socket) -> None:

@@ -275,7 +275,7 @@ class RtpReceiver:
                 self._fill(len(self._pending) + 1, now)
             if len(self._pending) < self._frame:
                 self._pending = pending
+        self._rest = REST  # after a join, and before looking again where none would go unheard
         if self._pending is not pending:
-            self._rest = REST
             self.joins += 1
             buffer.moved()

@@ -216,15 +216,20 @@ class Embedder:
 @compiled
 def _voicing(residual: RealArray, energy: float) -> float:
     """Highest normalised correlation of the frame's residual with its past, 0 to 1."""
+    # All lags side by side, the longest first: their samples are in order then, for vectors.
+    lags = LONGEST_LAG - SHORTEST_LAG + 1
+    cross = np.zeros(lags)
+    power = np.full(lags, 1e-3)
+    for n in range(0, FRAME_CHIPS, 2):
+        sample = residual[RESIDUAL_HISTORY + n]
+        past = residual[RESIDUAL_HISTORY + n - LONGEST_LAG : RESIDUAL_HISTORY + n]
+        for j in range(lags):
+            cross[j] += sample * past[j]
+            power[j] += past[j] * past[j]
     best = 0.0
-    for lag in range(SHORTEST_LAG, LONGEST_LAG + 1):
-        cross, power = 0.0, 1e-3
-        for n in range(0, FRAME_CHIPS, 2):
-            past = residual[RESIDUAL_HISTORY + n - lag]
-            cross += residual[RESIDUAL_HISTORY + n] * past
-            power += past * past
-        if cross > 0.0:
-            best = max(best, cross * cross / power)
+    for j in range(lags):
+        if cross[j] > 0.0:
+            best = max(best, cross[j] * cross[j] / power[j])
     return math.sqrt(min(1.0, best / (0.5 * energy + 1e-3)))
 
 
@@ -249,13 +254,15 @@ def _shape(
     predict(segment[ORDER:], window, lags, 4.0 * (BACK + FRAME_CHIPS), inverse)
     residual = np.empty(RESIDUAL_HISTORY + FRAME_CHIPS)
     residual[:RESIDUAL_HISTORY] = past_residual
+    whitened = residual[RESIDUAL_HISTORY:]
+    whitened[:] = 0.0
+    for k in range(ORDER + 1):
+        delayed = segment[HISTORY - k : HISTORY - k + FRAME_CHIPS]
+        for n in range(FRAME_CHIPS):
+            whitened[n] += inverse[k] * delayed[n]
     energy, power = 0.0, 0.0
     for n in range(FRAME_CHIPS):
-        total = 0.0
-        for k in range(ORDER + 1):
-            total += inverse[k] * segment[HISTORY + n - k]
-        residual[RESIDUAL_HISTORY + n] = total
-        energy += total * total
+        energy += whitened[n] * whitened[n]
         power += host[n] * host[n]
     power /= FRAME_CHIPS
     scale = strength * (1.5 - _voicing(residual, energy))
@@ -276,14 +283,20 @@ def _shape(
             mark[n] = (previous * (1.0 - part) + gain * part) * chips[n]
         previous = gain
     levels[0] = previous
+    widened = np.empty(ORDER + 1)
+    factor = 1.0
+    for k in range(1, ORDER + 1):
+        factor *= BANDWIDTH
+        widened[k] = inverse[k] * factor
+    ringing = np.empty(ORDER + FRAME_CHIPS)
+    ringing[:ORDER] = shaped
     for n in range(FRAME_CHIPS):
-        total, widened = mark[n], 1.0
+        total = mark[n]
         for k in range(1, ORDER + 1):
-            widened *= BANDWIDTH
-            past = mark[n - k] if n >= k else shaped[ORDER + n - k]
-            total -= inverse[k] * widened * past
-        mark[n] = total
-    shaped[:] = mark[FRAME_CHIPS - ORDER :]
+            total -= widened[k] * ringing[ORDER + n - k]
+        ringing[ORDER + n] = total
+    mark[:] = ringing[ORDER:]
+    shaped[:] = ringing[FRAME_CHIPS:]
     history[:] = segment[FRAME_CHIPS:]
     past_residual[:] = residual[FRAME_CHIPS:]
 

@@ -21,15 +21,17 @@ def predict(
     """
     order = out.shape[0] - 1
     count = segment.shape[0]
-    shaped = np.empty(count)
+    # Lag by lag within a sample, not sample by sample within a lag: that is done in vectors.
+    shaped = np.zeros(order + count)
     for n in range(count):
-        shaped[n] = segment[n] * window[n]
+        shaped[order + n] = segment[n] * window[n]
+    sums = np.zeros(order + 1)
+    for n in range(count):
+        for j in range(order + 1):
+            sums[j] += shaped[order + n] * shaped[n + j]
     auto = np.empty(order + 1)
     for lag in range(order + 1):
-        total = 0.0
-        for n in range(lag, count):
-            total += shaped[n] * shaped[n - lag]
-        auto[lag] = total * lag_window[lag]
+        auto[lag] = sums[order - lag] * lag_window[lag]
     auto[0] = auto[0] * 1.0001 + floor
     out[:] = 0.0
     out[0] = 1.0

@@ -69,8 +69,9 @@ def share_of(settings: Settings, slot: int, count: int) -> Settings:
 
     Media ports are divided, and so are the places for calls and what admission lets them use of
     the processors: together the workers have what one process would. Recognizer processes and
-    synthesis threads are divided as far as that goes: each worker has at least one. Raises :class:`ConfigError` where there are fewer ports or
-    places than workers.
+    synthesis threads are divided as far as that goes: each worker has at least one.
+
+    Raises :class:`ConfigError` where there are fewer ports or places than workers.
     """
     sip, server = settings.sip, settings.server
     first, last = sip.rtp_port_min, sip.rtp_port_max

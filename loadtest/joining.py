@@ -34,7 +34,8 @@ def join_records(
     """``result`` with each record in its call and turns, and with what speculation came to.
 
     ``speculative`` says whether the target was to begin answers early; None: as the records
-    show. Records that belong to no call, and what is no record, are left out.
+    show. Records that belong to no call, such as those of an earlier run, and what is no record
+    are left out.
     """
     listed = [record for record in records if _is_record(record)]
     heard = {call.id: call.heard for call in result.calls if call.heard is not None}
@@ -45,7 +46,8 @@ def join_records(
         else call
         for call in result.calls
     )
-    return replace(result, calls=calls, speculation=speculation_of(listed, speculative))
+    told = speculation_of([pairs[name] for name in sorted(pairs)], speculative)
+    return replace(result, calls=calls, speculation=told)
 
 
 def speculation_of(records: Sequence[Record], enabled: bool | None = None) -> Speculation | None:

@@ -72,6 +72,8 @@ def test_what_belongs_to_nobody_is_left_out() -> None:
     joined = join_records(result, [stranger, *strange, *records[:3]])
     served = [call.heard.server for call in joined.calls if call.heard and call.heard.server]
     assert {record["call_id"] for record in served} == {r["call_id"] for r in records[:3]}
+    assert joined.speculation is not None
+    assert joined.speculation.begun == 9
 
 
 def test_a_target_that_tells_nothing_leaves_the_result_as_it_is() -> None:

@@ -9,6 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ringtrue.agent.metrics import Metrics
+from ringtrue.streaming.budget.deadline import Miss
+from ringtrue.streaming.budget.ladder import LadderStep, Rung
+from ringtrue.streaming.budget.silence import UnexplainedSilence
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.ports import TransferOutcome
 from ringtrue.streaming.record import CallRecord, Stage, TransferRecord, TurnRecord
@@ -168,3 +171,21 @@ def test_two_servers_share_nothing() -> None:
     one.call_started("sip")
     assert sample(other, "ringtrue_calls_active", transport="sip") is None
     assert sample(one, "process_open_fds") is not None
+
+
+def test_what_was_late_what_was_done_and_what_stayed_silent() -> None:
+    metrics = Metrics()
+    metrics.call_started("sip")
+    turn = TurnRecord(
+        index=0,
+        misses=[Miss("first_token", "slow_model", 0.2, 0.9), Miss("turn", "first_token", 0.8, 1.4)],
+        ladder=[LadderStep(Rung.OPENER, "no_first_token", 101.0)],
+    )
+    silence = UnexplainedSilence(105.0, "llm", 0, 1.9)
+    metrics.call_ended(record(turns=[turn], unexplained_silences=[silence]))
+    missed = "ringtrue_turn_budget_miss_total"
+    assert sample(metrics, missed, stage="first_token", reason="slow_model") == 1
+    assert sample(metrics, missed, stage="turn", reason="first_token") == 1
+    steps = "ringtrue_turn_ladder_steps_total"
+    assert sample(metrics, steps, step="opener", reason="no_first_token") == 1
+    assert sample(metrics, "ringtrue_unexplained_silence_total", cause="llm") == 1

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ringtrue.streaming.budget.ladder import Rung
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
 
 
@@ -103,3 +104,50 @@ def test_the_record_is_json() -> None:
     answer(log, 100.0)
     record.ended_at = 160.0
     assert json.loads(json.dumps(record.as_dict()))["duration_ms"] == 60000.0
+
+
+def test_a_filler_and_the_answer_behind_it_are_one_turn() -> None:
+    record, log, turns = make()
+    log.report(Stage.SPEECH_ENDED, 101.0)
+    log.report(Stage.TURN_ENDED, 101.3)
+    log.stepped(Rung.OPENER, "no_first_token", 101.7)
+    log.filled(101.7)
+    log.report(Stage.FIRST_AUDIO, 101.71)
+    log.report(Stage.FIRST_PACKET, 101.72)
+    log.report(Stage.FIRST_TOKEN, 102.5)
+    log.report(Stage.FIRST_PHRASE, 102.6)
+    log.report(Stage.FIRST_AUDIO, 102.65)
+    log.report(Stage.FIRST_PACKET, 102.66)
+    (turn,) = record.turns
+    assert turns == [turn]
+    assert turn.interval("turn_latency") == pytest.approx(0.72)
+    assert turn.answer == {Stage.FIRST_PHRASE: 102.6, Stage.FIRST_PACKET: 102.66}
+    log.report(Stage.TURN_ENDED, 110.0)
+    written = record.as_dict()["turns"][0]
+    assert written["ladder"] == [
+        {"step": "opener", "reason": "no_first_token", "at_ms": 1700.0},
+    ]
+    assert written["answer_at_ms"] == {"first_phrase": 2600.0, "first_packet": 2660.0}
+    assert [miss["stage"] for miss in written["misses"]] == ["first_token"]
+
+
+def test_what_was_late_is_in_the_turn_with_its_reason() -> None:
+    record, log, _ = make()
+    log.report(Stage.SPEECH_ENDED, 101.0)
+    log.report(Stage.VAD_STOPPED, 101.2)
+    log.report(Stage.TRANSCRIPT, 101.25)
+    log.report(Stage.TURN_ENDED, 101.3)
+    assert log.deadline is record.turns[0].deadline
+    assert log.deadline.left(101.5) == pytest.approx(0.3)
+    answer(log, 102.3)
+    assert [(miss.stage, miss.reason) for miss in record.turns[0].misses] == [
+        ("first_token", "slow_model"),
+        ("turn", "first_token"),
+    ]
+
+
+def test_while_the_caller_speaks_the_deadline_is_the_coming_turns() -> None:
+    _, log, _ = make()
+    answer(log, 100.0)
+    log.report(Stage.SPEECH_ENDED, 105.0)
+    assert log.deadline.began == 105.0

@@ -171,6 +171,33 @@ def scenarios(as_json: JsonOption = False) -> None:
         typer.echo(f"{name:<20} {title}")
 
 
+@loadtest.command("report")
+def report_again(
+    directory: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="What `run -o` wrote.")
+    ],
+    against: Annotated[
+        Path | None,
+        typer.Argument(exists=True, file_okay=False, help="Another run, to be laid beside it."),
+    ] = None,
+    slo: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Limits in place of the run's own."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run's report anew from its report.json, beside another run's if one is given.
+
+    Exit code 0 if every limit was kept, 1 if one broke, 2 for what is no report.
+    """
+    from ringtrue.loadtest.reporting import rerender
+    from ringtrue.loadtest.slo import load_slo
+
+    report, _ = rerender(directory, against, slo=None if slo is None else load_slo(slo))
+    show(report, directory, Console(stderr=as_json), as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
 def show(report: Report, out: Path, console: Console, *, as_json: bool) -> None:
     """Print what came of a run: failures first, then the limits, then where the files are."""
     result = report.result

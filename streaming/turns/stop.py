@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 from pipecat.frames.frames import (
@@ -34,6 +34,7 @@ from ringtrue.streaming.turns.frames import SpeechPausedFrame
 from ringtrue.streaming.turns.policy import Pauses, TurnPolicy
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 PREMATURE_SECONDS: Final = 0.4
 """A caller who speaks again so soon after the turn was ended had only paused."""
@@ -96,7 +97,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._speculated = 0
         self._words: list[str] = []
         self._partial = ""
-        self._eager: float | None = None
+        self._eager: asyncio.Task[float] | None = None
         """The model's word on the short pause that the present silence began with."""
 
         self._probability: float | None = None
@@ -110,7 +111,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._final = False
         self._judging = False
         self._timer: asyncio.Handle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._generation = 0
 
     async def handle_user_turn_started(self) -> None:
@@ -149,9 +150,9 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self._silent_since = self._stopped_at - frame.stop_secs
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, SpeechPausedFrame):
-            self._eager = None
             if self._anticipates and self._judge is not None and self._speaking:
-                self._spawn(self._paused(self._generation))
+                self._eager = self._spawn(self._judged())
+                self._spawn(self._paused(self._eager))
         elif isinstance(frame, InterimTranscriptionFrame):
             self._partial = frame.text.strip()
         elif isinstance(frame, EagerEndOfTurnCancelFrame):
@@ -203,10 +204,11 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self.pauses.observe(now - start_seconds - self._silent_since)
         self._silent_since = self._ended_at = None
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _judged(self) -> float:
         if self._judge is None:
@@ -217,18 +219,15 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             log.exception("turns.judgement_failed")
             return 0.0
 
-    async def _paused(self, generation: int) -> None:
+    async def _paused(self, eager: asyncio.Task[float]) -> None:
         """A short pause: answer what was said so far, if it sounds complete."""
-        probability = await self._judged()
-        if generation != self._generation:
-            return
-        self._eager = probability
-        if self._expected() is Expect.OPEN:
+        probability = await eager
+        if self._eager is eager and self._expected() is Expect.OPEN:
             await self._speculate(probability, self._policy.eager)
 
     async def _stopped(self, generation: int) -> None:
-        probability = self._eager
-        if probability is None or probability < self._policy.eager:
+        probability = 0.0 if self._eager is None else await self._eager
+        if probability < self._policy.eager:
             probability = await self._judged()
         if generation != self._generation or self._speaking:
             return

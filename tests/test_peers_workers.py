@@ -13,10 +13,14 @@ from typing import Any
 
 import pytest
 
+from peers.loopback import ensure_ice_address
 from peers.server import RunningServer, running_server
 from ringtrue.agent.audit.verifying import verify
+from ringtrue.loadtest.browser import BrowserPhone
 from ringtrue.loadtest.caller import CallResult, VirtualCaller
+from ringtrue.loadtest.calling import Calling
 from ringtrue.loadtest.phone import Phone
+from ringtrue.loadtest.twilio import TwilioPhone
 from ringtrue.streaming.ports import EndReason
 from ringtrue.voices.keys.signing import Signer
 
@@ -47,10 +51,10 @@ def ready(server: RunningServer) -> int:
 
 
 class Callers:
-    """Callers that wait to be told to hang up."""
+    """Callers of one kind that wait to be told to hang up."""
 
-    def __init__(self, phone: Phone, server: RunningServer) -> None:
-        self._phone, self._server = phone, server
+    def __init__(self, phone: Calling, target: str) -> None:
+        self._phone, self._target = phone, target
         self.go = asyncio.Event()
         self.tasks: list[asyncio.Task[CallResult]] = []
 
@@ -66,8 +70,7 @@ class Callers:
             await caller.hangup()
 
     def add(self, transport: str = "") -> asyncio.Task[CallResult]:
-        target = f"sip:demo@127.0.0.1:{self._server.sip_port}{transport}"
-        call = self._phone.call(target, self._stay, answer_within=20)
+        call = self._phone.call(self._target + transport, self._stay, answer_within=20)
         self.tasks.append(asyncio.create_task(call))
         return self.tasks[-1]
 
@@ -80,16 +83,21 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_a_killed_worker_loses_its_own_calls_only(tmp_path: Path, data: Path) -> None:
+    ensure_ice_address()
     settings = {
+        "TWILIO__ENABLED": "true",
+        "TWILIO__AUTH_TOKEN": "secret",
         "SERVER__WORKERS": "2",
         "SERVER__DRAIN_SECONDS": "60",
         "ADMISSION__ENABLED": "false",
     }
     with running_server(tmp_path, settings) as server:
+        sip = f"sip:demo@127.0.0.1:{server.sip_port}"
         async with Phone() as phone:
-            await _kill_one(Callers(phone, server), server)
+            await _kill_one(Callers(phone, sip), server)
+        await _call_by_web(server)
         async with Phone() as phone:
-            await _stop(Callers(phone, server), server)
+            await _stop(Callers(phone, sip), server)
         assert await asyncio.to_thread(server.process.wait, 20) == 0
     report = verify(data / "audit", [Signer.load(data / "keys" / "audit.pem").public])
     assert report.good, report.problems
@@ -125,6 +133,24 @@ async def _kill_one(callers: Callers, server: RunningServer) -> None:
     for result in await asyncio.gather(*going, newcomer, callers.tasks[-1]):
         assert result.ok, result.detail
         assert result.stats.packets_lost == 0
+    await until_calls(server, 0)
+
+
+async def _call_by_web(server: RunningServer) -> None:
+    """Tokens and streams find the worker that they are for."""
+    async with BrowserPhone(agent="demo") as browser, TwilioPhone("secret") as twilio:
+        browsers, carrier = Callers(browser, server.url), Callers(twilio, server.url)
+        for number in range(2):
+            carrier.add()
+            workers = await until_calls(server, number + 1)
+        assert [worker["calls"] for worker in workers] == [1, 1]
+        for _ in range(3):
+            browsers.add()
+        await until_calls(server, 5)
+        for callers in (browsers, carrier):
+            callers.go.set()
+            for result in await asyncio.gather(*callers.tasks):
+                assert result.ok, result.detail
     await until_calls(server, 0)
 
 

@@ -314,7 +314,7 @@ class CallGraph:
         if policy is None:
             return []
         record = self.session.record.turn_taking
-        return [IdleKeeper(policy, record, rests=lambda: self.session.held)]
+        return [IdleKeeper(policy, record, rests=lambda: self.session.held or self.session.bridged)]
 
     async def start(self) -> None:
         """Run the graph; returns once every processor has started.

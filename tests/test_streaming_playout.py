@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ringtrue.streaming.drafts import Ticket
 from ringtrue.streaming.gate import FrameKind
-from ringtrue.streaming.playout import Playout, Step
+from ringtrue.streaming.playout import MAX_PAUSED, Playout, Step
 from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.provenance import Lane, Provenance
 
@@ -385,3 +385,55 @@ def test_taking_back_behind_another_utterance_does_not_cut_it() -> None:
     playout.take(0.0, tickets)
     assert playout.take_back().label is None
     assert [step.ended for step in drain(playout, tickets, 5) if step.ended] == ["sound"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=20), st.integers(1, 4000))
+def test_a_pause_loses_and_repeats_nothing(moves: list[tuple[bool, int]], samples: int) -> None:
+    playout, tickets = Playout[str](RATE), Tickets()
+    pcm = noise(samples)
+    playout.begin("u")
+    put(playout, pcm, 0.0)
+    playout.mark("end")
+    playout.finish()
+    taken: list[Step[str]] = []
+    for pausing, ticks in moves:
+        if pausing:
+            playout.pause(0.0)
+        else:
+            playout.resume()
+        taken += drain(playout, tickets, ticks)
+    playout.resume()
+    taken += drain(playout, tickets, samples // 160 + 2)
+    out = b"".join(s.draft.pcm(FRAME) for s in taken if s.draft.ticket is not None)
+    assert out[: len(pcm)] == pcm
+    assert tickets.opened == 1
+    assert [s.ended for s in taken if s.ended] == ["u"]
+    assert [mark for s in taken for mark in s.heard] == ["end"]
+    assert playout.underruns == 0
+    assert not any(step.underrun for step in taken)
+
+
+def test_only_speech_that_sounds_is_paused_and_not_for_ever() -> None:
+    playout, tickets = Playout[str](RATE), Tickets()
+    assert not playout.pause(0.0)
+    playout.begin("u")
+    put(playout, noise(1600), 0.0)
+    assert not playout.pause(0.0), "it has not begun"
+    drain(playout, tickets, 2)
+    assert playout.pause(1.0)
+    assert playout.pause(2.0), "it is paused"
+    steps = drain(playout, tickets, MAX_PAUSED + 1)
+    assert [n for n, step in enumerate(steps) if step.draft.ticket is not None] == [MAX_PAUSED]
+    assert not playout.paused
+    assert playout.pause(7.0)
+    assert playout.cut().paused_at == 7.0
+    assert not playout.paused
+    assert playout.cut().paused_at is None
+
+
+def test_digits_are_dialled_through() -> None:
+    playout, tickets = Playout[str](RATE), Tickets()
+    playout.write_digits("1", 0.0, SEALS.utterance(Lane.TONES))
+    drain(playout, tickets, 1)
+    assert not playout.pause(0.0)

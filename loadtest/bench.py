@@ -123,6 +123,11 @@ class BenchResult:
         """Dropped blocks heard within speech."""
         return sum(len(call.dropouts) for call in self.calls)
 
+    @property
+    def silences(self) -> int:
+        """Silences of over 1.5 s in which the agent owed speech."""
+        return sum(len(call.silences) for call in self.calls)
+
     def total(self, counter: str) -> int:
         """Sum of one of the calls' counters, e.g. ``packets_late``."""
         return sum(int(getattr(call, counter)) for call in self.calls)
@@ -241,7 +246,8 @@ def print_bench(result: BenchResult, console: Console) -> None:
         f"packets received {result.total('packets_received')}, "
         f"lost {result.total('packets_lost')}, late {result.total('packets_late')}; "
         f"dropped blocks in speech {result.dropouts}, "
-        f"concealed frames in speech {result.total('concealed_frames')}; "
+        f"concealed frames in speech {result.total('concealed_frames')}, "
+        f"unexplained silences {result.silences}; "
         f"caller's clock: {result.clock_late} of {result.clock_ticks} ticks late, "
         f"{result.total('skipped_frames')} skipped"
     )

@@ -138,6 +138,11 @@ async def test_words_that_are_surely_a_whole_answer_shorten_the_silence() -> Non
         await t.take(STARTED, STOPPED, TEXT)
         await asyncio.sleep(3)
         assert t.ended == [pytest.approx(POLICY.sure_seconds, abs=1e-6)]
+    async with turn(0.0, sure=True) as t:
+        t.expects = Expect.YES_NO
+        await t.take(STARTED, STOPPED, TEXT)
+        await asyncio.sleep(3)
+        assert t.ended == [pytest.approx(POLICY.sure_yes_no_seconds, abs=1e-6)]
     async with turn(0.9, sure=True) as t:
         await t.take(STARTED, STOPPED, TEXT)
         await asyncio.sleep(3)

@@ -30,8 +30,11 @@ class TurnPolicy:
     incomplete_seconds: float = 1.2
     """Silence that ends a turn the model holds for unfinished (probability 0)."""
 
-    sure_seconds: float = 0.3
+    sure_seconds: float = 0.2
     """The most silence that is asked for when the words alone are surely a whole answer."""
+
+    sure_yes_no_seconds: float = 0.1
+    """The same where that was a yes or no."""
 
     transcript_seconds: float = 1.5
     """How long a complete turn waits for the recognizer's final text."""
@@ -56,6 +59,10 @@ class TurnPolicy:
 
     max_speculations: int = 2
     """Answers begun so in one turn; a caller who pauses often costs no more."""
+
+    def sure(self, expect: Expect) -> float:
+        """The most silence after words that are surely a whole answer."""
+        return self.sure_yes_no_seconds if expect is Expect.YES_NO else self.sure_seconds
 
     def wait(
         self,

@@ -243,16 +243,16 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     def _plan(self) -> bool:
         """Wait for as much silence as is asked for; True where none is."""
         assert self._probability is not None
-        said = self._said
+        said, expected = self._said, self._expected()
         wait = self._policy.wait(
             self._probability,
-            self._expected(),
+            expected,
             suffices=self._suffices(said) if self._suffices is not None and said else None,
             factor=self.pauses.factor,
         )
         due = self._judged_at + wait
         if wait and self._final and self._completes is not None and self._completes(said):
-            due = min(due, self._stopped_at + self._policy.sure_seconds)
+            due = min(due, self._stopped_at + self._policy.sure(expected))
         if wait:
             self._at(due, self._silence_ended)
         return not wait

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ringtrue.config.settings import Settings
+from ringtrue.streaming.echo.canceller import echo_library_available
 from ringtrue.streaming.gate import GatePolicy
 from ringtrue.streaming.graph import GraphPolicy
 from ringtrue.streaming.turns import TurnPolicy
@@ -34,4 +35,5 @@ def graph_policy(settings: Settings, transport: str) -> GraphPolicy:
             far_end_grace=gate.far_end_grace_seconds,
             max_age=gate.max_age_seconds,
         ),
+        cancel_echo=settings.echo.cancel and echo_library_available(),
     )

@@ -1,4 +1,4 @@
-"""Checks of SIP media: Opus's library, and whether encryption keys travel in clear."""
+"""Checks of media: Opus's library, the echo canceller's, whether keys travel in clear."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from ringtrue.agent.findings import Check, CheckFunction, State
 from ringtrue.config.settings import Settings
+from ringtrue.streaming.echo.canceller import LIBRARY, echo_library_available
 from ringtrue.telephony.codecs import OPUS
 from ringtrue.telephony.codecs.opus_library import CodecUnavailableError, opus_library
 
@@ -42,5 +43,19 @@ def _srtp(settings: Settings) -> Check:
     return Check("srtp", State.OK, found)
 
 
-MEDIA_CHECKS: Final[tuple[CheckFunction, ...]] = (_opus, _srtp)
+def _echo(settings: Settings) -> Check:
+    if not settings.echo.cancel:
+        return Check("echo", State.OK, "off: what comes back of the agent's voice is heard")
+    if echo_library_available():
+        return Check("echo", State.OK, f"cancelled, by {LIBRARY}")
+    return Check(
+        "echo",
+        State.DEGRADED,
+        f"{LIBRARY} is not installed",
+        "over a line that sends it back, the agent may take its own voice for the caller's",
+        "install Debian's package libspeexdsp1",
+    )
+
+
+MEDIA_CHECKS: Final[tuple[CheckFunction, ...]] = (_opus, _srtp, _echo)
 """All of this module, in the order they are shown."""

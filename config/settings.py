@@ -22,9 +22,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.config.audit_settings import AuditSettings
-from ringtrue.config.carrier_settings import CarriersSettings, TwilioSettings
 from ringtrue.config.budget_settings import BudgetSettings, FallbackModel
+from ringtrue.config.carrier_settings import CarriersSettings, TwilioSettings
 from ringtrue.config.dial_settings import OutboundSettings
+from ringtrue.config.echo_settings import EchoSettings
 from ringtrue.config.layers import ENV_PREFIX, load_layers, validated
 from ringtrue.config.media_settings import MediaSettings
 from ringtrue.config.recording_settings import RecordingsSettings
@@ -260,6 +261,14 @@ class FliteSettings(Section):
     """Overrides every agent's own voice."""
 
 
+class HostedSpeech(PipecatService):
+    """A Pipecat service that speaks, and what speaks where it fails."""
+
+    fallback: Annotated[FliteSettings | PipecatService, Field(discriminator="engine")] | None = None
+    """Takes over for the rest of a call where the service makes nothing of a phrase for
+    ``budget.voice_stall_seconds``."""
+
+
 class FarEndSettings(Section):
     """How long a far end may not be heard before the agent stops speaking, by transport."""
 
@@ -354,12 +363,13 @@ class Settings(BaseSettings):
     llm: Annotated[
         DialogueSettings | OpenAiSettings | PipecatService, Field(discriminator="engine")
     ] = DialogueSettings(engine="dialogue")
-    tts: Annotated[FliteSettings | PipecatService, Field(discriminator="engine")] = FliteSettings(
+    tts: Annotated[FliteSettings | HostedSpeech, Field(discriminator="engine")] = FliteSettings(
         engine="flite"
     )
     gate: GateSettings = GateSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
     budget: BudgetSettings = BudgetSettings()
+    echo: EchoSettings = EchoSettings()
     agents: AgentSettings = AgentSettings()
     voices: VoicesSettings = VoicesSettings()
     audit: AuditSettings = AuditSettings()

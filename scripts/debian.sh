@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 DEB=.deb
-RUN=(libflite1 libasound2)
+RUN=(libflite1 libasound2 libspeexdsp1)
 # Peers and tools that tests call; a test skips, saying why, where its peer is missing.
 TEST=(sip-tester baresip-core kamailio kamailio-tls-modules flite sox redis-server
     tcpdump iproute2

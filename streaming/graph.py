@@ -46,6 +46,7 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from ringtrue.streaming.budget.keeper import BudgetKeeper
+from ringtrue.streaming.echo.guard import EchoGuard
 from ringtrue.streaming.errors import GraphError
 from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, VoiceWatch, Watermarker
 from ringtrue.streaming.listen import Listener
@@ -57,6 +58,7 @@ from ringtrue.streaming.recording import StereoTap
 from ringtrue.streaming.refusals import OnRefusal
 from ringtrue.streaming.sealing import SealingTap, SealsSpeech
 from ringtrue.streaming.session import CallSession
+from ringtrue.streaming.spare import SpareVoice
 from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
 from ringtrue.streaming.turns.anticipation import anticipation
 from ringtrue.streaming.turns.expect import Expect
@@ -140,6 +142,8 @@ class GraphPolicy:
     vad: VadPolicy = VadPolicy()
     turns: TurnPolicy = TurnPolicy()
     gate: GatePolicy = GatePolicy()
+    cancel_echo: bool = False
+    """Take the agent's own voice out of what comes back; needs libspeexdsp."""
 
 
 class CaptionTap(FrameProcessor):
@@ -210,6 +214,7 @@ class CallGraph:
             watermarker=watermarker,
             watch=watch,
             tap=tap,
+            echo=EchoGuard(rate) if policy.cancel_echo else None,
             keeper=services.keeper,
         )
         judge = self._listener.judge if models.smart_turn is not None else None
@@ -246,7 +251,9 @@ class CallGraph:
             ),
         )
         tts, provenance = [services.tts], self.session.gate.provenance
-        if isinstance(services.tts, SealsSpeech):
+        if isinstance(services.tts, SpareVoice):
+            tts = services.tts.processors(provenance)
+        elif isinstance(services.tts, SealsSpeech):
             services.tts.seal_with(provenance)
         else:
             tts.append(SealingTap(provenance))

@@ -18,6 +18,7 @@ from ringtrue.streaming.bridge import Bridge, Seat
 from ringtrue.streaming.budget.keeper import BudgetKeeper
 from ringtrue.streaming.budget.silence import SilenceMeter
 from ringtrue.streaming.drafts import Draft, Ticket
+from ringtrue.streaming.echo.guard import EchoGuard
 from ringtrue.streaming.gate import (
     FrameKind,
     Gate,
@@ -63,6 +64,7 @@ class CallSession:
         watch: VoiceWatch | None = None,
         tap: StereoTap | None = None,
         keeper: BudgetKeeper | None = None,
+        echo: EchoGuard | None = None,
     ) -> None:
         """Join ``leg`` to a graph.
 
@@ -70,9 +72,11 @@ class CallSession:
         the caller hears them, ``on_silence`` that the agent stopped (True: interrupted),
         ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice,
         ``tap`` takes both sides for the call's recording. ``keeper`` keeps turns to their budget.
+        ``echo`` takes the agent's voice out of what comes back.
         """
         self._leg = leg
         self._tap = tap
+        self._echo = echo
         self.record = record
         self._hear = hear
         self._on_digit = on_digit
@@ -187,9 +191,12 @@ class CallSession:
         if seat is None or self._takes_part:
             for digit in inbound.digits:
                 self._queue(digit)
-        pcm = self._silence if self._resting else inbound.pcm
+        caller = inbound.pcm if self._echo is None else self._echo.heard(inbound.pcm)
+        pcm = self._silence if self._resting else caller
         if self._tap is not None:
-            self._tap.heard(pcm if seat is None else inbound.pcm, inbound.digits)
+            self._tap.heard(
+                self._silence if self._resting and seat is None else inbound.pcm, inbound.digits
+            )
         if seat is not None:
             seat.put(inbound.pcm, now)
             if not self._takes_part:
@@ -216,6 +223,8 @@ class CallSession:
         if first:
             self.turns.report(Stage.FIRST_SEALED, self._moment(now))
         self._leg.send(frame, now)
+        if self._echo is not None:
+            self._echo.sent(frame.pcm)
         if self._tap is not None:
             self._tap.sent(frame.pcm, now)
         if self._resting:
@@ -329,6 +338,8 @@ class CallSession:
         self.record.media = dict(stats.extra)
         if stats.round_trip_ms is not None:
             self.record.media["round_trip_ms"] = stats.round_trip_ms
+        if self._echo is not None:
+            self.record.media |= self._echo.stats.as_dict()
 
     def _queue(self, item: bytes | str) -> None:
         if len(self._blocks) >= MAX_BLOCKS:

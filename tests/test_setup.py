@@ -54,7 +54,11 @@ def test_without_unpacked_packages_nothing_changes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("have", "status"),
-    [(("libflite1", "libasound2"), 0), (("libflite1",), 1), ((), 1)],
+    [
+        (("libflite1", "libasound2", "libspeexdsp1"), 0),
+        (("libflite1", "libasound2"), 1),
+        ((), 1),
+    ],
 )
 def test_what_is_unpacked_counts_as_present(
     tmp_path: Path, have: tuple[str, ...], status: int

@@ -1,0 +1,183 @@
+"""One call's protection from its own voice: look for an echo, cancel it, close what is left.
+
+Nothing is touched until an echo was found. From then on what is heard goes through the canceller,
+aligned to the echo's delay; where it took most of a frame away, so that what remains is the rest
+of the echo, that is turned down too, and a caller who speaks at the same time is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ringtrue.streaming.echo.canceller import EchoCanceller
+from ringtrue.streaming.echo.finder import FRAME, LAGS, RATE, EchoFinder
+from ringtrue.streaming.ports import frame_samples
+
+LOOK_TICKS: Final = 24
+"""Between looks while the agent speaks: 480 ms."""
+
+MEMORY_TICKS: Final = LAGS // FRAME + 25
+"""So long after its last sound the agent may still be heard coming back."""
+
+EAGER_LOOKS: Final = 25
+"""So many looks, 12 s of the agent's speech; after that only each :data:`LAZY` th."""
+
+LAZY: Final = 10
+TAIL_MS: Final = 64
+LEAD_MS: Final = 16
+"""The reference is this much early: an echo's delay wanders with the jitter buffers."""
+
+REFERENCE_RMS: Final = 150.0
+MOSTLY: Final = 0.25
+"""Share of a frame's energy left, from which down it is taken for the rest of the echo."""
+
+RESIDUAL_GAIN: Final = 0.1
+HANGOVER_FRAMES: Final = 4
+"""A caller who broke through is left alone for so long."""
+
+DROWNED: Final = 6.0
+"""Times the echo's expected energy from which on a caller drowns it: the frame is left as it came,
+for an adaptive filter does more harm to loud speech than a faint echo."""
+
+LOST_FRAMES: Final = 200
+"""Frames in a row, 4 s, in which there should be echo and nothing of it was taken away."""
+
+
+@dataclass(slots=True)
+class EchoStats:
+    """What the call record says."""
+
+    delay_ms: float | None = None
+    """Of the echo last found; None where there was none."""
+
+    erle_db: float | None = None
+    """Echo return loss enhancement (ITU-T G.168): energy heard over energy left while only the
+    agent speaks, smoothed over about a second."""
+
+    suppressed_frames: int = 0
+    losses: int = 0
+    """Times the echo moved away and was searched for anew."""
+
+    def as_dict(self) -> dict[str, float]:
+        """What there is to say; nothing where no echo was ever found."""
+        if self.delay_ms is None:
+            return {}
+        found = {"echo_delay_ms": self.delay_ms, "echo_losses": float(self.losses)}
+        return found if self.erle_db is None else found | {"echo_erle_db": self.erle_db}
+
+
+class EchoGuard:
+    """For frames of 20 ms at ``rate`` Hz (8000 or 16000). Sans-IO.
+
+    Costs 0.7 ms per look, 25 µs a frame once an echo is cancelled.
+    """
+
+    def __init__(self, rate: int) -> None:
+        """Raises ``ValueError`` for another rate."""
+        if rate not in (RATE, 2 * RATE):
+            raise ValueError(f"rate is {rate}; allowed: {RATE}, {2 * RATE}")
+        self.stats = EchoStats()
+        self._rate = rate
+        self._frame = frame_samples(rate)
+        self._finder = EchoFinder(rate)
+        self._canceller: EchoCanceller | None = None
+        self._delay = 0
+        self._last = bytes(2 * self._frame)
+        self._history = bytearray(2 * (self._frame + LAGS * rate // RATE))
+        self._ticks = self._looks = self._hangover = self._poor = 0
+        self._before = self._after = 0.0
+        self._leak = 0.0  # of the line: energy that comes back; 0 until it was measured
+        self._reference = 0.0
+        self._raw = False
+        self._fade = np.linspace(0.0, 1.0, self._frame, dtype=np.float32)
+        self._spoke = 0
+
+    def sent(self, pcm: bytes) -> None:
+        """The frame that goes out now."""
+        del self._history[: len(pcm)]
+        self._history += pcm
+        self._last = pcm
+
+    def heard(self, pcm: bytes) -> bytes:
+        """The frame that came in, without the agent's echo."""
+        loud = int(np.frombuffer(self._last, np.int16).max()) > REFERENCE_RMS
+        self._spoke = MEMORY_TICKS if loud else max(0, self._spoke - 1)
+        self._finder.push(self._last, pcm)
+        if self._canceller is not None:
+            return self._cancel(self._canceller, pcm)
+        if self._spoke:
+            self._seek()
+        return pcm
+
+    def _seek(self) -> None:
+        self._ticks += 1
+        if self._ticks < LOOK_TICKS:
+            return
+        self._ticks = 0
+        self._looks += 1
+        if self._looks > EAGER_LOOKS and self._looks % LAZY > 1:
+            return
+        found = self._finder.look()
+        if found is None:
+            return
+        lead = LEAD_MS * self._rate // 1000
+        # The echo of the newest frame sent is at least one frame old when it is heard.
+        self._delay = max(0, found.delay * self._rate // RATE - lead)
+        self._canceller = EchoCanceller(self._rate, self._frame, TAIL_MS * self._rate // 1000)
+        self.stats.delay_ms = round(1000 * found.delay / RATE, 1)
+        self._poor = 0
+
+    def _cancel(self, canceller: EchoCanceller, pcm: bytes) -> bytes:
+        end = len(self._history) - 2 * self._delay
+        sent = bytes(self._history[end - 2 * self._frame : end])
+        heard, left = np.frombuffer(pcm, np.int16), canceller.process(pcm, sent)
+        # An echo lasts longer than what it echoes.
+        self._reference = max(_energy(np.frombuffer(sent, np.int16)), 0.6 * self._reference)
+        before, after = _energy(heard), _energy(left)
+        if self._reference < REFERENCE_RMS**2 or before < 1.0:
+            return self._turned(heard, left, raw=True)
+        if after < MOSTLY * before:
+            self._measure(before, after)
+            self._poor = 0
+        else:
+            self._hangover = HANGOVER_FRAMES
+            self._poor += 1
+            if self._poor > LOST_FRAMES:
+                self._lose()
+        if self._hangover:
+            self._hangover -= 1
+            return self._turned(heard, left, raw=before > DROWNED * self._leak * self._reference)
+        self.stats.suppressed_frames += 1
+        return self._turned(heard, left * RESIDUAL_GAIN, raw=False)
+
+    def _turned(self, heard: npt.NDArray[np.int16], left: npt.NDArray[Any], *, raw: bool) -> bytes:
+        """One of the two, faded into where the other was before."""
+        wanted, other = (heard, left) if raw else (left, heard)
+        if raw != self._raw:
+            self._raw = raw
+            wanted = self._fade * wanted + (1 - self._fade) * other
+        return wanted.astype(np.int16).tobytes()
+
+    def _measure(self, before: float, after: float) -> None:
+        self._before += 0.02 * (before - self._before)
+        self._after += 0.02 * (after - self._after)
+        leak = before / self._reference
+        self._leak += (0.05 if self._leak else 1.0) * (leak - self._leak)
+        if self._after > 0:
+            self.stats.erle_db = round(10 * math.log10(self._before / self._after), 1)
+
+    def _lose(self) -> None:
+        self.stats.losses += 1
+        self._canceller = None
+        self._finder.restart()
+        self._ticks = self._looks = self._poor = 0
+
+
+def _energy(pcm: npt.NDArray[np.int16]) -> float:
+    samples = pcm.astype(np.float32)
+    return float(samples @ samples) / max(1, len(samples))

@@ -60,8 +60,8 @@ class BriefingPolicy(Part):
         "I have a caller for {place}. {briefing} "
         "Say yes or press 1 to take the call, say no or press 2 to decline.",
     )
-    accepted: Texts = ()
-    """Said before the caller is there; who speaks meanwhile is asked again, so nothing is best."""
+    accepted: Annotated[Texts, Field(min_length=1)] = ("Thank you.",)
+    """Said before the caller is there; who speaks meanwhile is asked again, so it is best short."""
 
     declined: Annotated[Texts, Field(min_length=1)] = ("All right. Goodbye.",)
     unclear: Annotated[Texts, Field(min_length=1)] = (
@@ -168,7 +168,7 @@ def transfer_problems(
     if asks and language.partition("-")[0] != LANGUAGE:
         problems += [
             (f"{key}.briefing.{name}", f"must be given for language {language!r}; built in: en")
-            for name in ("ask", "declined", "unclear", "yes", "no")
+            for name in ("ask", "accepted", "declined", "unclear", "yes", "no")
             if name not in briefing.model_fields_set
         ]
     return problems

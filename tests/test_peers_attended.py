@@ -1,41 +1,106 @@
-"""baresip calls; the agent rings another baresip, asks it, and lets the two talk, or comes back."""
+"""Real phones in attended transfers: joined by us, taken over by Replaces, and sending us on."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from speech import pause, say
 from test_peers_transfer import until
 
 from peers.baresip import Baresip, baresip, needs_baresip
 from peers.compare import read_wav, write_wav
+from peers.linphone import Linphone, linphone, needs_linphone
 from peers.server import RunningServer, running_server
 
 AGENT = """
 name: switchboard
 title: Switchboard
-greeting: Hello.
+greeting: Hi.
+disclosure: {{text: "An AI."}}
 transfers:
   desk: {{to: "sip:alice@127.0.0.1:{desk}", title: the desk, how: attended}}
-  meeting: {{to: "sip:alice@127.0.0.1:{desk}", title: the desk, how: conference}}
-transferring: {{failed: Sorry, seconds: 20, returned: Back again, follow: true}}
+  other: {{to: "sip:carol@127.0.0.1:{other}", title: the other desk, how: attended}}
+transferring: {{failed: Sorry, seconds: 20, follow: true, briefing: {{ask: "{{briefing}} Yes?"}}}}
 dialogue:
   intents:
     desk:
       examples: [get me the desk]
       answers: Fine
-      action: {{transfer: desk, briefing: They are called Rivera}}
-    meeting: {{examples: [let us all talk], answers: Fine, action: {{transfer: meeting}}}}
-  dtmf: {{"1": desk, "2": meeting}}
+      action: {{transfer: desk, briefing: Ms Rivera}}
+    other: {{examples: [get me somebody else], answers: Fine, action: {{transfer: other}}}}
+  dtmf: {{"1": desk, "2": other}}
   fallbacks: [Pardon]
   give_up: {{say: Goodbye}}
 """
 TONE = 1020.0
-QUIET = 5.0
+QUIET = 3.0
 """Seconds for which the desk only listens, after it answered."""
+
+
+@dataclass
+class House:
+    """The server, and the phones that callers are put through to."""
+
+    server: RunningServer
+    desk: Baresip
+    other: Linphone | None
+    silence: Path
+    folder: Path
+
+    def log(self) -> str:
+        return self.server.log.read_text()
+
+    def seen(self, event: str) -> int:
+        return self.log().count(f'"event": "{event}"')
+
+    def after(self, event: str, times: int) -> None:
+        """Wait until the log has it so often."""
+        until(lambda: self.seen(event) >= times, self.server.log)
+
+    def records(self, count: int) -> list[dict[str, Any]]:
+        """The last ``count`` records, once there are so many more than now."""
+        return self.server.wait_for_records(count)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    needs_baresip()
+    folder = tmp_path_factory.mktemp("house")
+    words, silence = folder / "words.wav", folder / "silence.wav"
+    talk = np.tile(say("This is the desk.", 8000, "rms"), 20)
+    write_wav(words, np.concatenate([pause(QUIET), talk]), 8000)
+    write_wav(silence, pause(80), 8000)
+    agents = folder / "agents"
+    agents.mkdir()
+    with contextlib.ExitStack() as stack:
+        account = ";answermode=auto"
+        desk = stack.enter_context(
+            baresip(folder / "desk", words, "PCMU", seconds=150, account=account)
+        )
+        other = None
+        if shutil.which("linphonec"):
+            other = stack.enter_context(linphone(folder / "other", "carol", answers=True))
+        port = 9 if other is None else other.sip_port
+        (agents / "switchboard.yaml").write_text(AGENT.format(desk=desk.sip_port, other=port))
+        settings = {
+            "AGENTS__DIR": str(agents),
+            "AGENTS__DEFAULT": "switchboard",
+            "OUTBOUND__ENABLED": "true",
+            "OUTBOUND__TENANTS__DEFAULT__URIS": "sip:*@127.0.0.1:*",
+            "VOICES__DIR": str(folder / "voices"),
+            "AUDIT__DIR": str(folder / "audit"),
+        }
+        server = stack.enter_context(running_server(folder / "server", settings))
+        yield House(server, desk, other, silence, folder)
 
 
 def tone(seconds: float) -> npt.NDArray[np.int16]:
@@ -59,51 +124,79 @@ def heard_by(peer: Baresip) -> npt.NDArray[np.float64]:
     return np.asarray(samples, np.float64)
 
 
-def settings(folder: Path, desk: Baresip) -> dict[str, str]:
-    agents = folder / "agents"
-    agents.mkdir()
-    (agents / "switchboard.yaml").write_text(AGENT.format(desk=desk.sip_port))
-    return {
-        "AGENTS__DIR": str(agents),
-        "AGENTS__DEFAULT": "switchboard",
-        "OUTBOUND__ENABLED": "true",
-        "OUTBOUND__TENANTS__DEFAULT__URIS": "sip:*@127.0.0.1:*",
-        "VOICES__DIR": str(folder / "voices"),
-        "AUDIT__DIR": str(folder / "audit"),
-    }
-
-
-def logged(server: RunningServer, event: str, times: int = 1) -> bool:
-    return server.log.read_text().count(f'"event": "{event}"') >= times
-
-
-def test_the_desk_is_asked_and_takes_the_caller(tmp_path: Path) -> None:
+def test_the_desk_is_asked_and_joined_with_the_caller(house: House) -> None:
     """baresip 1.0 knows no Replaces, so the two calls are joined."""
-    needs_baresip()
-    words, voice = tmp_path / "words.wav", tmp_path / "voice.wav"
-    talk = np.tile(say("This is the desk.", 8000, "rms"), 20)
-    write_wav(words, np.concatenate([pause(QUIET), talk]), 8000)
-    write_wav(voice, np.concatenate([pause(7), tone(60)]), 8000)
-    with (
-        baresip(tmp_path / "desk", words, "PCMU", seconds=90, account=";answermode=auto") as desk,
-        running_server(tmp_path / "server", settings(tmp_path, desk)) as server,
-    ):
-        target = f"sip:switchboard@127.0.0.1:{server.sip_port}"
-        with baresip(tmp_path / "phone", voice, "PCMU", target, seconds=80) as phone:
-            until(lambda: logged(server, "dialogue.reply"), server.log)
-            phone.command("sndcode", "1#")
-            until(lambda: logged(server, "dialogue.reply", 3), server.log)  # it is asked
-            desk.command("sndcode", "1#")
-            until(lambda: logged(server, "call.transfer"), server.log)
-            time.sleep(QUIET)  # they talk
-            desk.command("hangup")
-            records = server.wait_for_records(2)
-            heard_by_desk = heard_by(desk)
-        caller = next(record for record in records if record["direction"] == "inbound")
-        assert caller["outcome"] == "transferred"
-        assert [(t["to"], t["outcome"], t["how"]) for t in caller["transfers"]] == [
-            ("desk", "transferred", "bridge")
-        ]
-        assert (caller["errors"], caller["refused"]) == ({}, {})
-        assert np.sqrt(np.mean(heard_by(phone)[-16000:] ** 2)) > 0.01  # the desk's words
-        assert tone_share(heard_by_desk[-8000:]) > 0.9  # and the caller's tone
+    voice = house.folder / "voice.wav"
+    write_wav(voice, np.concatenate([pause(6), tone(60)]), 8000)
+    target = f"sip:switchboard@127.0.0.1:{house.server.sip_port}"
+    with baresip(house.folder / "phone", voice, "PCMU", target, seconds=60) as phone:
+        house.after("dialogue.reply", 1)
+        phone.command("sndcode", "1#")
+        house.after("dialogue.reply", 3)  # it is asked
+        house.desk.command("sndcode", "1#")
+        house.after("call.transfer", 1)
+        time.sleep(QUIET + 3)  # they talk
+        house.desk.command("hangup")
+        records = house.records(2)
+        heard_by_desk = heard_by(house.desk)
+    caller = next(record for record in records if record["direction"] == "inbound")
+    assert caller["outcome"] == "transferred"
+    assert [(t["to"], t["outcome"], t["how"]) for t in caller["transfers"]] == [
+        ("desk", "transferred", "bridge")
+    ]
+    assert (caller["errors"], caller["refused"]) == ({}, {})
+    assert np.sqrt(np.mean(heard_by(phone)[-16000:] ** 2)) > 0.01  # the desk's words
+    assert tone_share(heard_by_desk[-8000:]) > 0.9  # and the caller's tone
+
+
+def test_a_phone_takes_our_call_to_another_over(house: House) -> None:
+    """linphone at both ends: REFER with Replaces (RFC 5589 §7), and we are out of it."""
+    needs_linphone()
+    assert house.other is not None
+    before, replies = len(house.server.records()), house.seen("dialogue.reply")
+    with linphone(house.folder / "bob", "bob") as phone:
+        time.sleep(1)  # it has no address before
+        phone.command(f"call sip:switchboard@127.0.0.1:{house.server.sip_port}")
+        house.after("dialogue.reply", replies + 1)
+        phone.command(f"play {house.silence}")
+        time.sleep(0.5)
+        for key in "2#":
+            phone.command(key)
+        house.after("dialogue.reply", replies + 3)
+        house.other.command(f"play {house.silence}")
+        time.sleep(0.5)
+        for key in "1#":
+            house.other.command(key)
+        records = house.records(before + 2)
+        until(lambda: "for call 2 (audio)" in phone.log, house.server.log)
+        assert "Call 2 with sip:bob@127.0.0.1 connected" in house.other.log
+    caller = next(record for record in records[before:] if record["direction"] == "inbound")
+    assert caller["outcome"] == "transferred"
+    assert [(t["to"], t["outcome"], t["how"]) for t in caller["transfers"]] == [
+        ("other", "transferred", "replaces")
+    ]
+
+
+def test_a_phone_sends_us_on(house: House) -> None:
+    """baresip's own blind transfer: refused off the list (it hangs up then), followed on it."""
+    target = f"sip:switchboard@127.0.0.1:{house.server.sip_port}"
+    for number, user in enumerate(("mallory", "alice")):
+        before, replies = len(house.server.records()), house.seen("dialogue.reply")
+        folder = house.folder / f"sender-{number}"
+        with baresip(folder, house.silence, "PCMU", target, seconds=60) as phone:
+            house.after("dialogue.reply", replies + 1)
+            transfers = house.seen("call.transfer")
+            phone.command("transfer", f"sip:{user}@127.0.0.1:{house.desk.sip_port}")
+            if user == "alice":
+                house.after("call.transfer", transfers + 1)
+                time.sleep(1)
+                house.desk.command("hangup")
+            (record,) = house.records(before + 1)[before:]
+        assert record["outcome"] == "caller_hung_up"
+        assert record["errors"] == {}
+        if user == "mallory":
+            assert house.seen("call.referral_refused") == 1
+            assert record["transfers"] == []
+    assert [(t["to"], t["outcome"], t["how"], t["sip_status"]) for t in record["transfers"]] == [
+        ("desk", "transferred", "follow", 200)
+    ]

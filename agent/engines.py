@@ -46,6 +46,7 @@ from ringtrue.streaming.recognizers.vocabulary import Vocabulary
 from ringtrue.streaming.recognizers.whisper import WhisperPolicy, WhisperRecognizer
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.services import build_stt, build_tts
+from ringtrue.streaming.spare import SpareVoice
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 from ringtrue.streaming.turns.of_agent import backchannels_of, idle_of
 from ringtrue.voices.lease import Lease
@@ -92,9 +93,11 @@ class Engines:
         self._seeds = random.Random()
         if isinstance(settings.llm, DialogueSettings):
             self._dialogues = {agent.name: Dialogue(agent) for agent in self._agents}
-        if isinstance(settings.tts, FliteSettings):
+        tts = settings.tts
+        own = isinstance(tts, FliteSettings)
+        if isinstance(tts, FliteSettings) or isinstance(tts.fallback, FliteSettings):
             self._engine = stock_engine(settings)
-        self._cast = Cast(settings, self._agents, self._engine, recorder)
+        self._cast = Cast(settings, self._agents, self._engine if own else None, recorder)
 
     @property
     def models(self) -> SharedModels:
@@ -139,10 +142,14 @@ class Engines:
     @property
     def speaker(self) -> str:
         """What speaks stock voices: engine and version, or the service's name."""
-        if self._engine is not None:
-            return self._engine.name
-        tts = self._settings.tts
-        return tts.service if isinstance(tts, PipecatService) else tts.engine
+        tts, own = self._settings.tts, "" if self._engine is None else self._engine.name
+        if isinstance(tts, FliteSettings):
+            return own
+        spare = tts.fallback
+        if spare is None:
+            return tts.service
+        second = spare.service if isinstance(spare, PipecatService) else own
+        return f"{tts.service}, or {second} where it failed"
 
     def recognizer_pids(self) -> tuple[int, ...]:
         """Process ids of the recognizer's workers."""
@@ -210,6 +217,7 @@ class Engines:
         ``on_fallback`` is told why the cloned voice of ``casting`` gave way to the stock voice.
         """
         own = self._files.get(agent.name)
+        tts = self._tts(agent, casting, on_fallback)
         scripted = agent.dialogue is not None and agent.dialogue is not own
         language = build_language(
             DialogueSettings(engine="dialogue") if scripted else self._settings.llm,
@@ -221,8 +229,8 @@ class Engines:
             on_stall=on_stall,
             probe=probe,
             budget=self._settings.budget,
+            faster=tts.switch if isinstance(tts, SpareVoice) else None,
         )
-        tts = self._tts(casting, on_fallback)
         if isinstance(tts, SpeechSynthesizer):
             language.keeper.voice = tts
             language.keeper.learn = self._learner(casting)
@@ -284,10 +292,14 @@ class Engines:
             stall_seconds=self._settings.budget.recognizer_stall_seconds,
         )
 
-    def _tts(self, casting: Casting, on_fallback: Callable[[str], None]) -> FrameProcessor:
+    def _tts(
+        self, agent: Agent, casting: Casting, on_fallback: Callable[[str], None]
+    ) -> FrameProcessor:
         tts = self._settings.tts
         if isinstance(tts, PipecatService):
-            return build_tts(tts.service, tts.revealed())
+            service = build_tts(tts.service, tts.revealed())
+            spare = self._spare(tts.fallback, agent)
+            return service if spare is None else SpareVoice(service, spare)
         assert self._engine is not None
         return SpeechSynthesizer(
             self._engine,
@@ -297,6 +309,17 @@ class Engines:
             lines=self._lines[casting.stock],
             stall=self._settings.budget.voice_stall_seconds,
         )
+
+    def _spare(
+        self, tts: FliteSettings | PipecatService | None, agent: Agent
+    ) -> FrameProcessor | None:
+        """What speaks where the hosted service fails."""
+        if tts is None:
+            return None
+        if isinstance(tts, PipecatService):
+            return build_tts(tts.service, tts.revealed())
+        assert self._engine is not None
+        return SpeechSynthesizer(self._engine, tts.voice or agent.fallback_voice)
 
     def _learner(self, casting: Casting) -> Callable[[Sequence[str], int], Awaitable[None]]:
         """Lets the voice of ``casting`` make lines beforehand."""

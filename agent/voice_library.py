@@ -21,7 +21,8 @@ from ringtrue.voices.stock import FliteEngine
 
 def stock_engine(settings: Settings) -> FliteEngine:
     """The stock voices, as configured; nothing is loaded yet."""
-    threads = settings.tts.threads if isinstance(settings.tts, FliteSettings) else None
+    own = settings.tts if isinstance(settings.tts, FliteSettings) else settings.tts.fallback
+    threads = own.threads if isinstance(own, FliteSettings) else None
     return FliteEngine(search=settings.paths.libraries, threads=threads)
 
 

@@ -252,7 +252,7 @@ class CallGraph:
         )
         tts, provenance = [services.tts], self.session.gate.provenance
         if isinstance(services.tts, SpareVoice):
-            tts = services.tts.processors(provenance)
+            tts = services.tts.chain(provenance)
         elif isinstance(services.tts, SealsSpeech):
             services.tts.seal_with(provenance)
         else:

@@ -25,6 +25,7 @@ from ringtrue.streaming.recognizers.service import StreamingRecognizer
 from ringtrue.streaming.recognizers.sphinx import SphinxRecognizer
 from ringtrue.streaming.recognizers.whisper import WhisperRecognizer
 from ringtrue.streaming.services import ServiceError
+from ringtrue.streaming.spare import SpareVoice
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 
 AGENTS = load_agents()
@@ -202,3 +203,30 @@ async def test_an_agent_without_a_dialogue_needs_a_model() -> None:
             pytest.fail("answers without a dialogue")
     async with engines("LLM", agents=mute, ENGINE="openai", MODEL="m", API_KEY="k"):
         pass
+
+
+async def test_a_hosted_voice_may_have_a_spare_one() -> None:
+    spare = '{"engine": "flite", "voice": "rms"}'
+    async with engines("TTS", **PIPECAT, FALLBACK=spare) as made:
+        given = services(made)
+        assert isinstance(given.tts, SpareVoice)
+        assert given.keeper is not None
+        assert given.keeper._faster == given.tts.switch
+        assert made.speaker.startswith("cartesia, or flite")
+    async with engines("TTS", **PIPECAT) as made:
+        given = services(made)
+        assert isinstance(given.tts, CartesiaTTSService)
+        assert made.synthesis is None
+        assert made.speaker == "cartesia"
+
+
+async def test_every_call_has_a_keeper_that_knows_its_voice_and_its_model() -> None:
+    second = {"MODEL": "first", "BASE_URL": "http://127.0.0.1:1/v1", "HEDGE_SECONDS": 0.5}
+    async with engines("LLM", ENGINE="openai", **second) as made:
+        given = services(made)
+        assert isinstance(given.llm, OpenAiLlm)
+        assert given.llm.second is not None
+        assert given.llm.second.delay == 0.5
+        assert given.keeper is not None
+        assert given.keeper.voice is given.tts
+        assert given.keeper.learn is not None

@@ -15,6 +15,7 @@ from ringtrue.config.errors import SettingsError
 from ringtrue.config.layers import PATH_KEYS, default_layer
 from ringtrue.config.settings import (
     FliteSettings,
+    HostedSpeech,
     PipecatService,
     PocketsphinxSettings,
     Settings,
@@ -106,7 +107,7 @@ def test_keys_that_yaml_would_convert_stay_text(tmp_path: Path) -> None:
         ("stt", {"engine": "whisper", "model": "/models/tiny"}, WhisperSettings),
         ("stt", {"engine": "pipecat", "service": "deepgram"}, PipecatService),
         ("tts", {"engine": "flite", "voice": "rms"}, FliteSettings),
-        ("tts", {"engine": "pipecat", "service": "cartesia"}, PipecatService),
+        ("tts", {"engine": "pipecat", "service": "cartesia"}, HostedSpeech),
         ("llm", {"engine": "pipecat", "service": "openai"}, PipecatService),
     ],
 )

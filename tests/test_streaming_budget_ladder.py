@@ -51,7 +51,7 @@ def test_a_silent_model_gets_an_opener_just_in_time_then_apologies_then_the_last
 
 
 def test_an_answer_in_time_needs_no_step() -> None:
-    turn = Turn(LadderPolicy(faster_voice=True))
+    turn = Turn(LadderPolicy(faster_voice=0.3))
     turn.reach(Stage.FIRST_TOKEN, 100.45)
     turn.reach(Stage.FIRST_PHRASE, 100.5)
     turn.reach(Stage.FIRST_AUDIO, 100.55)
@@ -86,13 +86,12 @@ def test_a_hurried_clause_is_given_a_moment_before_an_opener() -> None:
 
 
 def test_a_slow_voice_is_replaced_by_a_faster_one_where_there_is_one() -> None:
-    turn = Turn(LadderPolicy(faster_voice=True))
+    turn = Turn(LadderPolicy(faster_voice=0.5))
     turn.reach(Stage.FIRST_TOKEN, 100.4)
     turn.reach(Stage.FIRST_PHRASE, 100.42)
-    taken = turn.until(101.0)
-    assert taken == [
-        (100.72, Rung.FASTER_VOICE, "no_audio"),
+    assert turn.until(101.0) == [
         (100.72, Rung.OPENER, "no_audio"),
+        (100.92, Rung.FASTER_VOICE, "no_audio"),
     ]
 
 

@@ -79,6 +79,8 @@ class KeeperPolicy:
     """Seconds of silence, while an answer is owed, after which something is said."""
 
     apologies: int = 2
+    faster_after: float = 1.0
+    """Seconds in which a synthesizer may make nothing, where there is a second one."""
 
 
 class Voice(Protocol):
@@ -126,7 +128,7 @@ class BudgetKeeper(FrameProcessor):
         self._ladder = Ladder(
             LadderPolicy(
                 opener=policy.openers and bool(texts.openers),
-                faster_voice=faster is not None,
+                faster_voice=None if faster is None else policy.faster_after,
                 apology=policy.apology,
                 apologies=policy.apologies,
                 last=last,

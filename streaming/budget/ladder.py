@@ -51,7 +51,10 @@ class LadderPolicy:
     """Which steps there are, and when the agent has been silent too long."""
 
     opener: bool = True
-    faster_voice: bool = False
+    faster_voice: float | None = None
+    """Seconds that the first PCM may take before another synthesizer is tried; None: there is
+    none."""
+
     apology: float = 1.2
     """Seconds of silence, while an answer is owed, after which something is said."""
 
@@ -117,8 +120,10 @@ class Ladder:
         stage = self._stage()
         if stage is not None and self._deadline is not None:
             late = now + self._deadline.remaining(stage, now)
-            if self._clause_is_slow(stage) or self._voice_is_slow(stage):
+            if self._clause_is_slow(stage):
                 moments.append(late)
+            if (patience := self._patience(stage, now)) is not None:
+                moments.append(now + patience)
             if self._wants_opener(stage):
                 moments.append(max(late, now + self._slack(now), self._hurried_until))
         return max(now, min(moments))
@@ -135,7 +140,8 @@ class Ladder:
             if late and self._clause_is_slow(stage):
                 steps.append(self._take(Rung.SHORTER_CLAUSE, reason, now))
                 self._hurried_until = now + self._deadline.allotted(stage)
-            if late and self._voice_is_slow(stage):
+            patience = self._patience(stage, now)
+            if patience is not None and patience <= _NOW:
                 steps.append(self._take(Rung.FASTER_VOICE, reason, now))
             pressing = self._slack(now) <= _NOW and now >= self._hurried_until - _NOW
             if late and self._wants_opener(stage) and pressing:
@@ -162,12 +168,13 @@ class Ladder:
     def _clause_is_slow(self, stage: BudgetStage) -> bool:
         return stage is BudgetStage.FIRST_CLAUSE and Rung.SHORTER_CLAUSE not in self._taken
 
-    def _voice_is_slow(self, stage: BudgetStage) -> bool:
-        return (
-            self.policy.faster_voice
-            and stage is BudgetStage.FIRST_PCM
-            and Rung.FASTER_VOICE not in self._taken
-        )
+    def _patience(self, stage: BudgetStage, now: float) -> float | None:
+        """Seconds that are left to the synthesizer; None where no other could take over."""
+        limit = self.policy.faster_voice
+        if limit is None or stage is not BudgetStage.FIRST_PCM or Rung.FASTER_VOICE in self._taken:
+            return None
+        assert self._deadline is not None
+        return limit - self._deadline.spent(stage, now)
 
     def _wants_opener(self, stage: BudgetStage) -> bool:
         return self.policy.opener and Rung.OPENER not in self._taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -74,13 +74,14 @@ def build_language(
     on_stall: Callable[[StallReport], None] | None = None,
     probe: Callable[[Stage], None] | None = None,
     budget: BudgetSettings | None = None,
+    faster: Callable[[], Awaitable[bool]] | None = None,
 ) -> LanguageStage:
     """Build it for one call of ``agent``.
 
     ``dialogue`` is the agent's, compiled before (else compiled here). ``variables`` are the
     call's own values of the agent's variables, ``seed`` chooses the first variants. Running an
     empty context (``CallGraph.respond``) speaks the greeting, behind the disclosure, whatever the
-    LLM.
+    LLM. ``faster`` lets a second synthesizer speak where the first makes nothing.
 
     Raises :class:`LanguageError` or :class:`~ringtrue.streaming.services.ServiceError`.
     """
@@ -108,6 +109,7 @@ def build_language(
         keeper_texts(agent, policy, values),
         keeper_policy(budget or BudgetSettings()),
         hurry=phrases.hurry,
+        faster=faster,
         disclosed=lambda: disclosure.told is Told.FULLY,
         disclose=lambda: disclosure.begins(response=False),
     )
@@ -133,6 +135,7 @@ def keeper_policy(budget: BudgetSettings) -> KeeperPolicy:
         openers=budget.openers,
         apology=budget.apology_seconds,
         apologies=budget.apologies,
+        faster_after=budget.voice_stall_seconds,
     )
 
 

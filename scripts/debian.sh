@@ -14,7 +14,7 @@ TEST=(sip-tester baresip-core kamailio kamailio-tls-modules flite sox redis-serv
     tcpdump iproute2
     asterisk-core-sounds-{en,fr,it,ru}-{wav,g722})
 # Of no use unpacked: they name absolute paths, or need a user of their own.
-TEST_ROOT=(chromium postgresql)
+TEST_ROOT=(chromium postgresql linphone-cli)
 
 say() { echo "setup: $*" >&2; }
 

@@ -43,6 +43,7 @@ from ringtrue.agent.sip_setup import signalling_of
 from ringtrue.agent.transfer_line import TransferLine, check_transfers
 from ringtrue.agent.transfers import Transfers
 from ringtrue.agent.twilio_setup import dialler_of
+from ringtrue.agent.unacknowledged import Unacknowledged
 from ringtrue.agent.voices_api import PROBLEMS, VoicesApi
 from ringtrue.agent.voices_desk import enrolment_desk
 from ringtrue.agent.watermark_sessions import sessions_of
@@ -176,6 +177,9 @@ class Server:
         self.metrics.registry.register(CpuMeter(self.engines, self.calls.clock.stats))
         self.ready = False
         self._media = media_options(settings)
+        self._unacknowledged = Unacknowledged(
+            settings.server.max_calls, lambda host: self._sip is not None and self._sip.knows(host)
+        )
         self._pool: PortPool | None = None
         self._sip: SipEndpoint | None = None
         self._web: WebServer | None = None
@@ -307,21 +311,32 @@ class Server:
         await self.stop()
 
     async def _invited(self, invite: ServerInvite) -> None:
-        refusal = self.calls.reserve()
-        if refusal is not None:
+        source = invite.remote[0]
+        if self._holds_too_much(source) or self.calls.reserve() is not None:
             await invite.reject(503, retry_after=RETRY_AFTER_SECONDS)
             return
         try:
             await self.calls.door.begin()
-            call = await invite.answer(self._media_for(invite.remote[0]))
+            if self._holds_too_much(source):  # by those it asked for at the same time
+                raise MediaError("too many calls of this source wait for its ACK", status=503)
+            with self._unacknowledged.holding(source):
+                call = await invite.answer(self._media_for(source))
         except (MediaError, SipError) as error:
             self.calls.release()
             log.info("call.not_answered", call=invite.id, reason=type(error).__name__)
+            if invite.pending:
+                await invite.reject(503, retry_after=RETRY_AFTER_SECONDS)
             return
         except BaseException:
             self.calls.release()
             raise
         await self.calls.run(call, self.agents.dialled(invite.request_uri))
+
+    def _holds_too_much(self, source: str) -> bool:
+        full = self._unacknowledged.full(source)
+        if full:
+            self.metrics.call_refused("unacknowledged")
+        return full
 
     def _phone(self) -> Phone | None:
         """What calls are placed with; None where SIP is off."""

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from speech import pause, say
 
-from peers.scanner import scanning
 from peers.server import RunningServer, free_port, free_span, running_server
+from ringtrue.loadtest.scanner import scanning
 from ringtrue.telephony.codecs.g711 import UlawCodec
 
 SIPP = shutil.which("sipp")

@@ -132,6 +132,10 @@ class SipEndpoint:
         rate = self._driver.ua.call_rate
         return 0 if rate is None else rate.refused
 
+    def knows(self, host: str) -> bool:
+        """Whether ``host`` is trusted, or a server of ours: its calls are not limited."""
+        return self._known(host)
+
     def _known(self, host: str) -> bool:
         ua = self._driver.ua
         return ua.accounts.serves(host) if ua.auth is None else ua.auth.trusts(host)

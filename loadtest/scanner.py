@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-INVITE = """INVITE sip:{number}@127.0.0.1 SIP/2.0\r
+INVITE: Final = """INVITE sip:{number}@127.0.0.1 SIP/2.0\r
 Via: SIP/2.0/UDP {host}:{port};branch=z9hG4bK{number}\r
 Max-Forwards: 70\r
 From: <sip:{number}@{host}>;tag=s{number}\r
@@ -21,19 +22,24 @@ User-Agent: friendly-scanner\r
 Content-Length: 0\r
 \r
 """
-PERIOD = 0.02
+PERIOD: Final = 0.02
+"""Seconds between two bursts, which make up the rate."""
+
+FAR: Final = "127.0.0.7"
+"""Where it scans from: no address that anybody else calls from."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Scan:
     """How far it is."""
 
     sent: int = 0
+    """INVITEs sent."""
 
 
 @contextlib.contextmanager
-def scanning(port: int, *, host: str = "127.0.0.7", per_second: int = 500) -> Iterator[Scan]:
-    """Send INVITEs to ``port`` from ``host`` until the context ends."""
+def scanning(port: int, *, host: str = FAR, per_second: int = 500) -> Iterator[Scan]:
+    """Send INVITEs to 127.0.0.1 ``port`` from ``host`` until the context ends."""
     scan, over = Scan(), threading.Event()
 
     def work() -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 loadtest = typer.Typer(help="Virtual callers, and what they heard.", no_args_is_help=True)
 
 SHOWN_FAILURES: Final = 10
+SETTLE_SECONDS: Final = 0.0005
+"""Real time that the kernel gets at each step of a deterministic run."""
+
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|min|h)?")
 _UNITS: Final = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -154,7 +157,7 @@ def run_loadtest(
         return report.exit_code
 
     if deterministic:
-        raise typer.Exit(run_virtual(main()))
+        raise typer.Exit(run_virtual(main(), SETTLE_SECONDS, seed))
     run(main())
 
 

@@ -96,6 +96,7 @@ def _settings(scenario: Scenario, folder: Path, seed: int) -> dict[str, Any]:
         "stt": {"engine": "pipecat", "service": RECOGNIZER},
         "voices": {"enabled": False, "dir": str(folder), "watermark_key_file": str(path)},
         "audit": {"dir": str(folder / "audit")},
+        "records": {"dir": str(folder / "records")},
         "admission": {"enabled": False},
         "agents": {"default": scenario.serve.agent},
     }

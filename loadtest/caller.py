@@ -308,17 +308,21 @@ async def run_call(
     answer_within: float = 10.0,
     max_seconds: float = 180.0,
     background: Callable[[int], Watermarker] | None = None,
+    phase: float = 0.0,
 ) -> CallResult:
     """Place a call, follow ``script``, and report. Only cancellation raises.
 
     ``clock`` is :func:`~ringtrue.loadtest.line.caller_clock` or one that drifts. ``max_seconds``
     bounds the script; at most :data:`~ringtrue.loadtest.recording.MAX_SECONDS`. ``background``
-    makes, for a rate in Hz, what is put under everything the caller sends.
+    makes, for a rate in Hz, what is put under everything the caller sends; ``phase`` is how many
+    seconds after the answer its clock begins.
     """
     loop = asyncio.get_running_loop()
     result = CallResult(name, dialled_at=loop.time())
     try:
-        return await _run(result, dial, script, clock, answer_within, max_seconds, background)
+        return await _run(
+            result, dial, script, clock, answer_within, max_seconds, background, phase
+        )
     finally:
         result.over_at = loop.time()
 
@@ -331,6 +335,7 @@ async def _run(
     answer_within: float,
     max_seconds: float,
     background: Callable[[int], Watermarker] | None,
+    phase: float,
 ) -> CallResult:
     loop = asyncio.get_running_loop()
     name = result.name
@@ -357,8 +362,9 @@ async def _run(
     ended = asyncio.create_task(call.ended(), name=f"{name}: call's end")
     ended.add_done_callback(lambda _: line.close())
     caller = VirtualCaller(line, call, ended)
-    clock.add(line)
     try:
+        await asyncio.sleep(phase)
+        clock.add(line)
         async with asyncio.timeout(min(max_seconds, MAX_SECONDS)):
             await script(caller)
     except ScriptFailedError as error:

@@ -30,6 +30,9 @@ class CallerOptions:
     background_dbfs: float | None = None
     """Level of the white noise under everything sent; None: none."""
 
+    phase: float = 0.0
+    """Seconds from the answer to the first tick of its clock, where that doesn't run yet."""
+
     def background(self) -> Callable[[int], Watermarker] | None:
         """What makes the noise for a rate."""
         level = self.background_dbfs
@@ -90,6 +93,7 @@ class Calling(ABC):
             answer_within=answer_within,
             max_seconds=max_seconds,
             background=given.background(),
+            phase=given.phase,
         )
 
     @abstractmethod

@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -27,6 +27,7 @@ from ringtrue.loadtest.results import (
 from ringtrue.loadtest.scenario.schema import Scenario
 from ringtrue.loadtest.script import load_spoken, script_of, warm
 from ringtrue.loadtest.target import read_target
+from ringtrue.loadtest.virtual_time import VirtualTimeLoop
 
 STATE_SECONDS: Final = 0.5
 """Time between two reports of how many calls are up."""
@@ -36,6 +37,9 @@ REFUSED_SECONDS: Final = 1.0
 
 RETRY_LIMIT: Final = 30.0
 """And so long at most."""
+
+VIRTUAL_PHASE: Final = 0.007
+"""Seconds between a target's ticks and its callers' where both are on one virtual loop."""
 
 MAX_CALLS: Final = 20_000
 """Of one run."""
@@ -128,6 +132,10 @@ class Crew:
         warm(self._spoken, (8000, 16000))
         self._up = self._ringing = self._done = 0
         self._skipped = 0
+        # On a loop that the target is on too, its ticks and ours must not fall together: which
+        # of them came first would be left to chance.
+        self._virtual = isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
+        self._phase = VIRTUAL_PHASE if self._virtual else 0.0
         self._clips = None if spec.clips is None else ClipKeeper(spec.clips)
         self._measuring = asyncio.Lock()
         self._stopping = False
@@ -203,7 +211,7 @@ class Crew:
                 answer_within=scenario.caller.answer_within,
                 max_seconds=scenario.max_seconds,
                 options=CallerOptions(
-                    scenario.network, seed, scenario.caller.background_dbfs
+                    scenario.network, seed, scenario.caller.background_dbfs, self._phase
                 ),
             )  # fmt: skip
         finally:
@@ -260,9 +268,14 @@ class Crew:
             refusal=refusal_of(result),
             turns_expected=scenario.turns,
             expectations=tuple(expected),
-            network=Network.of(result.stats, emulated=scenario.network.words()),
+            network=self._network(result),
             heard=report if result.recording is not None else None,
         )
+
+    def _network(self, result: CallResult) -> Network:
+        network = Network.of(result.stats, emulated=self._scenario.network.words())
+        # A round trip through the system's sockets is none of a virtual loop's time.
+        return replace(network, round_trip_ms=None) if self._virtual else network
 
 
 def outcome_of(result: CallResult) -> Outcome:

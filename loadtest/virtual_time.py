@@ -14,6 +14,7 @@ hanging.
 from __future__ import annotations
 
 import asyncio
+import random
 import selectors
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
@@ -48,6 +49,11 @@ class _VirtualSelector(selectors.DefaultSelector):
             # Any wake-up counts: a finished executor job reaches the loop through its self-pipe.
             return super().select(DEADLOCK_SECONDS)
         if timeout is not None:
+            if self.loop.settle and timeout > 0:
+                # The kernel may hand a datagram over a moment after it was sent.
+                ready = super().select(self.loop.settle)
+                if ready:
+                    return ready
             self.loop.skip(timeout)
             return ready
         ready = super().select(DEADLOCK_SECONDS)
@@ -66,12 +72,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     virtual = True
     """The kernel's own times of events mean nothing here."""
 
-    def __init__(self) -> None:
-        """At :data:`START`."""
+    def __init__(self, settle: float = 0.0, seed: int | None = None) -> None:
+        """At :data:`START`.
+
+        For ``settle`` real seconds the kernel is waited for before time moves. With a ``seed``,
+        RTP's random numbers (RFC 3550, section 5.1) are drawn from it, and are the same again.
+        """
         selector = _VirtualSelector()
         selector.loop = self
         self._virtual_now = START
         self.outside = 0
+        self.settle = settle
+        self.chance = None if seed is None else random.Random(seed)
         self.holds: list[Callable[[], bool]] = []
         """Asked whether work outside the loop is under way."""
 
@@ -117,7 +129,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.outside -= 1
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` on a loop of its own."""
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+def run_virtual(main: Coroutine[Any, Any, T], settle: float = 0.0, seed: int | None = None) -> T:
+    """Run ``main`` on a :class:`VirtualTimeLoop` of its own."""
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(settle, seed)) as runner:
         return runner.run(main)

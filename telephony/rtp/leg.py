@@ -70,7 +70,13 @@ class RtpLeg:
         self._drain(pair.rtcp)
         now = self._loop.time()
         codec = plan.codec
-        self._stream = RtpStream(codec.pcm_rate, codec.clock_rate, now=now, latch=latch)
+        self._stream = RtpStream(
+            codec.pcm_rate,
+            codec.clock_rate,
+            now=now,
+            latch=latch,
+            random_source=getattr(self._loop, "chance", None),  # of a loop that repeats itself
+        )
         self._agree(plan, now)
         self._pulls = 0
         self._alone = False

@@ -239,6 +239,7 @@ class Server:
                 tls=signalling.tls,
                 tls_client=signalling.tls_client,
                 auth=signalling.auth,
+                takeovers=signalling.takeovers,
                 call_rate=signalling.call_rate if link is None else None,
                 accounts=accounts if link is None else link.plan.accounts(accounts),
                 network=Sockets if link is None else link.relay.network,

@@ -29,6 +29,7 @@ class Signalling:
     tls_client: ssl.SSLContext
     auth: AuthPolicy | None
     call_rate: tuple[float, int]
+    takeovers: bool
     accounts: tuple[Account, ...]
 
 
@@ -42,6 +43,7 @@ def signalling_of(settings: Settings) -> Signalling | None:
         tls_client=tls_client(settings),
         auth=auth_policy(settings),
         call_rate=(callers.calls_per_second, callers.calls_at_once),
+        takeovers=callers.replaces,
         accounts=accounts_of(settings),
     )
 

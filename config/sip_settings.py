@@ -147,6 +147,10 @@ class CallersSettings(Section):
 
     calls_at_once: Annotated[int, Field(ge=1, le=100_000)] = 50
 
+    replaces: bool = True
+    """Whether somebody may take over a call (Replaces): who has shown who they are, and else only
+    who signals from the same host as the call's far end."""
+
     @field_validator("users")
     @classmethod
     def _with_passwords(cls, value: dict[str, CallerSettings]) -> dict[str, CallerSettings]:

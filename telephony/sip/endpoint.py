@@ -60,6 +60,7 @@ class SipEndpoint:
         tls_client: ssl.SSLContext | None = None,
         auth: AuthPolicy | None = None,
         call_rate: tuple[float, int] | None = None,
+        takeovers: bool = True,
         accounts: Iterable[Account] = (),
         locator: Locator | None = None,
         network: MakeNetwork = Sockets,
@@ -68,7 +69,8 @@ class SipEndpoint:
 
         ``tls`` is what TLS is listened for with, ``tls_client`` what connects to TLS servers;
         ``auth`` says who may call (None: everybody), ``call_rate`` how many new calls a second
-        one source may begin, and how many at once (None: any), ``accounts`` where we register.
+        one source may begin, and how many at once (None: any), ``takeovers`` whether others may
+        take calls over (RFC 3891), ``accounts`` where we register.
         ``locator`` finds servers; the default asks the system's DNS. ``network`` makes what
         carries the messages; the default binds sockets of its own.
 
@@ -88,6 +90,7 @@ class SipEndpoint:
         if tls_client is not None:
             self._driver.sockets.use_tls(tls_client)
         ua = self._driver.ua
+        ua.takeovers.allowed = takeovers
         if auth is not None:
             ua.auth = AuthServer(auth, is_own=ua.accounts.serves)
         if call_rate is not None:

@@ -24,6 +24,9 @@ AGENT_ENDED: Final = (EndReason.CALLER_HUNG_UP, EndReason.TRANSFERRED)
 MURMUR_GAP_MS: Final = 100
 """Shorter pauses lie within a sentence that a murmur did not touch."""
 
+PAUSE_MS: Final = 700.0
+"""How long after a sound of the caller's an agent may be waiting whether more comes."""
+
 MURMUR_REACH_MS: Final = 300
 """A sentence still heard so long after a murmur was not stopped by it."""
 
@@ -78,7 +81,7 @@ def _within(wanted: Expect, result: CallResult, report: CallReport) -> Iterator[
         limit = wanted.greeting_within_ms
         yield limited("greeting_within", "hears a greeting", heard, limit, evidence, at=heard)
     if wanted.no_gap_over_ms is not None:
-        yield _gaps(wanted.no_gap_over_ms, report)
+        yield _gaps(wanted.no_gap_over_ms, result, report)
     if wanted.no_silence_over_ms is not None:
         yield _silence(wanted.no_silence_over_ms, result, report)
 
@@ -125,10 +128,18 @@ def _kept(limit: float, result: CallResult) -> Iterator[Expected]:
         yield limited("keeps_talking", words, pause, limit, evidence, at=_ms(result, murmur.start))
 
 
-def _gaps(limit: float, report: CallReport) -> Expected:
-    longest = max(report.dropouts, key=lambda gap: gap.end_ms - gap.start_ms, default=None)
+def _gaps(limit: float, result: CallResult, report: CallReport) -> Expected:
+    """The longest gap that no sound of the caller's explains: for one, an agent may pause."""
+    spoke = [said.speech for said in (*result.said, *result.murmured)]
+    sounds = [(_ms(result, one.start), _ms(result, one.end) + PAUSE_MS) for one in spoke]
+    found = [
+        gap
+        for gap in report.dropouts
+        if not any(gap.start_ms < end and gap.end_ms > start for start, end in sounds)
+    ]
+    longest = max(found, key=lambda gap: gap.end_ms - gap.start_ms, default=None)
     length: float | None = 0.0 if longest is None else longest.end_ms - longest.start_ms
-    evidence = "no gap" if longest is None else f"{len(report.dropouts)}, longest {length:.0f} ms"
+    evidence = "no gap" if longest is None else f"{len(found)}, longest {length:.0f} ms"
     if not report.agent:
         length, evidence = None, "nothing was heard"
     return limited(

@@ -222,7 +222,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     async def _paused(self, eager: asyncio.Task[float]) -> None:
         """A short pause: answer what was said so far, if it sounds complete."""
         probability = await eager
-        if self._eager is eager and self._expected() is Expect.OPEN:
+        if self._eager is eager:
             await self._speculate(probability, self._policy.eager)
 
     async def _stopped(self, generation: int) -> None:
@@ -239,6 +239,12 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
 
     def _expected(self) -> Expect:
         return Expect.OPEN if self._expects is None else self._expects()
+
+    def _goes_on(self, said: str) -> bool:
+        """Whether ``said`` is probably the beginning of what was asked for, however it sounds."""
+        if self._expected() not in (Expect.DIGITS, Expect.SPELLING):
+            return False
+        return self._suffices is None or not self._suffices(said)
 
     def _plan(self) -> bool:
         """Wait for as much silence as is asked for; True where none is."""
@@ -297,7 +303,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     async def _speculate(self, probability: float, least: float) -> None:
         """Have the words so far answered, unless they are being answered already."""
         said = self._said
-        if not self._anticipates or probability < least or not said:
+        if not self._anticipates or probability < least or not said or self._goes_on(said):
             return
         if self._speculation is not None:
             if self._matches.matches(self._speculation.text, said):

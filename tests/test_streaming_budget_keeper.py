@@ -235,7 +235,12 @@ async def test_before_the_disclosure_was_heard_nothing_goes_in_front_of_it() -> 
     async with rig([2.4, *ANSWER], disclosed=False) as r:
         await r.ask(8)
         assert r.words[:3] == ["w971", "w972.", "w921"]
+        assert r.words[-5:] == ["w1", "w2", "w3", "w4", "w5."]
         assert [rung for rung, _ in r.steps()] == [Rung.APOLOGY]
+        begun = [
+            r.heard[n][0] for n, (_, f) in enumerate(r.heard) if getattr(f, "text", "") == "w1"
+        ]
+        assert r.turn.answer[Stage.FIRST_PACKET] == pytest.approx(begun[0] - 0.2, abs=0.05)
 
 
 async def test_slow_tokens_are_spoken_as_soon_as_they_can_be() -> None:

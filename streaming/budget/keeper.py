@@ -342,12 +342,13 @@ class BudgetKeeper(FrameProcessor):
 
     async def _fill(self, texts: tuple[str, ...]) -> bool:
         known = tuple(text for text in texts if self._knows(text))
-        text = self._choose(known or texts)
+        text = self._choose(known or texts) if self._owed else ""
         if not text:
             return False
         before = "" if self._disclose is None else self._disclose()
         if before:
-            await self.push_frame(TTSSpeakFrame(before, append_to_context=True))
+            self._filled()
+            await self.push_frame(FillerFrame(before, append_to_context=True))
         self._filled()
         frame = FillerFrame(parse(text).text, append_to_context=True)
         set_markup(frame, text)
@@ -367,6 +368,7 @@ class BudgetKeeper(FrameProcessor):
             set_markup(frame, text)
             await self.push_frame(frame)
         await self.push_frame(CallActionFrame(self._texts.give_up_action, reason="budget"))
+        self._settle()
 
     def _choose(self, texts: tuple[str, ...]) -> str:
         """The next of ``texts``, and not what was said last."""

@@ -10,6 +10,7 @@ from ringtrue.agent.browser_setup import browser_routes
 from ringtrue.agent.metrics import CONTENT_TYPE
 from ringtrue.agent.web.enrol import enrol_router
 from ringtrue.agent.web.verify import verify_router
+from ringtrue.telephony.carriers.router import carriers_router
 from ringtrue.telephony.media_streams.calls import StreamCall
 from ringtrue.telephony.twilio.router import twilio_router
 
@@ -49,19 +50,18 @@ def build_app(server: Server) -> FastAPI:
         app.include_router(verify_router())
         app.mount("/v1", server.voices.app)
 
-    twilio = server.settings.twilio
+    async def answer(call: StreamCall) -> None:
+        await server.answer(call, call.agent)
+
+    def full() -> bool:
+        """Asked by webhooks; a call's place is taken when its stream comes."""
+        if server.calls.reserve() is not None:
+            return True
+        server.calls.release()
+        return False
+
+    twilio, carriers = server.settings.twilio, server.settings.carriers
     if twilio.enabled and twilio.auth_token is not None:
-
-        async def answer(call: StreamCall) -> None:
-            await server.answer(call, call.agent)
-
-        def full() -> bool:
-            """Asked by the webhook; the call's place is taken when its stream comes."""
-            if server.calls.reserve() is not None:
-                return True
-            server.calls.release()
-            return False
-
         app.include_router(
             twilio_router(
                 answer,
@@ -71,6 +71,16 @@ def build_app(server: Server) -> FastAPI:
                 token_ttl=twilio.stream_token_ttl_seconds,
                 full=full,
                 dialler=server.twilio,
+                mark=server.mark,
+            )
+        )
+    if carriers.enabled:
+        app.include_router(
+            carriers_router(
+                answer,
+                carriers,
+                public_url=server.settings.http.public_url,
+                full=full,
                 mark=server.mark,
             )
         )

@@ -7,6 +7,7 @@ The websocket is anything with the methods of :class:`StreamSocket`; Starlette's
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -36,22 +37,32 @@ SILENCE_TIMEOUT: Final = 10.0
 
 WATCH_INTERVAL: Final = 1.0
 AGENT_TIMEOUT: Final = 5.0
-CLOSE_TIMEOUT: Final = 2.0
-GOODBYE_TIMEOUT: Final = 1.0
+CLOSE_TIMEOUT: Final = 5.0
+LAST_WORDS_TIMEOUT: Final = 1.0
+GOODBYE_TIMEOUT: Final = 3.5
 """Seconds that the last messages may take, once the call is over."""
 
 
 NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+NO_STATUS: Final = 1005
+ABNORMAL: Final = 1006
 POLICY_VIOLATION: Final = 1008
 """RFC 6455 §7.4.1."""
 
 
+_ORDERLY: Final = frozenset({NORMAL, GOING_AWAY, NO_STATUS})
 _THEIRS: Final = frozenset({EndReason.CALLER_HUNG_UP, EndReason.FAR_END_LOST})
 """Nobody is left to be told."""
 
 
 class SocketClosedError(Exception):
     """The websocket is gone."""
+
+    def __init__(self, code: int = ABNORMAL) -> None:
+        """``code`` is what it was closed with (RFC 6455 §7.4)."""
+        super().__init__(f"closed with {code}")
+        self.code = code
 
 
 class StreamSocket(Protocol):
@@ -98,6 +109,7 @@ class StreamCall:
         self._over: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
         self._close_code = NORMAL
+        self._said_goodbye = False
         self._sending_since: float | None = None
         self.ignored = 0
         """Messages of kinds this version does not know."""
@@ -138,7 +150,7 @@ class StreamCall:
         return self._leg
 
     async def hangup(self, reason: EndReason = EndReason.AGENT_HUNG_UP) -> None:
-        """End the call the carrier's way. Returns once closed, within 2 s. Idempotent."""
+        """End the call the carrier's way. Returns once closed, within 5 s. Idempotent."""
         self._finish(reason)
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -161,7 +173,10 @@ class StreamCall:
             futures: list[asyncio.Future[Any]] = [*tasks, self._over]
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             self._finish(EndReason.ERROR)
-            await asyncio.wait(tasks[:1], timeout=GOODBYE_TIMEOUT)
+            within = GOODBYE_TIMEOUT if self._said_goodbye else LAST_WORDS_TIMEOUT
+            await asyncio.wait(tasks[:1], timeout=within)
+            if self._said_goodbye and self._wire.lingers:
+                await self._linger(tasks[1])
             for task in tasks:
                 if task.done() and not task.cancelled() and task.exception() is not None:
                     log.error("stream_call_fault", call=self._id, error=repr(task.exception()))
@@ -182,15 +197,30 @@ class StreamCall:
         if not self._over.done():
             self._over.set_result(reason)
             self._close_code = code
-            self._leg.close(goodbye=reason not in _THEIRS and code == NORMAL)
+            self._said_goodbye = reason not in _THEIRS and code == NORMAL
+            self._leg.close(goodbye=self._said_goodbye)
+
+    async def _linger(self, receiving: asyncio.Task[None]) -> None:
+        """Let the carrier end the session it was asked to end, for a while."""
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+        with contextlib.suppress(SocketClosedError, StreamError, TimeoutError):
+            async with asyncio.timeout(GOODBYE_TIMEOUT):
+                while True:
+                    for event in await self._wire.receive(await self._socket.receive()):
+                        if isinstance(event, Reply):
+                            await self._socket.send(event.message)
+                        elif isinstance(event, Stopped):
+                            return
 
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()
         while not self._over.done():
             try:
                 await self._take(await self._socket.receive(), loop.time())
-            except SocketClosedError:
-                self._finish(EndReason.FAR_END_LOST)
+            except SocketClosedError as closed:
+                orderly = self._wire.closing_ends and closed.code in _ORDERLY
+                self._finish(EndReason.CALLER_HUNG_UP if orderly else EndReason.FAR_END_LOST)
             except StreamError as error:
                 log.warning("stream_message_refused", call=self._id, error=str(error))
                 self._finish(EndReason.ERROR, POLICY_VIOLATION)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
@@ -61,6 +62,7 @@ class StreamLeg:
         self._digits: deque[str] = deque()
         self._stats = LegStats()
         self._outbox: deque[tuple[_Out, Message]] = deque()
+        self._ready: deque[Message] = deque()
         self._backlog = 0
         self._wake_sender = asyncio.Event()
         self._closed = False
@@ -72,7 +74,7 @@ class StreamLeg:
         self._heard = 0
         self._since_mark = 0
         self._audible = False
-        self._marks: dict[str, tuple[int, bool]] = {}
+        self._marks: dict[str, int] = {}
 
     @property
     def rate(self) -> int:
@@ -123,11 +125,8 @@ class StreamLeg:
 
     def played(self, name: str) -> None:
         """Take the echo of a mark. One we never sent, or gave up, is ignored."""
-        mark = self._marks.pop(name, None)
-        if mark is None:
-            return
-        position, dropped = mark
-        if not dropped:  # after a clear, marks come back whose audio nobody heard
+        position = self._marks.pop(name, None)
+        if position is not None:
             self._heard = max(self._heard, position)
 
     def reply(self, message: Message) -> None:
@@ -141,10 +140,11 @@ class StreamLeg:
         Only one caller at a time.
         """
         while True:
-            while self._outbox:
-                message = await self._next()
-                if message is not None:
-                    return message
+            while self._ready or self._outbox:
+                if not self._ready:
+                    self._ready.extend(await self._next())
+                    continue
+                return self._ready.popleft()
             if self._closed:
                 return None
             self._wake_sender.clear()
@@ -205,8 +205,7 @@ class StreamLeg:
         if self._closed:
             return
         self._drop_outbox()
-        for name, (position, _) in self._marks.items():
-            self._marks[name] = (position, True)
+        self._marks.clear()  # some carriers return them now: of audio that nobody heard
         self._since_mark = 0
         self._put(_Out.CLEAR, "")
 
@@ -222,8 +221,8 @@ class StreamLeg:
         self._digits.clear()
         self._wake_sender.set()
 
-    async def _next(self) -> Message | None:
-        """The message of what waits first; None where it comes to none yet."""
+    async def _next(self) -> Sequence[Message]:
+        """The messages of what waits first."""
         kind, content = self._outbox.popleft()
         match kind:
             case _Out.AUDIO:
@@ -236,7 +235,7 @@ class StreamLeg:
                 return await self._wire.clear()
             case _Out.GOODBYE:
                 return await self._wire.goodbye()
-        return content
+        return (content,)
 
     def _drop_outbox(self) -> None:
         """Drop the audio and its marks; what the protocol is owed stays."""
@@ -265,7 +264,7 @@ class StreamLeg:
             return
         name = str(position)
         if len(self._marks) < MAX_OUTSTANDING:
-            self._marks[name] = (position, False)
+            self._marks[name] = position
             self._put(_Out.MARK, name)
 
     def _measure(self, timestamp: int, now: float) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import Request, WebSocket, WebSocketDisconnect
 
-from ringtrue.telephony.media_streams.calls import SocketClosedError
+from ringtrue.telephony.media_streams.calls import ABNORMAL, SocketClosedError
 from ringtrue.telephony.media_streams.wire import Message
 
 MAX_BODY: Final = 32 * 1024
@@ -27,7 +27,9 @@ class StarletteSocket:
         except RuntimeError as error:  # Starlette's word for "closed before"
             raise SocketClosedError from error
         if received["type"] == "websocket.disconnect":
-            raise SocketClosedError
+            # uvicorn calls a lost connection 1005 too, and names a reason only of a close frame
+            lost = "reason" not in received
+            raise SocketClosedError(ABNORMAL if lost else received["code"])
         text = received.get("text")
         if isinstance(text, str):
             return text

@@ -81,22 +81,32 @@ class StreamWire(Protocol):
         """Whether the carrier tells what it has played (:meth:`mark`)."""
         ...
 
+    @property
+    def closing_ends(self) -> bool:
+        """Whether the caller has hung up where the carrier closes the websocket (1000, 1001)."""
+        ...
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the carrier answers our goodbye, and wants that answered, before the end."""
+        ...
+
     async def receive(self, message: Message) -> Sequence[StreamEvent]:
         """Read one message. Raises :class:`StreamError`, and nothing else."""
         ...
 
-    async def audio(self, pcm: bytes) -> Message | None:
-        """A message with 20 ms of audio; None while it is gathered for a longer one."""
+    async def audio(self, pcm: bytes) -> Sequence[Message]:
+        """What to send for 20 ms of audio; nothing while it is gathered for a longer message."""
         ...
 
-    async def mark(self, name: str) -> Message | None:
-        """A mark behind the audio so far; None where the carrier knows none."""
+    async def mark(self, name: str) -> Sequence[Message]:
+        """A mark behind the audio so far; nothing where the carrier knows none."""
         ...
 
-    async def clear(self) -> Message | None:
-        """Have the carrier drop what it has not played; None where it can't."""
+    async def clear(self) -> Sequence[Message]:
+        """Have the carrier drop what it has not played; nothing where it can't."""
         ...
 
-    async def goodbye(self) -> Message | None:
-        """End the call the protocol's own way; None where closing the websocket does."""
+    async def goodbye(self) -> Sequence[Message]:
+        """End the call the protocol's own way; nothing where closing the websocket does."""
         ...

@@ -28,6 +28,8 @@ class TwilioWire:
 
     rate: Final = RATE
     confirms: Final = True
+    closing_ends: Final = False
+    lingers: Final = False
 
     def __init__(self, protocol: MediaStreamProtocol) -> None:
         """``protocol`` has seen ``start``."""
@@ -61,20 +63,21 @@ class TwilioWire:
         """One message's audio as PCM."""
         return Heard(self._codec.decode(audio.payload), audio.chunk, audio.timestamp)
 
-    async def audio(self, pcm: bytes) -> Message:
+    async def audio(self, pcm: bytes) -> Sequence[Message]:
         """One ``media`` message."""
-        return self._protocol.media(self._codec.encode(pcm))
+        return (self._protocol.media(self._codec.encode(pcm)),)
 
-    async def mark(self, name: str) -> Message:
+    async def mark(self, name: str) -> Sequence[Message]:
         """One ``mark`` message."""
-        return self._protocol.mark(name)
+        return (self._protocol.mark(name),)
 
-    async def clear(self) -> Message:
+    async def clear(self) -> Sequence[Message]:
         """A ``clear`` message."""
-        return self._protocol.clear()
+        return (self._protocol.clear(),)
 
-    async def goodbye(self) -> None:
+    async def goodbye(self) -> Sequence[Message]:
         """Nothing: the TwiML after the stream hangs up once the websocket is closed."""
+        return ()
 
 
 class TwilioLeg(StreamLeg):

@@ -1,0 +1,1 @@
+"""Calls through Telnyx, Plivo, Exotel, Vonage and Genesys, over Pipecat's serializers."""

@@ -77,13 +77,14 @@ def test_what_there_is_once_is_with_the_first_worker() -> None:
 
 
 def test_pages_are_anybodys() -> None:
-    for path in ("/", "/static/app.js", "/enrol", "/verify", "/twilio/voice"):
+    for path in ("/", "/static/app.js", "/enrol", "/verify", "/twilio/voice", "/plivo/voice"):
         assert target_of(seen(path, method="GET"), 4) is Target.ANY
 
 
 def test_a_mark_names_the_worker() -> None:
     assert target_of(seen("/webrtc/calls/webrtc-0f~w2/resume"), 4) == 2
     assert target_of(seen("/twilio/media/~w1"), 4) == 1
+    assert target_of(seen("/telnyx/media/abc~w3"), 4) == 3
     assert target_of(seen("/webrtc/calls/webrtc-0f~w7"), 4) == PRIMARY  # there is none such
     assert target_of(seen("/webrtc/calls/x", b"~w2"), 4) == PRIMARY  # only the path is read
 
@@ -97,6 +98,17 @@ def test_a_token_is_always_shown_to_the_same_worker_and_tokens_are_spread() -> N
         slots.add(slot)
     assert slots == {0, 1, 2, 3}
     assert target_of(seen("/webrtc/offer", b"{}"), 4) == PRIMARY
+
+
+def test_a_signed_websocket_request_is_always_shown_to_the_same_worker() -> None:
+    def asked(nonce: str) -> Seen:
+        text = f'GET /genesys/audiohook HTTP/1.1\r\nsignature-input: s=();nonce="{nonce}"\r\n\r\n'
+        return Seen("GET", "/genesys/audiohook", text.encode())
+
+    slots = [target_of(asked(f"nonce-{number}"), 4) for number in range(60)]
+    assert slots == [target_of(asked(f"nonce-{number}"), 4) for number in range(60)]
+    assert set(slots) == {0, 1, 2, 3}
+    assert target_of(seen("/genesys/audiohook", method="GET"), 4) is Target.ANY
 
 
 # -- the door -------------------------------------------------------------------------------------

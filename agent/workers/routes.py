@@ -21,6 +21,12 @@ PRIMARY: Final = 0
 _ACCESS: Final = re.compile(rb"rtw1\.[A-Za-z0-9_-]{1,900}\.[A-Za-z0-9_-]{20,80}")
 """A signed token: any worker can read it, one must see that it is used once."""
 
+_NONCE: Final = re.compile(rb'nonce="[^"\r\n]{1,200}"')
+"""Of a signed websocket request, which is believed once."""
+
+_CARRIERS: Final = ("twilio", "telnyx", "plivo", "exotel", "vonage")
+_ANYBODYS: Final = frozenset({"/", "/enrol", "/verify", *(f"/{name}/voice" for name in _CARRIERS)})
+
 
 class Target(Enum):
     """Whose a request is, where it is no certain worker's."""
@@ -40,7 +46,10 @@ def target_of(seen: Seen, count: int) -> int | Target:
     if path.startswith("/webrtc/"):
         token = _ACCESS.search(seen.data)
         return PRIMARY if token is None else _spread(token[0], count)
-    if path in ("/", "/enrol", "/verify", "/twilio/voice") or path.startswith("/static/"):
+    if path == "/genesys/audiohook":
+        nonce = _NONCE.search(seen.data)
+        return Target.ANY if nonce is None else _spread(nonce[0], count)
+    if path in _ANYBODYS or path.startswith("/static/"):
         return Target.ANY
     return PRIMARY
 

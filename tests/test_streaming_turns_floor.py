@@ -281,3 +281,20 @@ async def test_words_that_come_late_are_judged_by_themselves() -> None:
             assert r.record.turn_taking.false_interruptions == 1
             assert len(r.llm.asked) == turns
             assert np.array_equal(r.spoken[: len(WHOLE)], WHOLE) is (turns == 1)
+
+
+@pytest.mark.parametrize(("level", "seconds", "fall"), [(6000, 0.3, 0.08), (2000, 1.0, 9.0)])
+async def test_noise_does_not_even_pause_the_agent(
+    level: float, seconds: float, fall: float
+) -> None:
+    """A burst like a cough or a bang, and a second of static."""
+    count = int(seconds * RATE)
+    shape = np.exp(-np.arange(count) / RATE / fall)
+    noise = np.random.default_rng(3).normal(0, level, count) * shape
+    async with rig("") as r:
+        r.leg.play(caller(pause(AT), noise.clip(-32768, 32767), pause(6)))
+        await asyncio.sleep(6)
+        assert np.array_equal(r.spoken, WHOLE)
+        assert r.record.turn_taking.pauses == 0
+        ticks = speaking(r.leg)
+        assert ticks == list(range(ticks[0], ticks[0] + len(ticks))), "without a gap"

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from ringtrue.loadtest.crew import (
     MAX_CALLS,
+    STATE_SECONDS,
     CallDone,
     Crew,
     CrewEnd,
@@ -200,10 +201,10 @@ async def run(
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     finally:
-        await _ended(noting)
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
+        await _ended(noting)
     return RunResult(
         scenario=plan.scenario.name,
         target=target.shown,
@@ -329,7 +330,8 @@ class _Sampler:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         before: tuple[float, float] | None = None
-        await asyncio.sleep(max(0.0, self._start - loop.time()))
+        # Between two of the crews' reports, whatever the time runs by.
+        await asyncio.sleep(max(0.0, self._start + STATE_SECONDS / 2 - loop.time()))
         while len(self.samples) < MAX_CALLS:
             now = loop.time()
             cpu = rss = descriptors = cores = None

@@ -10,7 +10,14 @@ from functools import partial
 
 import pytest
 from legs import ScriptedLeg
-from pipecat.frames.frames import Frame, LLMFullResponseStartFrame, TTSTextFrame
+from pipecat.frames.frames import (
+    Frame,
+    InputAudioRawFrame,
+    LLMFullResponseStartFrame,
+    TTSTextFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from speech import pause, say
 from test_streaming_graph import Stt, caller
 from test_streaming_llm_deadline import ScriptedLlm, Step, scripted
@@ -26,6 +33,7 @@ from ringtrue.streaming.llm.actions import CallActionFrame, Transfer
 from ringtrue.streaming.llm.deadline import LlmWatchdog, WatchdogPolicy
 from ringtrue.streaming.phrases import PhraseChunker
 from ringtrue.streaming.ports import SynthesisStream
+from ringtrue.streaming.recognizers.service import NothingRecognizedFrame
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 
@@ -125,6 +133,7 @@ async def rig(
     learn: bool = True,
     disclosed: bool = True,
     policy: KeeperPolicy | None = None,
+    stt: FrameProcessor | None = None,
 ) -> AsyncIterator[Rig]:
     leg, llm, engine = ScriptedLeg(RATE), scripted(*scripts), engine or NumberedEngine()
     record = CallRecord("c", "test", "inbound", "none", RATE, asyncio.get_running_loop().time())
@@ -154,7 +163,9 @@ async def rig(
     async def on_heard(frame: Frame) -> None:
         made[0].heard.append((asyncio.get_running_loop().time(), frame))
 
-    services = Services(stt=Stt(), llm=llm, tts=tts, before_tts=(watchdog, phrases), keeper=keeper)
+    services = Services(
+        stt=stt or Stt(), llm=llm, tts=tts, before_tts=(watchdog, phrases), keeper=keeper
+    )
     graph = CallGraph(leg, record, services, models, on_heard=on_heard)
     made.append(Rig(leg, graph, record, llm, keeper, watchdog))
     clock = MediaClock()
@@ -302,6 +313,35 @@ async def test_a_model_that_dies_in_the_middle_is_apologised_for() -> None:
         (step,) = r.record.turns[0].ladder
         assert (step.rung, step.reason) == (Rung.APOLOGY, "llm_inter_chunk")
         assert r.record.unexplained_silences == []
+
+
+class Deaf(FrameProcessor):
+    """A recognizer that has failed by 0.9 s after each stretch of speech."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InputAudioRawFrame):
+            return
+        await self.push_frame(frame, direction)
+        if isinstance(frame, VADUserStoppedSpeakingFrame):
+            await asyncio.sleep(0.9)
+            await self.push_frame(NothingRecognizedFrame(failed=True))
+
+
+async def test_a_recognizer_that_fails_again_and_again_ends_in_the_transfer() -> None:
+    async with rig(("w1 ", "w2."), ("w3 ", "w4."), ("w5 ", "w6."), stt=Deaf()) as r:
+        for _ in range(3):
+            await r.ask(4)
+            assert max(r.silences()) < 1.5
+        assert r.words == ["w1", "w2.", "w3", "w4.", "w941", "w942."]
+        assert [action.action for action in r.actions] == [Transfer("desk")]
+        assert r.record.unexplained_silences == []
+    first, second, third = r.record.turns[:3]
+    for turn in (first, second):
+        assert {m.stage: m.reason for m in turn.misses}["recognizer"] == "recognizer_failed"
+    steps = [step for turn in r.record.turns for step in turn.ladder]
+    assert [(step.rung, step.reason) for step in steps] == [(Rung.TRANSFER, "recognizer_failed")]
+    assert third.deadline.at(Stage.TRANSCRIPT) is not None
 
 
 async def test_what_the_keeper_is_asked_in_between_is_owed_once() -> None:

@@ -155,6 +155,9 @@ class BudgetKeeper(FrameProcessor):
         self._failures = 0
         """Turns in a row that the recognizer failed in."""
 
+        self._gave_up = False
+        """What the model says to the turn that was given up is not said behind the last words."""
+
     def attach(self, turns: TurnLog, meter: SilenceMeter) -> None:
         """Write to a call's record, and follow its moments."""
         self._turns, self._meter = turns, meter
@@ -181,13 +184,16 @@ class BudgetKeeper(FrameProcessor):
             if isinstance(frame, ErrorFrame) and self._owed and self._handed:
                 self.explain(BudgetStage.FIRST_PCM, "engine_failed")
         elif isinstance(frame, InterruptionFrame | CancelFrame | EndFrame):
+            self._gave_up = False
             self._settle()
+        elif self._gave_up and type(frame) is AggregatedTextFrame:
+            return
         elif isinstance(frame, LLMFullResponseStartFrame):
             self._responding, self._calling = True, False
-            if not self._owed:
+            if not self._owed and not self._gave_up:
                 self._owe(self._now())
         elif isinstance(frame, LLMFullResponseEndFrame):
-            self._responding = False
+            self._responding = self._gave_up = False
             if self._answered:
                 self._settle()
         elif isinstance(frame, FunctionCallsStartedFrame):
@@ -265,6 +271,7 @@ class BudgetKeeper(FrameProcessor):
         if self._failures >= MAX_UNRECOGNIZED:
             self._failures = 0
             await self._give_up()
+            self._gave_up = True
             self.took(self._ladder.policy.last, "recognizer_failed")
 
     def _settle(self) -> None:

@@ -114,7 +114,9 @@ class SipLine(Line):
         """Find the next hop and send an INVITE."""
         rang = _Rang(progress)
         try:
-            hop = await self._phone.endpoint.locate(route.uri, via=route.via, account=route.account)
+            hop, *others = await self._phone.endpoint.ways(
+                route.uri, via=route.via, account=route.account
+            )
             outgoing = await self._phone.endpoint.call(
                 route.uri,
                 self._phone.media(hop.host),
@@ -123,6 +125,7 @@ class SipLine(Line):
                 account=route.account,
                 ring_limit=ring_seconds,
                 on_progress=rang.progress,
+                others=others,
             )
         except SipError as error:
             raise _sip_failure(error, rang=False) from error

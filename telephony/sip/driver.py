@@ -209,12 +209,12 @@ class Driver:
         tell("sip.registration", account=event.account, state=event.state, detail=event.detail)
         self._registrations_changed.set()
 
-    async def locate(self, target: SipUri | Hop) -> Hop | None:
-        """The first hop that ``target`` means; None where no address is found."""
+    async def ways(self, target: SipUri | Hop) -> list[Hop]:
+        """The hops that ``target`` means, in the order to try them; none without address."""
         if isinstance(target, SipUri):
-            return next(iter(await self.locator.locate(target)), None)
+            return await self.locator.locate(target)
         host = await resolve(target.host, target.port, self.locator.family)
-        return None if host is None else replace(target, host=host)
+        return [] if host is None else [replace(target, host=host)]
 
     async def _look_up(self, event: LookUp) -> None:
         hops: list[Hop] = []

@@ -196,15 +196,22 @@ class SipEndpoint:
         self, target_uri: str, *, via: Hop | SipUri | None = None, account: str | None = None
     ) -> Hop:
         """Where :meth:`call` would send a call, with its address; arguments and errors alike."""
+        return (await self.ways(target_uri, via=via, account=account))[0]
+
+    async def ways(
+        self, target_uri: str, *, via: Hop | SipUri | None = None, account: str | None = None
+    ) -> list[Hop]:
+        """All servers :meth:`call` may send a call to, in the order to try them (RFC 3263)."""
         target = parse_target(target_uri)
         if account is not None:
-            hop = self._driver.ua.accounts.ready(account).hop
+            held = self._driver.ua.accounts.ready(account).hop
+            hops = [] if held is None else [held]
         else:
-            hop = await self._driver.locate(via or target)
-        if hop is None:
+            hops = await self._driver.ways(via or target)
+        if not hops:
             where = via.host if via is not None else target.host
             raise SipError(f"no address for host {where[:80]!r}")
-        return hop
+        return hops
 
     async def call(
         self,
@@ -217,17 +224,19 @@ class SipEndpoint:
         account: str | None = None,
         ring_limit: float | None = None,
         on_progress: OnProgress | None = None,
+        others: Iterable[Hop] = (),
     ) -> OutgoingCall:
         """Place a call to ``sip:user@host[:port][;transport=tcp]``, or ``sips:``.
 
         ``via`` sends it to another server than the target names. ``account`` is the name of one
         of ours: the call goes to its server, from its address where ``from_uri`` is None.
         ``ring_limit`` is how many seconds it may stay unanswered; ``on_progress`` hears of
-        provisional responses. Raises :class:`SipParseError` on a bad URI or header,
-        :class:`SipCapacityError`, :class:`SipError` on a name without address and an account
-        that there isn't or that has no server now, and whatever ``media_factory`` raises.
+        provisional responses. Where a server is out of service the next one is tried; ``others``
+        are those after ``via``, where that is a hop. Raises :class:`SipParseError` on a bad URI or
+        header, :class:`SipCapacityError`, :class:`SipError` on a name without address and an
+        account that there isn't or that has no server now, and whatever ``media_factory`` raises.
         """
-        hop = await self.locate(target_uri, via=via, account=account)
+        hop, *rest = await self.ways(target_uri, via=via, account=account)
         driver = self._driver
         routes: tuple[str, ...] = ()
         if account is not None:
@@ -247,6 +256,7 @@ class SipEndpoint:
                 via=hop,
                 routes=routes,
                 ring_limit=ring_limit,
+                others=(*rest, *others),
             )
         except BaseException:
             media.close()

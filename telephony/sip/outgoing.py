@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -65,15 +67,18 @@ class OutgoingCall:
         user: str | None,
         *,
         ring_limit: float | None = None,
+        others: Iterable[Hop] = (),
     ) -> None:
         """``request`` is complete but for Via and session timer; ``handle`` is its From tag.
 
-        ``ring_limit`` is how many seconds it may stay unanswered; None: the policy's.
+        ``ring_limit`` is how many seconds it may stay unanswered; None: the policy's. ``others``
+        are tried one after the other where a hop doesn't answer or is out of service.
         """
         self._context = context
         self._handle = handle
         self._request = request
         self._hop = hop
+        self._others = deque(others)
         self._user = user
         policy = context.core.policy
         self._ring_limit = policy.ring_limit if ring_limit is None else ring_limit
@@ -139,12 +144,23 @@ class OutgoingCall:
             self._provisional(response, now)
         elif response.success:
             self._success(response, now)
-        elif response.status != 422 or not self._lengthen(response, now):
+        elif response.status == 422 and self._lengthen(response, now):
+            return
+        elif response.status != 503 or not self._elsewhere(now):
             self._settle(response.status, response.reason, response.retry_after)
 
     def on_failure(self, request: Request, status: int, now: float) -> None:
         """Nobody answered, or it could not be sent."""
-        self._settle(status, REASONS[status], None, heard=False)
+        if not self._elsewhere(now):
+            self._settle(status, REASONS[status], None, heard=False)
+
+    def _elsewhere(self, now: float) -> bool:
+        """Send it to the next server, where nobody has rung yet (RFC 3263 §4.3)."""
+        if self._settled or self._cancelled or self._forks or not self._others:
+            return False
+        self._hop = self._others.popleft()
+        contact = self._context.contact(self._hop, self._user, secure=is_secure(self._request.uri))
+        return self._again(now, ("contact", contact))
 
     def _lengthen(self, response: Response, now: float) -> bool:
         """Ask again for the session interval that a 422 demands (RFC 4028 §7.3)."""
@@ -155,9 +171,14 @@ class OutgoingCall:
             return False
         self._lengthened += 1
         self._least, self._seconds = least, max(self._seconds, least)
+        return self._again(now)
+
+    def _again(self, now: float, *changed: tuple[str, str]) -> bool:
+        """Send it anew, with the lines of ``changed`` in place of what they were."""
         self._proceeding = None
         old = self._request
-        lines = Headers([line for line in old.headers if line[0] not in ("via", "cseq")])
+        anew = {"via", "cseq", *(name for name, _ in changed)}
+        lines = Headers([*(line for line in old.headers if line[0] not in anew), *changed])
         lines.add("cseq", f"{old.cseq + 1} INVITE")
         self._request = Request(method="INVITE", uri=old.uri, headers=lines, body=old.body)
         try:

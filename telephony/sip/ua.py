@@ -147,14 +147,15 @@ class UserAgent:
         via: Hop | None = None,
         routes: Iterable[str] = (),
         ring_limit: float | None = None,
+        others: Iterable[Hop] = (),
     ) -> str:
         """Place a call; returns its handle. Outcome: ``Answered`` or ``Rejected``.
 
         ``from_uri`` is a URI or name-addr (default: the Contact); ``via`` sends it to another
         hop than ``target`` names, ``routes`` are the Route values for the way; ``ring_limit`` is
-        how many seconds it may stay unanswered (default: the policy's). Raises
-        :class:`SipParseError` on a bad ``target``, ``from_uri`` or header and
-        :class:`SipCapacityError` where a table is full.
+        how many seconds it may stay unanswered (default: the policy's), ``others`` are the hops to
+        try where one is out of service. Raises :class:`SipParseError` on a bad ``target``,
+        ``from_uri`` or header and :class:`SipCapacityError` where a table is full.
         """
         uri = parse_target(target)
         hop = via or request_hop(uri)
@@ -180,7 +181,7 @@ class UserAgent:
                 raise SipParseError(f"header {name[:40]!r} can't be set on a call")
             lines.add(name, value)
         request = Request(method="INVITE", uri=uri.bare(), headers=lines, body=offer)
-        call = OutgoingCall(self, handle, request, hop, user, ring_limit=ring_limit)
+        call = OutgoingCall(self, handle, request, hop, user, ring_limit=ring_limit, others=others)
         self._calls[handle] = call
         try:
             call.start(now)

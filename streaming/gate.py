@@ -20,8 +20,8 @@ from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Lane, Pr
 from ringtrue.streaming.refusals import OnRefusal, Refusal, RefusalLog
 from ringtrue.streaming.sealed import SealedFrame, SealGuard, seal_frame
 
-MAX_RESTS: Final = 16
-"""Times on hold that are remembered; audio that waited through more is too old."""
+MAX_RESTS: Final = 64
+"""Times on hold, and pauses, that are remembered; audio that waited through more is too old."""
 
 
 RELAY_MAX_AGE: Final = 0.5
@@ -243,14 +243,19 @@ class Gate:
         if self._on_digest is not None:
             self._on_digest(closed)
 
-    def rest(self, now: float) -> None:
-        """The call is held from ``now`` on: what waits meanwhile doesn't age, and goes on later."""
-        self.end_utterance()
+    def rest(self, now: float, *, ends: bool = True) -> None:
+        """The call is held from ``now`` on: what waits meanwhile doesn't age, and goes on later.
+
+        ``ends``: so does the open utterance; not where it only pauses.
+        """
+        if ends:
+            self.end_utterance()
         self._rests.append((now, float("inf")))
 
-    def wake(self, now: float) -> None:
-        """The call is held no more."""
-        self.end_utterance()
+    def wake(self, now: float, *, ends: bool = True) -> None:
+        """The call is held no more; ``ends`` as in :meth:`rest`."""
+        if ends:
+            self.end_utterance()
         if self._rests and self._rests[-1][1] == float("inf"):
             self._rests[-1] = (self._rests[-1][0], now)
 

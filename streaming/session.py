@@ -115,6 +115,7 @@ class CallSession:
 
         self._holdable = leg if isinstance(leg, Holdable) else None
         self._on_hold = self._wants_music = self._resting = False
+        self._paused = False
         self._music: tuple[HoldMusic, Sealer, Ticket] | None = None
         self._seat: Seat | None = None
         self._takes_part = False
@@ -254,8 +255,12 @@ class CallSession:
         return max(now, asyncio.get_running_loop().time())
 
     def _rest(self, now: float) -> None:
-        """Notice that the call was put on hold, or taken off it."""
+        """Notice that the call was put on hold, or taken off it, and that speech is paused."""
         held = self.held
+        paused = self.playout.paused and not held
+        if paused is not self._paused:
+            self._paused = paused
+            (self.gate.rest if paused else self.gate.wake)(now, ends=False)
         if held and not self._resting:
             self.gate.rest(now)
         elif self._resting and not held:

@@ -31,7 +31,7 @@ from test_streaming_graph import RATE, Llm, caller, speaking
 
 from ringtrue.config.agent_turns import turn_words
 from ringtrue.streaming.clock import TICK, MediaClock
-from ringtrue.streaming.gate import FrameKind, UtteranceDigest
+from ringtrue.streaming.gate import FrameKind, GatePolicy, Refusal, UtteranceDigest
 from ringtrue.streaming.graph import CallGraph, Services, SharedModels
 from ringtrue.streaming.recognizers.service import NothingRecognizedFrame
 from ringtrue.streaming.record import CallRecord
@@ -298,3 +298,16 @@ async def test_noise_does_not_even_pause_the_agent(
         assert r.record.turn_taking.pauses == 0
         ticks = speaking(r.leg)
         assert ticks == list(range(ticks[0], ticks[0] + len(ticks))), "without a gap"
+
+
+async def test_what_pauses_does_not_age() -> None:
+    """Audio may not be old when it is sent, but for the time it was made to wait."""
+    async with rig("okay") as r:
+        r.graph.session.gate._policy = GatePolicy(max_age=4.7)
+        r.leg.play(caller(pause(AT), say(HUM), pause(6)))
+        await asyncio.sleep(8)
+        assert r.record.turn_taking.backchannels == 1
+        refused = r.graph.session.gate.stats.refused
+        # The answer was made at once: without the pause its last 0.3 s would be too old, and with
+        # it no more than that.
+        assert refused[Refusal.EXPIRED] == pytest.approx((5 - 4.7) / TICK, abs=3)

@@ -74,6 +74,11 @@ class AnsweringPhone(Calling):
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=HTTP_SECONDS)
         self._awaited: dict[str, _Awaited] = {}
 
+    @property
+    def port(self) -> int:
+        """Where it can be called, once bound."""
+        return self._endpoint.port
+
     async def __aenter__(self) -> Self:
         """Bind. Raises OSError where that can't be done."""
         await self._endpoint.start()

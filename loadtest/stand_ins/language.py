@@ -36,7 +36,7 @@ class LanguageStandIn:
         self._host = host
         self._behaviour: Behaviour = given.behaviour
         self._server: asyncio.Server | None = None
-        self._streams: set[asyncio.StreamWriter] = set()
+        self._streams: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
         self._port = 0
         self.requests = 0
 
@@ -84,13 +84,17 @@ class LanguageStandIn:
         if self._server is None:
             return
         self._server.close()
-        for writer in tuple(self._streams):
+        serving = [task for task in self._streams.values() if task is not None]
+        for writer, task in tuple(self._streams.items()):
             writer.transport.abort()
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
         await self._server.wait_closed()
         self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._streams.add(writer)
+        self._streams[writer] = asyncio.current_task()
         try:
             while (body := await _request(reader)) is not None:
                 self.requests += 1
@@ -98,7 +102,7 @@ class LanguageStandIn:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass  # a client that goes away or speaks no HTTP ends its connection
         finally:
-            self._streams.discard(writer)
+            self._streams.pop(writer, None)
             writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, body: bytes) -> None:

@@ -19,7 +19,7 @@ from ringtrue.telephony.sip.transport import TransportOutput
 
 log = structlog.get_logger(__name__)
 
-MODULE: Final = "ringtrue.agent.workers.process"
+COMMAND: Final = (sys.executable, "-P", "-m", "ringtrue.agent.workers.process")
 
 HUNG_SECONDS: Final = 10.0
 """A worker that said nothing for so long, though it says how it is four times a second."""
@@ -66,10 +66,7 @@ class Worker:
         with theirs, theirs_door:
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    MODULE,
+                    *COMMAND,
                     str(theirs.fileno()),
                     str(theirs_door.fileno()),
                     stdin=asyncio.subprocess.PIPE,

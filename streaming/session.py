@@ -124,7 +124,7 @@ class CallSession:
 
         self._relay = self.gate.provenance.relay()
         self._silence = bytes(frame_bytes(leg.rate))
-        self._block: list[bytes] = []
+        self._block = bytearray()
         self._blocks: deque[bytes | str] = deque()
         self._wake = asyncio.Event()
         self._spoken = 0
@@ -192,8 +192,10 @@ class CallSession:
         if seat is None or self._takes_part:
             for digit in inbound.digits:
                 self._queue(digit)
-        caller = inbound.pcm if self._echo is None else self._echo.heard(inbound.pcm)
-        pcm = self._silence if self._resting else caller
+        heard = inbound.pcm
+        if self._echo is not None and seat is None:
+            heard = self._echo.heard(heard)
+        pcm = bytes(len(heard)) if self._resting else heard
         if self._tap is not None:
             self._tap.heard(
                 self._silence if self._resting and seat is None else inbound.pcm, inbound.digits
@@ -203,9 +205,9 @@ class CallSession:
             if not self._takes_part:
                 return
             pcm = pcm if self._resting else seat.room(pcm, now)
-        self._block.append(pcm)
-        if len(self._block) >= BLOCK_FRAMES:
-            self._queue(b"".join(self._block))
+        self._block += pcm
+        if len(self._block) >= BLOCK_FRAMES * len(self._silence):
+            self._queue(bytes(self._block))
             self._block.clear()
 
     def tick_out(self, now: float) -> None:

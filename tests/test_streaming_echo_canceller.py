@@ -6,6 +6,7 @@ import ctypes
 
 import numpy as np
 import pytest
+from lines import echoed, spoken
 
 from ringtrue.streaming.echo import canceller
 from ringtrue.streaming.echo.canceller import (
@@ -13,7 +14,6 @@ from ringtrue.streaming.echo.canceller import (
     EchoLibraryError,
     echo_library_available,
 )
-from tests.lines import echoed, spoken
 
 
 def rms(pcm: np.ndarray) -> float:

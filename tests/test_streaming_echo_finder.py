@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from lines import echoed, spoken
 
 from ringtrue.streaming.echo.finder import EchoFinder, Found
-from tests.lines import echoed, spoken
 
 FRAMES_A_LOOK = 24
 
@@ -25,7 +25,7 @@ def look(
     return found
 
 
-@pytest.mark.parametrize("delay_ms", [0, 45, 310, 740])
+@pytest.mark.parametrize("delay_ms", [20, 45, 310, 740])
 @pytest.mark.parametrize("rate", [8000, 16000])
 def test_the_delay_of_an_echo_is_found(delay_ms: int, rate: int) -> None:
     sent = spoken("rms", rate)[: 6 * rate]

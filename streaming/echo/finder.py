@@ -22,6 +22,9 @@ WINDOW: Final = 26 * FRAME
 LAGS: Final = 38 * FRAME
 """Longest delay, 760 ms: both ways through two jitter buffers and a mobile network."""
 
+SOONEST: Final = 80
+"""Shortest delay, 10 ms: what is sent in one tick can't be heard before the next."""
+
 _FFT: Final = 16384
 _LOW_HZ, _HIGH_HZ = 300.0, 3400.0
 SMOOTHING: Final = 0.75
@@ -30,7 +33,13 @@ SMOOTHING: Final = 0.75
 PEAK: Final = 15.0
 """Times the correlation's median magnitude from which a peak may be an echo."""
 
-TOLERANCE: Final = 16
+NEIGHBOURS: Final = 240
+"""Samples around a peak that belong to it, 30 ms each way: an echo is as long as its room."""
+
+DISTINCT: Final = 3.0
+"""Times the next highest peak from which a peak may be an echo."""
+
+TOLERANCE: Final = 3
 """Samples by which the peaks of two windows in a row may differ: 2 ms."""
 
 ACTIVE_RMS: Final = 150.0
@@ -47,6 +56,9 @@ class Found:
     strength: float
     """Peak over median of the correlation."""
 
+    leak: float
+    """Energy that came back over energy sent; more, if the caller spoke too."""
+
 
 class EchoFinder:
     """Follows one call; :meth:`look` is worth calling every half second or so."""
@@ -59,6 +71,7 @@ class EchoFinder:
         self._heard = deque([silence] * (WINDOW // FRAME), WINDOW // FRAME)
         self._correlation = np.zeros(LAGS, np.float64)
         self._peak: int | None = None
+        self._agreed = 0
         frequency = np.fft.rfftfreq(_FFT, 1 / RATE)
         self._band = (frequency >= _LOW_HZ) & (frequency <= _HIGH_HZ)
 
@@ -67,8 +80,8 @@ class EchoFinder:
         self._sent.append(sent)
         self._heard.append(heard)
 
-    def look(self) -> Found | None:
-        """The echo, once two windows in a row agree on it. About 0.7 ms."""
+    def look(self, agree: int = 2) -> Found | None:
+        """The echo, once ``agree`` looks in a row agree on it. About 0.7 ms."""
         sent, heard = self._narrow(self._sent), self._narrow(self._heard)
         if _rms(sent) < ACTIVE_RMS or _rms(heard) < 1.0:
             return None
@@ -79,17 +92,29 @@ class EchoFinder:
         self._correlation *= SMOOTHING
         self._correlation += (1 - SMOOTHING) * lagged
         magnitude = np.abs(self._correlation)
+        magnitude[:SOONEST] = 0
         peak = int(np.argmax(magnitude))
         strength = float(magnitude[peak] / (np.median(magnitude) + 1e-12))
-        before, self._peak = self._peak, peak if strength >= PEAK else None
-        if self._peak is None or before is None or abs(before - peak) > TOLERANCE:
+        rest = magnitude.copy()
+        rest[max(0, peak - NEIGHBOURS) : peak + NEIGHBOURS] = 0
+        distinct = magnitude[peak] >= DISTINCT * rest.max()
+        before, self._peak = self._peak, peak if distinct and strength >= PEAK else None
+        if self._peak is None:
+            self._agreed = 0
+        elif before is None or abs(before - peak) > TOLERANCE:
+            self._agreed = 1
+        else:
+            self._agreed += 1
+        if self._agreed < agree:
             return None
-        return Found(peak, strength)
+        late = sent[LAGS - peak : LAGS - peak + WINDOW]
+        return Found(peak, strength, (_rms(heard) / max(1.0, _rms(late))) ** 2)
 
     def restart(self) -> None:
         """Forget what was found; the audio stays."""
         self._correlation[:] = 0
         self._peak = None
+        self._agreed = 0
 
     def _narrow(self, frames: deque[bytes]) -> npt.NDArray[np.float32]:
         samples = np.frombuffer(b"".join(frames), np.int16).astype(np.float32)

@@ -1,6 +1,8 @@
 """One call's protection from its own voice: look for an echo, cancel it, close what is left.
 
-Nothing is touched until an echo was found. From then on what is heard goes through the canceller,
+The first time something comes in while the agent speaks, it is held back for as long as it takes to
+tell what it is: an echo, which is dropped, or the caller, who is then heard a little late. After
+that nothing is touched until an echo is found. Then what is heard goes through the canceller,
 aligned to the echo's delay; where it took most of a frame away, so that what remains is the rest
 of the echo, that is turned down too, and a caller who speaks at the same time is left alone.
 """
@@ -18,16 +20,29 @@ from ringtrue.streaming.echo.canceller import EchoCanceller
 from ringtrue.streaming.echo.finder import FRAME, LAGS, RATE, EchoFinder
 from ringtrue.streaming.ports import frame_samples
 
-LOOK_TICKS: Final = 24
-"""Between looks while the agent speaks: 480 ms."""
+LOOK_TICKS: Final = 8
+"""Between looks while the agent speaks: 160 ms."""
+
+HOLD_LOOK_TICKS: Final = 3
+HOLD_AGREE: Final = 3
+"""Looks in a row that must agree so early, when there is little to look at."""
+
+HOLD_TICKS: Final = 40
+"""The longest that what came in first is held back: 800 ms."""
+
+HOLD_LEAST_TICKS: Final = 10
+"""Of it is looked at from 200 ms on: less is alike by chance."""
+
+HOLD_PEAK: Final = 250
+"""Of a frame that may be more than noise (16-bit samples)."""
 
 MEMORY_TICKS: Final = LAGS // FRAME + 25
 """So long after its last sound the agent may still be heard coming back."""
 
-EAGER_LOOKS: Final = 25
-"""So many looks, 12 s of the agent's speech; after that only each :data:`LAZY` th."""
+EAGER_LOOKS: Final = 50
+"""So many looks, 8 s of the agent's speech; after that two of every :data:`LAZY`."""
 
-LAZY: Final = 10
+LAZY: Final = 30
 TAIL_MS: Final = 64
 LEAD_MS: Final = 16
 """The reference is this much early: an echo's delay wanders with the jitter buffers."""
@@ -36,13 +51,16 @@ REFERENCE_RMS: Final = 150.0
 MOSTLY: Final = 0.25
 """Share of a frame's energy left, from which down it is taken for the rest of the echo."""
 
-RESIDUAL_GAIN: Final = 0.1
+RESIDUAL_GAIN: Final = 0.03
 HANGOVER_FRAMES: Final = 4
 """A caller who broke through is left alone for so long."""
 
 DROWNED: Final = 6.0
 """Times the echo's expected energy from which on a caller drowns it: the frame is left as it came,
 for an adaptive filter does more harm to loud speech than a faint echo."""
+
+SETTLING_FRAMES: Final = 25
+"""Frames with echo in which the filter learns the line: what isn't the caller is turned down."""
 
 LOST_FRAMES: Final = 200
 """Frames in a row, 4 s, in which there should be echo and nothing of it was taken away."""
@@ -74,7 +92,7 @@ class EchoStats:
 class EchoGuard:
     """For frames of 20 ms at ``rate`` Hz (8000 or 16000). Sans-IO.
 
-    Costs 0.7 ms per look, 25 µs a frame once an echo is cancelled.
+    Costs 0.7 ms a look, 50 µs a frame once an echo is cancelled.
     """
 
     def __init__(self, rate: int) -> None:
@@ -91,11 +109,14 @@ class EchoGuard:
         self._history = bytearray(2 * (self._frame + LAGS * rate // RATE))
         self._ticks = self._looks = self._hangover = self._poor = 0
         self._before = self._after = 0.0
-        self._leak = 0.0  # of the line: energy that comes back; 0 until it was measured
+        self._leak = 0.0  # of the line: energy that comes back
         self._reference = 0.0
         self._raw = False
         self._fade = np.linspace(0.0, 1.0, self._frame, dtype=np.float32)
         self._spoke = 0
+        self._settling = 0
+        self._held = bytearray()
+        self._hold_left = HOLD_TICKS
 
     def sent(self, pcm: bytes) -> None:
         """The frame that goes out now."""
@@ -104,25 +125,49 @@ class EchoGuard:
         self._last = pcm
 
     def heard(self, pcm: bytes) -> bytes:
-        """The frame that came in, without the agent's echo."""
+        """What to hear now that the frame ``pcm`` came in: it, without the agent's echo.
+
+        Nothing, while it is held back; then what was held back, at once. In the end as many
+        samples as came in.
+        """
         loud = int(np.frombuffer(self._last, np.int16).max()) > REFERENCE_RMS
         self._spoke = MEMORY_TICKS if loud else max(0, self._spoke - 1)
         self._finder.push(self._last, pcm)
         if self._canceller is not None:
             return self._cancel(self._canceller, pcm)
-        if self._spoke:
-            self._seek()
+        if not self._spoke:
+            return self._released(pcm)
+        if self._hold_left and (self._held or np.frombuffer(pcm, np.int16).max() > HOLD_PEAK):
+            return self._hold(pcm)
+        self._seek(LOOK_TICKS)
         return pcm
 
-    def _seek(self) -> None:
+    def _hold(self, pcm: bytes) -> bytes:
+        self._held += pcm
+        self._hold_left -= 1
+        if HOLD_TICKS - self._hold_left >= HOLD_LEAST_TICKS:
+            self._seek(HOLD_LOOK_TICKS)
+        if self._canceller is not None:
+            self._held[:] = bytes(len(self._held))
+            self._hold_left = 0
+        return b"" if self._hold_left else self._released(b"")
+
+    def _released(self, pcm: bytes) -> bytes:
+        if not self._held:
+            return pcm
+        held = bytes(self._held) + pcm
+        self._held.clear()
+        return held
+
+    def _seek(self, every: int) -> None:
         self._ticks += 1
-        if self._ticks < LOOK_TICKS:
+        if self._ticks < every:
             return
         self._ticks = 0
         self._looks += 1
         if self._looks > EAGER_LOOKS and self._looks % LAZY > 1:
             return
-        found = self._finder.look()
+        found = self._finder.look(2 if every == LOOK_TICKS else HOLD_AGREE)
         if found is None:
             return
         lead = LEAD_MS * self._rate // 1000
@@ -131,6 +176,7 @@ class EchoGuard:
         self._canceller = EchoCanceller(self._rate, self._frame, TAIL_MS * self._rate // 1000)
         self.stats.delay_ms = round(1000 * found.delay / RATE, 1)
         self._poor = 0
+        self._leak, self._settling = found.leak, SETTLING_FRAMES
 
     def _cancel(self, canceller: EchoCanceller, pcm: bytes) -> bytes:
         end = len(self._history) - 2 * self._delay
@@ -149,9 +195,11 @@ class EchoGuard:
             self._poor += 1
             if self._poor > LOST_FRAMES:
                 self._lose()
-        if self._hangover:
+        drowned = before > DROWNED * self._leak * self._reference
+        self._settling = max(0, self._settling - 1)
+        if self._hangover and (drowned or not self._settling):
             self._hangover -= 1
-            return self._turned(heard, left, raw=before > DROWNED * self._leak * self._reference)
+            return self._turned(heard, left, raw=drowned)
         self.stats.suppressed_frames += 1
         return self._turned(heard, left * RESIDUAL_GAIN, raw=False)
 
@@ -167,7 +215,7 @@ class EchoGuard:
         self._before += 0.02 * (before - self._before)
         self._after += 0.02 * (after - self._after)
         leak = before / self._reference
-        self._leak += (0.05 if self._leak else 1.0) * (leak - self._leak)
+        self._leak += 0.05 * (leak - self._leak)
         if self._after > 0:
             self.stats.erle_db = round(10 * math.log10(self._before / self._after), 1)
 

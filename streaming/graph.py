@@ -38,6 +38,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMAssistantAggregator,
     LLMUserAggregator,
     LLMUserAggregatorParams,
+    UserTurnStoppedMessage,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.turns.empty_user_turn import EmptyUserTurnConfig
@@ -219,6 +220,7 @@ class CallGraph:
         )
         judge = self._listener.judge if models.smart_turn is not None else None
         self.context = services.context
+        self._keeper = services.keeper
         self._user = LLMUserAggregator(
             self.context,
             params=LLMUserAggregatorParams(
@@ -426,5 +428,9 @@ class CallGraph:
     async def _on_finished(self, _worker: object, frame: Frame) -> None:
         self._in_order = isinstance(frame, EndFrame)
 
-    async def _on_turn_stopped(self, *_: object) -> None:
+    async def _on_turn_stopped(
+        self, _user: object, _strategy: object, message: UserTurnStoppedMessage
+    ) -> None:
         self._listener.turn_ended()
+        if self._keeper is not None and message.content:
+            self._keeper.asked()

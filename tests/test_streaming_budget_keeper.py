@@ -35,6 +35,7 @@ from ringtrue.streaming.phrases import PhraseChunker
 from ringtrue.streaming.ports import SynthesisStream
 from ringtrue.streaming.recognizers.service import NothingRecognizedFrame
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
+from ringtrue.streaming.spare import SpareVoice
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 
 pytestmark = pytest.mark.virtual_time
@@ -134,22 +135,29 @@ async def rig(
     disclosed: bool = True,
     policy: KeeperPolicy | None = None,
     stt: FrameProcessor | None = None,
+    spare: NumberedEngine | None = None,
 ) -> AsyncIterator[Rig]:
     leg, llm, engine = ScriptedLeg(RATE), scripted(*scripts), engine or NumberedEngine()
     record = CallRecord("c", "test", "inbound", "none", RATE, asyncio.get_running_loop().time())
     lines = Lines()
     if learn:
         await lines.learn(partial(NumberedEngine(0.0).open, "stock"), TEXTS.all, RATE)
+    tts: SpeechSynthesizer | SpareVoice
     tts = SpeechSynthesizer(engine, "stock", cloned=voice, lines=lines)
+    if spare is not None:  # a hosted service has no stall of its own, and no lines
+        first = SpeechSynthesizer(engine, "stock", stall=3600.0)
+        tts = SpareVoice(first, SpeechSynthesizer(spare, "stock"))
     phrases = PhraseChunker(probe=lambda stage: graph.session.probe(stage))
     keeper = BudgetKeeper(
         TEXTS,
         policy,
         hurry=phrases.hurry,
+        faster=tts.switch if isinstance(tts, SpareVoice) else None,
         disclosed=lambda: disclosed,
         disclose=lambda: "" if disclosed else "w971 w972.",
     )
-    keeper.voice = tts
+    if isinstance(tts, SpeechSynthesizer):
+        keeper.voice = tts
     watchdog = LlmWatchdog(
         llm,
         WATCHDOG,
@@ -285,6 +293,18 @@ async def test_a_cloned_voice_that_stalls_gives_way_and_no_word_is_lost() -> Non
         assert r.actions == []
 
 
+async def test_a_hosted_voice_that_stalls_is_replaced_by_the_spare_one() -> None:
+    async with rig(ANSWER, ANSWER, engine=Hanging(), spare=NumberedEngine()) as r:
+        await r.ask(5)
+        assert r.words == ["w1", "w2", "w3", "w4", "w5."]
+        assert r.steps() == [(Rung.FASTER_VOICE, "no_audio")]
+        assert max(r.silences()) < 1.5
+        await r.ask(5)
+        assert r.steps() == []
+        assert r.words == ["w1", "w2", "w3", "w4", "w5."] * 2
+        assert r.record.unexplained_silences == []
+
+
 async def test_a_voice_that_cannot_say_anything_is_counted_as_silence() -> None:
     async with rig(ANSWER, engine=Hanging(), learn=False) as r:
         await r.ask(10)
@@ -312,6 +332,21 @@ async def test_a_model_that_dies_in_the_middle_is_apologised_for() -> None:
         assert r.words == ["w1", "w2", "w3", "w4", "w5.", "w6", "w961", "w962."]
         (step,) = r.record.turns[0].ladder
         assert (step.rung, step.reason) == (Rung.APOLOGY, "llm_inter_chunk")
+        assert r.record.unexplained_silences == []
+
+
+async def test_a_model_that_does_not_even_begin_is_not_heard_as_silence() -> None:
+    async with rig() as r:
+        r.llm.wedged = True
+        await r.ask(8)
+        assert max(r.silences()) < 1.5
+        assert [action.action for action in r.actions] == [Transfer("desk")]
+        assert [rung for rung, _ in r.steps()] == [
+            Rung.OPENER,
+            Rung.APOLOGY,
+            Rung.APOLOGY,
+            Rung.TRANSFER,
+        ]
         assert r.record.unexplained_silences == []
 
 

@@ -63,12 +63,16 @@ class ScriptedLlm(LLMService):  # type: ignore[type-arg]
         )
         self.scripts = [list(script) for script in scripts]
         self.cancelled = 0
+        self.wedged = False
+        """It takes what it is asked, and never begins to respond."""
 
     async def process_frame(self, frame: object, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)  # type: ignore[arg-type]
         if not isinstance(frame, LLMContextFrame):
             await self.push_frame(frame, direction)  # type: ignore[arg-type]
             return
+        if self.wedged:
+            await asyncio.sleep(3600)
         try:
             await self.push_frame(LLMFullResponseStartFrame())
             for step in self.scripts.pop(0):

@@ -164,6 +164,14 @@ class BudgetKeeper(FrameProcessor):
         turns.on_moment = self._moment
         meter.on_speech = self._speech
 
+    def asked(self) -> None:
+        """The caller's words went to the model, which has not necessarily begun to respond."""
+        turn = None if self._turns is None else self._turns.current
+        if turn is not None and not self._owed and Stage.FIRST_PHRASE not in turn.stages:
+            self._responding = False
+            self._owe(self._now())
+            self._arm()
+
     def took(self, rung: Rung, reason: str) -> None:
         """Somebody else took a step: it is written to the record."""
         if self._turns is not None:
@@ -293,7 +301,7 @@ class BudgetKeeper(FrameProcessor):
     def _cause(self) -> str:
         if self._unrecognized:
             return RECOGNIZER
-        if self._responding and not self._handed:
+        if not self._handed:
             return LLM
         turn = None if self._turns is None else self._turns.current
         if turn is not None and Stage.FIRST_AUDIO in turn.stages and not self._responding:

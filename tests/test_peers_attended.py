@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from peers.baresip import Baresip, baresip, needs_baresip
 from peers.compare import read_wav, write_wav
 from peers.linphone import Linphone, linphone, needs_linphone
 from peers.server import RunningServer, running_server
+from peers.twilio_client import dial
 
 AGENT = """
 name: switchboard
@@ -29,6 +31,7 @@ disclosure: {{text: "An AI."}}
 transfers:
   desk: {{to: "sip:alice@127.0.0.1:{desk}", title: the desk, how: attended}}
   other: {{to: "sip:carol@127.0.0.1:{other}", title: the other desk, how: attended}}
+  front: {{to: "sip:alice@127.0.0.1:{desk}", title: the front desk}}
 transferring: {{failed: Sorry, seconds: 20, follow: true, briefing: {{ask: "{{briefing}} Yes?"}}}}
 dialogue:
   intents:
@@ -37,10 +40,12 @@ dialogue:
       answers: Fine
       action: {{transfer: desk, briefing: Ms Rivera}}
     other: {{examples: [get me somebody else], answers: Fine, action: {{transfer: other}}}}
-  dtmf: {{"1": desk, "2": other}}
+    front: {{examples: [the front desk], answers: Fine, action: {{transfer: front}}}}
+  dtmf: {{"1": desk, "2": other, "3": front}}
   fallbacks: [Pardon]
   give_up: {{say: Goodbye}}
 """
+AUTH = "0123456789abcdef0123456789abcdef"
 TONE = 1020.0
 QUIET = 3.0
 """Seconds for which the desk only listens, after it answered."""
@@ -98,6 +103,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "OUTBOUND__TENANTS__DEFAULT__URIS": "sip:*@127.0.0.1:*",
             "VOICES__DIR": str(folder / "voices"),
             "AUDIT__DIR": str(folder / "audit"),
+            "TWILIO__ENABLED": "true",
+            "TWILIO__AUTH_TOKEN": AUTH,
         }
         server = stack.enter_context(running_server(folder / "server", settings))
         yield House(server, desk, other, silence, folder)
@@ -135,7 +142,7 @@ def test_the_desk_is_asked_and_joined_with_the_caller(house: House) -> None:
         house.after("dialogue.reply", 3)  # it is asked
         house.desk.command("sndcode", "1#")
         house.after("call.transfer", 1)
-        time.sleep(QUIET + 3)  # they talk
+        time.sleep(QUIET + 1)  # they talk
         house.desk.command("hangup")
         records = house.records(2)
         heard_by_desk = heard_by(house.desk)
@@ -147,6 +154,38 @@ def test_the_desk_is_asked_and_joined_with_the_caller(house: House) -> None:
     assert (caller["errors"], caller["refused"]) == ({}, {})
     assert np.sqrt(np.mean(heard_by(phone)[-16000:] ** 2)) > 0.01  # the desk's words
     assert tone_share(heard_by_desk[-8000:]) > 0.9  # and the caller's tone
+
+
+async def test_a_caller_over_twilio_is_joined_without_a_word(house: House) -> None:
+    """A blind transfer that no phone can make: we call, and nobody is asked."""
+
+    async def after(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not true():
+                await asyncio.sleep(0.05)
+
+    before, replies = len(house.server.records()), house.seen("dialogue.reply")
+    transfers = house.seen("call.transfer")
+    async with dial(house.server.url, AUTH) as caller:
+        await after(lambda: house.seen("dialogue.reply") > replies)
+        for key in "3#":
+            await caller.press(key)
+        await after(lambda: house.seen("call.transfer") > transfers)
+        caller.say(tone(30).tobytes())
+        await asyncio.sleep(QUIET + 1)
+        heard_by_caller = np.frombuffer(caller.heard_pcm(), "<i2")[-8000:] / 32768
+        await caller.hang_up()
+    await after(lambda: len(house.server.records()) >= before + 2)
+    caller_record, human = sorted(house.server.records()[before:], key=lambda r: r["direction"])
+    assert [(t["to"], t["outcome"], t["how"]) for t in caller_record["transfers"]] == [
+        ("front", "transferred", "bridge")
+    ]
+    assert (caller_record["transport"], human["transport"]) == ("twilio", "sip")
+    assert caller_record["errors"] == human["errors"] == {}
+    assert np.sqrt(np.mean(heard_by_caller**2)) > 0.01  # the desk's words
+    await asyncio.sleep(0.5)  # the desk writes down what it heard
+    assert tone_share(heard_by(house.desk)[-8000:]) > 0.9
+    assert human["turns"] == []  # it was told nothing
 
 
 def test_a_phone_takes_our_call_to_another_over(house: House) -> None:

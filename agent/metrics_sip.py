@@ -17,9 +17,12 @@ REGISTRATION: Final = "ringtrue_sip_registration"
 class SipCollector(Collector):
     """Reads an endpoint's state at scrape time."""
 
-    def __init__(self, endpoint: Callable[[], SipEndpoint | None]) -> None:
-        """``endpoint`` gives None while there is none."""
+    def __init__(
+        self, endpoint: Callable[[], SipEndpoint | None], *, accounts: bool = True
+    ) -> None:
+        """``endpoint`` gives None while there is none; ``accounts``: where they stand, too."""
         self._endpoint = endpoint
+        self._accounts = accounts
 
     def collect(self) -> Iterable[Metric]:
         """One sample for each account, and one for each verdict on a new call."""
@@ -29,7 +32,7 @@ class SipCollector(Collector):
         states = GaugeMetricFamily(
             REGISTRATION, "Accounts with providers, by state", labels=["account", "state"]
         )
-        for held in endpoint.registrations:
+        for held in endpoint.registrations if self._accounts else ():
             states.add_metric([held.account.name, held.state], 1)
         yield states
         yield CounterMetricFamily(

@@ -169,7 +169,8 @@ class Server:
         self.metrics.registry.register(RecordingsCollector(self.recordings))
         self.metrics.registry.register(LibraryCollector(lambda: self.library))
         self.metrics.registry.register(LikenessCollector(self.engines.likeness.stats))
-        self.metrics.registry.register(SipCollector(lambda: self._sip))
+        registers = link is None or link.plan.primary
+        self.metrics.registry.register(SipCollector(lambda: self._sip, accounts=registers))
         self.metrics.registry.register(HeldCollector(lambda: self._pool, lambda: self._sip))
         self.metrics.watch_clock(self.calls.clock.stats, lambda: len(self.calls.clock))
         self.metrics.registry.register(DoorCollector(self.calls.door, time.monotonic))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -44,6 +44,9 @@ from ringtrue.config.webrtc_settings import WebRtcSettings
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A port to listen on; 0 lets the system choose."""
 
+MAX_WORKERS: Final = 32
+"""Each of them writes an audit log of its own, of which there may be 64 at a time."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Codec = Literal["opus", "G722", "PCMU", "PCMA"]
 
@@ -52,6 +55,14 @@ def _unique(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ValueError("names something twice")
     return value
+
+
+def _workers(value: object) -> object:
+    if value == "auto":
+        return value
+    if isinstance(value, int | str) and str(value).isdecimal() and 1 <= int(value) <= MAX_WORKERS:
+        return int(value)
+    raise ValueError(f"must be 1 to {MAX_WORKERS}, or auto")
 
 
 class ServerSettings(Section):
@@ -63,7 +74,7 @@ class ServerSettings(Section):
     drain_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30
     """How long a stopping server lets calls finish."""
 
-    workers: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = 1
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = 1
     """Processes that calls are spread over; ``auto``: one for each processor."""
 
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 50

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ringtrue.agent.workers.plan import WorkerPlan, alike, count_of, share_of
-from ringtrue.config.errors import ConfigError
+from ringtrue.config.errors import ConfigError, SettingsError
 from ringtrue.config.settings import FliteSettings, PocketsphinxSettings, Settings, load_settings
 from ringtrue.telephony.sip.account import Account
 
@@ -85,3 +85,9 @@ def test_how_many() -> None:
     assert count_of(settings()) == 1
     assert count_of(settings(SERVER__WORKERS=3)) == 3
     assert count_of(settings(SERVER__WORKERS="auto")) >= 1
+
+
+@pytest.mark.parametrize("wanted", ["0", "33", "x", "-1", "1.5", "True"])
+def test_how_many_there_can_not_be(wanted: str) -> None:
+    with pytest.raises(SettingsError, match="must be 1 to 32, or auto"):
+        settings(SERVER__WORKERS=wanted)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-MAX_WORKERS: Final = 32
-
 _MARK: Final = re.compile(r"~w([0-9]{1,2})(?![0-9A-Za-z_-])")
 
 

@@ -68,6 +68,7 @@ class Slot:
             "pid": None if self.worker is None else self.worker.pid,
             "state": self.state.value,
             "calls": self.calls,
+            "open": self.worker is not None and self.worker.status.open,
             "restarts": self.restarts,
             "crash_loop": self.looping,
         }

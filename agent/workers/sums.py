@@ -21,13 +21,14 @@ WORST: Final[Mapping[str, Callable[[float, float], float]]] = {
     "ringtrue_audit_witness_ok": min,
     "ringtrue_revocations_connected": min,
     "ringtrue_redis_breaker": max,
-    "ringtrue_clock_lateness_seconds": max,
+    "ringtrue_voices_open": min,
     "ringtrue_sip_registration": max,
+    "ringtrue_admission_open": max,
+    "ringtrue_admission_pressure": max,
+    "ringtrue_admission_call_cores": max,
 }
-"""Gauges of which the sum would say nothing; those that name a share, a state or a quantile are
-taken at their largest anyway (:data:`LARGEST`)."""
-
-LARGEST: Final = ("_ratio", "_share", "_state", "_quantile", "_budget", "_limit_seconds")
+"""Gauges of which the sum would say nothing, at what an operator has to know: the worst, but for
+admission, which is open while any worker takes calls. Quantiles are taken at their largest."""
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name and labels."""
@@ -56,9 +57,9 @@ class Totals:
         return _merged([list(self._ended.values()), *self._latest.values()])
 
     def render(self, *own: Metric) -> bytes:
-        """The exposition text of the sum, and of ``own`` families."""
+        """The exposition text of the sum, with ``own`` families in it."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Given([*self.families(), *own]))
+        registry.register(_Given(_merged([self.families(), own])))
         return generate_latest(registry)
 
 
@@ -98,7 +99,7 @@ def _joining(family: Metric) -> Callable[[float, float], float]:
     if family.name in WORST:
         return WORST[family.name]
     quantiles = any("quantile" in sample.labels for sample in family.samples)
-    return max if quantiles or family.name.endswith(LARGEST) else _sum
+    return max if quantiles else _sum
 
 
 def _sum(one: float, other: float) -> float:

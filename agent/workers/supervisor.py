@@ -372,7 +372,7 @@ class Supervisor:
             )
             own.append(
                 CounterMetricFamily(
-                    "ringtrue_front_calls_dropped",
+                    "ringtrue_sip_calls_dropped",
                     "New calls of sources that began too many, not looked at",
                     value=self._front.dropped,
                 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from sip_media import MediaShelf
 
+from ringtrue.telephony.sip.driver import TlsListener
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.front import Front, Relayed
 from ringtrue.telephony.sip.handles import ServerInvite, SipCall
@@ -21,7 +22,13 @@ OnInvite = Callable[[ServerInvite], Awaitable[None]]
 class Worker:
     """A user agent behind the front. What it does with calls is ``on_invite``'s."""
 
-    def __init__(self, owner: int, front: Front, on_invite: OnInvite | None = None) -> None:
+    def __init__(
+        self,
+        owner: int,
+        front: Front,
+        on_invite: OnInvite | None = None,
+        front_tls: TlsListener | None = None,
+    ) -> None:
         self.owner = owner
         self.dead = False
         self.invites: list[ServerInvite] = []
@@ -31,7 +38,11 @@ class Worker:
         self._on_invite = on_invite
         self.relay = Relay(self._say, port=front.port, tls_port=front.tls_port)
         self.endpoint = SipEndpoint(
-            "127.0.0.1", 0, on_invite=self._invited, network=self.relay.network
+            "127.0.0.1",
+            0,
+            on_invite=self._invited,
+            tls=front_tls,
+            network=self.relay.network,
         )
 
     def hear(self, news: Relayed) -> None:
@@ -71,11 +82,12 @@ class House:
 
     def __init__(self, **options: Any) -> None:
         self.workers: dict[int, Worker] = {}
+        self.tls: TlsListener | None = None
         self.front = Front(self._deliver, **options)
 
     async def add(self, on_invite: OnInvite | None = None) -> Worker:
         """Another worker, ready."""
-        worker = Worker(len(self.workers) + 1, self.front, on_invite)
+        worker = Worker(len(self.workers) + 1, self.front, on_invite, self.tls)
         self.workers[worker.owner] = worker
         await worker.endpoint.start()
         self.front.worker_up(worker.owner)
@@ -86,10 +98,11 @@ class House:
 
 
 @asynccontextmanager
-async def house(**options: Any) -> AsyncIterator[House]:
+async def house(*, tls: TlsListener | None = None, **options: Any) -> AsyncIterator[House]:
     """A front on loopback, without workers yet."""
     made = House(**options)
-    await made.front.open("127.0.0.1", 0, udp=True, tcp=True, tls=None)
+    made.tls = tls
+    await made.front.open("127.0.0.1", 0, udp=True, tcp=True, tls=tls)
     try:
         yield made
     finally:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from certificates import Authority
 from sip_front import House, Worker, house
 from sip_media import OFFER, MediaShelf
 from sip_peer import Peer
 
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.auth_server import AuthPolicy
+from ringtrue.telephony.sip.driver import TlsListener
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.handles import ServerInvite
 from ringtrue.telephony.sip.message import Response
+from ringtrue.telephony.sip.tls import client_context, server_context
 from ringtrue.telephony.sip.transport import Hop
 
 BODY = OFFER.decode()
@@ -71,6 +75,25 @@ async def test_calls_on_two_workers_and_the_end_of_one(transport: str) -> None:
         await settled()
         assert not [call for call in it.front.dispatcher.table if call.lasting]
     assert shelf.all_closed
+
+
+async def test_a_caller_over_tls_whom_only_his_connection_reaches(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.sign("desk", "127.0.0.1")
+    tls = TlsListener(server_context(pair.both), 0)
+    trusting = client_context(ca=authority.path)
+    async with (
+        house(tls=tls) as it,
+        SipEndpoint("127.0.0.1", 0, on_invite=refuse, tcp=False, tls_client=trusting) as phone,
+    ):
+        worker = await it.add()
+        outgoing = await phone.call(f"sips:desk@127.0.0.1:{it.front.tls_port}", MediaShelf())
+        call = await outgoing.answered()
+        await settled()
+        worker.kill()
+        async with asyncio.timeout(2):
+            assert await call.ended() is EndReason.CALLER_HUNG_UP
+        assert await it.front.idle(1)
 
 
 async def test_a_dead_workers_call_is_ended_in_its_dialog() -> None:

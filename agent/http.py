@@ -29,11 +29,17 @@ def build_app(server: Server) -> FastAPI:
 
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str | int]:
-        """New calls are taken."""
+        """New calls are taken; ``shut_by`` names the measurement for which they are not at present.
+
+        That is no reason to restart anything, so the status stays 200.
+        """
         if not server.ready:
             response.status_code = 503
             return {"status": "not ready"}
-        return {"status": "ready", "calls": len(server.calls)}
+        state: dict[str, str | int] = {"status": "ready", "calls": len(server.calls)}
+        if server.calls.door.shut_by is not None:
+            state["shut_by"] = server.calls.door.shut_by
+        return state
 
     if server.settings.http.metrics:
 

@@ -13,7 +13,12 @@ from structlog.testing import capture_logs
 from ringtrue.agent.admission import LOOK_SECONDS, Admission, Door, DoorCollector
 from ringtrue.agent.capacity import Load
 from ringtrue.agent.gauges import CLOCK_SECONDS, CpuQuota, Gauges, Queues, cpu_quota
+from ringtrue.agent.loopback import on_loopback
+from ringtrue.agent.server import Server
 from ringtrue.config.admission_settings import AdmissionSettings
+from ringtrue.config.settings import load_settings
+from ringtrue.loadtest.caller import Failure, VirtualCaller
+from ringtrue.loadtest.phone import Phone
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.ports import Direction
 from ringtrue.streaming.record import Stage, TurnRecord
@@ -225,3 +230,36 @@ def test_limits_of_control_groups_are_known(tmp_path: Path) -> None:
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("25000")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
     assert cpu_quota(tmp_path) == CpuQuota(0.25)
+
+
+async def test_a_caller_too_many_is_told_when_to_come_back() -> None:
+    """Over real SIP: the door is shut by what is measured, long before ``server.max_calls``."""
+    settings = load_settings(
+        environ={
+            "RINGTRUE_VOICES__ENABLED": "false",
+            "RINGTRUE_WEBRTC__ENABLED": "false",
+            "RINGTRUE_ADMISSION__MIN_CALLS": "0",
+        }
+    )
+    server = Server(on_loopback(settings))
+    server.engines.warm = _nothing  # type: ignore[method-assign]
+    async with server, Phone() as phone:
+        door = server.calls.door
+        door.capacity.look(Load(tick_lateness=1.0), 10, now())
+        result = await phone.call(
+            f"sip:reception@127.0.0.1:{server.sip_port}", _silent, max_seconds=5
+        )
+        assert len(server.calls) == 0
+        page = server.metrics.render().decode()
+    assert result.failure is Failure.NOT_ANSWERED
+    assert "503" in result.detail
+    assert 'ringtrue_calls_refused_total{reason="busy"} 1.0' in page
+    assert 'ringtrue_admission_refused_total{direction="inbound",signal="ticks"} 1.0' in page
+
+
+async def _nothing() -> None:
+    """The engines stay cold: nobody is to be answered."""
+
+
+async def _silent(caller: VirtualCaller) -> None:
+    """Never runs."""

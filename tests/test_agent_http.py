@@ -46,6 +46,8 @@ async def test_health_and_readiness_are_told_apart() -> None:
         assert server.calls.reserve() is None
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready", "calls": 1})
+        server.calls.door.capacity.shut_by = "loop"
+        assert (await client.get("/readyz")).json() == {**ready.json(), "shut_by": "loop"}
         server.ready = False
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/healthz")).status_code == 200

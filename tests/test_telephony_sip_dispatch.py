@@ -171,6 +171,23 @@ def test_an_established_call_is_never_forgotten() -> None:
     assert table.owned(1) == [call]
 
 
+def test_a_call_whose_far_end_never_confirms_its_end_is_forgotten() -> None:
+    table = CallTable()
+    call = table.open("c1", 1, 0.0)
+    call.received(seen(request()), request(), SOURCE)
+    call.sent(seen(response(200)), response(200), SOURCE)
+    table.touched(call, 0.0)
+    table.open("c2", 1, 1000.0)
+    assert table.get("c1") is call
+    bye = request("BYE", from_tag="ours", to_tag="theirs")
+    call.sent(seen(bye), bye, SOURCE)
+    table.touched(call, 1000.0)
+    table.open("c3", 1, 1000.0 + BRIEF_SECONDS / 2)
+    assert table.get("c1") is call
+    table.open("c4", 1, 1001.0 + BRIEF_SECONDS)
+    assert table.get("c1") is None
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("IRCAOB2")), max_size=60))
 def test_whatever_comes_the_owner_stays(messages: list[tuple[int, str]]) -> None:
     it = dispatcher(1, 2, 3)

@@ -92,7 +92,10 @@ class CallTable:
             return
         self._swept = now
         for call in tuple(self._lasting.values()):
-            if not call.dialogs and call.touched + UNANSWERED_SECONDS <= now:
+            quiet = now - call.touched
+            if (call.leaving and quiet >= BRIEF_SECONDS) or (
+                not call.dialogs and quiet >= UNANSWERED_SECONDS
+            ):
                 del self._lasting[call.call_id]
 
 

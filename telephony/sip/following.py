@@ -62,6 +62,9 @@ class Followed:
     _numbers: dict[str, int] = field(default_factory=dict)
     """Highest CSeq of ours by our tag."""
 
+    _leaving: set[Tags] = field(default_factory=set)
+    """Dialogs that our side sent BYE in."""
+
     _targets: dict[tuple[Tags, int], SipUri] = field(default_factory=dict)
     """Where the far end wants requests once its change is accepted."""
 
@@ -69,6 +72,11 @@ class Followed:
     def lasting(self) -> bool:
         """Whether there is something to end, should the owner be gone."""
         return bool(self.dialogs) or self.asked is not None or self.placed is not None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether nothing but answers to BYE is waited for."""
+        return self.asked is None and self.placed is None and self._leaving >= set(self.dialogs)
 
     def received(self, seen: Peek, data: bytes, source: Hop) -> None:
         """Take a message from outside. Never raises."""
@@ -144,6 +152,8 @@ class Followed:
         self._numbers[ours] = max(self._numbers.get(ours, 0), request.cseq)
         if request.method == "INVITE" and request.to.tag is None:
             self.placed = Placed(request, hop)
+        elif request.method == "BYE":
+            self._leaving.add((ours, request.to.tag or ""))
 
     def _response_out(self, response: Response) -> None:
         tags = (response.to.tag or "", response.from_.tag or "")

@@ -64,6 +64,8 @@ class SerializedWire:
     confirms = False
     lingers = False
     closing_ends = False
+    binary = False
+    """Whether audio comes in binary messages."""
 
     def __init__(self, serializer: FrameSerializer, rate: int, *, frames: int = 1) -> None:
         """Speak at ``rate`` Hz, ``frames`` times 20 ms in a message.
@@ -105,6 +107,8 @@ class SerializedWire:
             events = self.control(content)
             if events is not None:
                 return events
+        elif not self.binary:
+            raise StreamError("binary message; allowed: text")
         elif len(message) > 2 * self._rate * MAX_AUDIO_SECONDS:
             raise StreamError(f"binary message of {len(message)} bytes; allowed: one second")
         return await self.read(message, content)

@@ -240,6 +240,7 @@ class VonageWire(SerializedWire):
 
     confirms = True
     closing_ends = True
+    binary = True
 
     def control(self, message: Mapping[str, Any]) -> Sequence[StreamEvent] | None:
         """Notifications that what was sent has been played."""
@@ -277,6 +278,7 @@ class GenesysWire(SerializedWire):
     """Source: https://developer.genesys.cloud/devapps/audiohook (protocol version 2)."""
 
     lingers = True
+    binary = True
 
     def control(self, message: Mapping[str, Any]) -> Sequence[StreamEvent] | None:
         """All but what the serializer answers, and keys."""

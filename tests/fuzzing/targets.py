@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fuzzing import media, signalling, web
+from fuzzing import media, signalling, streams, web
 
 
 @dataclass(frozen=True)
@@ -46,4 +46,9 @@ TARGETS: dict[str, Target] = {
     "stun_guard": Target(web.datagrams, web.DATAGRAMS),
     "twilio": Target(web.twilio, web.TWILIO, (web.TwilioProtocolError,)),
     "page": Target(web.page, web.PAGE, (web.PageMessageError,)),
+    "carriers": Target(streams.carriers, streams.CARRIERS, (streams.StreamError,)),
+    "callback": Target(streams.callback, streams.CALLBACKS, (streams.CallbackError,)),
+    "signed": Target(streams.signed, streams.SIGNED),
+    "access_token": Target(streams.access, streams.ACCESS, (streams.TokenError,)),
+    "trickle": Target(streams.fragment, streams.FRAGMENTS, (streams.FragmentError,)),
 }

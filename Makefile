@@ -2,6 +2,9 @@
 # make serve   the server: SIP on 5060, the browser page and Twilio on 8080
 # make test    set up everything and run all tests
 # make bench   load the server with calls and print latency, CPU and delay
+# make bench-media    what 50, 200 and 500 calls cost in media and signalling alone
+# make bench-flood    500 INVITEs a second from a scanner for 30 s while 10 calls run
+# make bench-knee     twice as many callers as the server can carry: who is refused, who suffers
 # make soak    short calls for an hour: do memory, files, ports and tasks stay flat?
 #              SOAK_MINUTES=15 for fewer
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
@@ -19,7 +22,7 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench bench-voices bench-watermark bench-peers fuzz soak clean \
+.PHONY: help demo serve test lint format types bench bench-media bench-flood bench-knee bench-voices bench-watermark bench-peers fuzz soak clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -36,6 +39,9 @@ serve: setup-run
 
 bench: setup-run
 	@$(RUN) exec $(BIN)/ringtrue bench $(ARGS)
+
+bench-media bench-flood bench-knee: bench-%: setup-run
+	@$(RUN) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python scripts/bench_$*.py $(ARGS)
 
 SOAK_MINUTES ?= 60
 soak: setup-run

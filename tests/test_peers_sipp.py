@@ -22,6 +22,9 @@ from ringtrue.telephony.codecs.g711 import UlawCodec
 
 SIPP = shutil.which("sipp")
 SCENARIOS = Path(__file__).parent / "peers" / "sipp"
+UNMEASURED = {"ADMISSION__ENABLED": "false"}
+"""Everybody is taken up to ``server.max_calls``, however busy the machine that runs the tests."""
+
 CALLS = 20
 ROOM = 10
 LEAD_SECONDS = 1.5
@@ -118,7 +121,7 @@ def gapless(records: list[dict[str, Any]]) -> None:
 
 def test_twenty_talkers_at_once(question: Path, tmp_path: Path) -> None:
     """All are greeted, all ask into the greeting, and all get an answer."""
-    with running_server(tmp_path / "server") as server:
+    with running_server(tmp_path / "server", UNMEASURED) as server:
         folder = tmp_path / "sipp"
         with sipp(server, folder, "talker", CALLS, question) as process:
             most = 0.0
@@ -157,6 +160,7 @@ def test_more_callers_than_room_and_a_scanner(question: Path, tmp_path: Path) ->
         "SERVER__MAX_CALLS": str(ROOM),
         "SIP__CALLERS__REQUIRED": "true",
         "SIP__CALLERS__TRUSTED": "127.0.0.1",
+        **UNMEASURED,
     }
     with running_server(tmp_path / "server", settings) as server:
         first, second = tmp_path / "first", tmp_path / "second"

@@ -10,10 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
+
+BEATS: Final = 4
+"""Into so many parts the waiting is divided: a process that was held up itself, whose timers are
+all due at once, has only waited for one of them."""
 
 
 class StalledError(SynthesisError):
@@ -36,6 +40,7 @@ class Patient:
         self._lines: deque[SynthesisStream] = deque()
         self._begun = self._over = False
         self._limit: asyncio.Timeout | None = None
+        self._beating: asyncio.TimerHandle | None = None
         self._nudged: asyncio.Future[None] | None = None
         self._offset = 0
 
@@ -49,8 +54,8 @@ class Patient:
 
     def fed(self) -> None:
         """Something more was fed: from now on it is owed."""
-        if self._limit is not None and self._limit.when() is None:
-            self._limit.reschedule(asyncio.get_running_loop().time() + self._stall)
+        if self._limit is not None and self._beating is None:
+            self._beat(self._limit, 0)
         self._nudge()
 
     async def frames(self) -> AsyncGenerator[SpeechChunk, None]:
@@ -82,34 +87,45 @@ class Patient:
 
     async def _until(self, first: asyncio.Future[SpeechChunk | None]) -> AsyncIterator[SpeechChunk]:
         """Lines put in front, until ``first`` is there."""
-        loop = asyncio.get_running_loop()
-        since = loop.time()
+        beats = 0
         while not first.done() or self._lines:
             while self._lines:
                 async for chunk in self._lines.popleft().frames():
                     self._offset += len(chunk.pcm) // 2
                     yield chunk
-                since = max(since, loop.time())
             if first.done():
                 return
-            self._nudged = loop.create_future()
-            owed = self._owed()
-            limit = since + self._stall - loop.time() if owed else None
-            if limit is not None and limit <= 0:
-                raise StalledError(f"the engine made nothing for {self._stall:g} s")
+            self._nudged = asyncio.get_running_loop().create_future()
             either: set[asyncio.Future[Any]] = {first, self._nudged}
-            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if not owed:
-                since = loop.time()
+            part = self._stall / BEATS if self._owed() else None
+            done, _ = await asyncio.wait(either, timeout=part, return_when=asyncio.FIRST_COMPLETED)
+            beats += not done
+            if beats >= BEATS and not first.done():
+                raise self._stalled()
 
     async def _in_time(self) -> SpeechChunk | None:
         try:
-            async with asyncio.timeout(self._stall if self._owed() else None) as self._limit:
+            async with asyncio.timeout(None) as self._limit:
+                if self._owed():
+                    self._beat(self._limit, 0)
                 return await self._next()
         except TimeoutError:
-            raise StalledError(f"the engine made nothing for {self._stall:g} s") from None
+            raise self._stalled() from None
         finally:
             self._limit = None
+            if self._beating is not None:
+                self._beating.cancel()
+                self._beating = None
+
+    def _beat(self, limit: asyncio.Timeout, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        if count >= BEATS:
+            limit.reschedule(loop.time())
+        else:
+            self._beating = loop.call_later(self._stall / BEATS, self._beat, limit, count + 1)
+
+    def _stalled(self) -> StalledError:
+        return StalledError(f"the engine made nothing for {self._stall:g} s")
 
     async def _next(self) -> SpeechChunk | None:
         return await anext(self._chunks, None)

@@ -10,6 +10,7 @@ import pytest
 from ringtrue.streaming.budget.lines import ReplayedLine
 from ringtrue.streaming.patience import Pacer, Patient, StalledError
 from ringtrue.streaming.ports import SpeechChunk, WordMark
+from virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
 
@@ -75,6 +76,20 @@ async def test_one_that_owes_nothing_may_wait_until_it_does(before: list[SpeechC
     with pytest.raises(StalledError):
         await hearing
     assert asyncio.get_running_loop().time() - begun == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("before", [[], [chunk("one")]], ids=["at first", "later"])
+async def test_a_process_that_was_held_up_itself_blames_no_engine(
+    before: list[SpeechChunk],
+) -> None:
+    """What it made meanwhile is read first, though every timer is due."""
+    engine = Engine(*before, 1.5, chunk("two", end=200))
+    hearing = asyncio.ensure_future(heard(Patient(engine.chunks(), lambda: True, 2.0)))
+    await asyncio.sleep(0.1)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.skip(30.0)
+    assert [word for word, _ in await hearing][-1] == "two"
 
 
 async def test_a_line_goes_in_front_and_words_keep_their_places() -> None:

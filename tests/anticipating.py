@@ -33,6 +33,7 @@ from ringtrue.streaming.record import CallRecord
 from ringtrue.streaming.synthesizer import SpeechSynthesizer
 from ringtrue.streaming.turns import TurnPolicy
 from ringtrue.streaming.turns.frames import SpeechPausedFrame
+from ringtrue.streaming.turns.idle import IdlePolicy
 
 RATE = 8000
 WORD = 800
@@ -128,6 +129,7 @@ async def call(
     probabilities: Iterable[float],
     *,
     anticipate: bool = True,
+    idle: IdlePolicy | None = None,
 ) -> AsyncIterator[Call]:
     """Run it; ``texts`` are (partial, final), ``probabilities`` the model's, the last one stays."""
     words = deque(probabilities)
@@ -151,6 +153,7 @@ async def call(
         expects=lambda: language.llm.expects(language.context),
         suffices=language.llm.suffices,
         disclosure=language.disclosure,
+        idle=idle,
     )
     actions: list[CallActionFrame] = []
 

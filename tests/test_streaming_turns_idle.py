@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
+from anticipating import call
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -17,10 +19,12 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
+from speech import pause, say
 
 from fakes.graphs import Graph, running
 from ringtrue.config.agent_schema import load_agents
 from ringtrue.config.agent_turns import IdleFile, turn_words
+from ringtrue.config.settings import DialogueSettings
 from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.turn_taking import TurnTaking
 from ringtrue.streaming.turns.idle import IdleCaller, IdleKeeper, IdlePolicy, Prompt
@@ -109,3 +113,35 @@ def test_an_agents_own_texts_its_languages_and_none() -> None:
     assert policy is not None
     assert (policy.seconds, policy.goodbye) == (5, ("Bye from Meridian Supplies.",))
     assert idle_of(agent.model_copy(update={"idle": IdleFile(enabled=False)})) is None
+
+
+@pytest.mark.virtual_time
+async def test_a_silent_call_is_ended_once_the_goodbye_was_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = IdlePolicy(8.0, ("Still there?",), ("Can you hear me?",), ("So long.",))
+    dialogue = DialogueSettings(engine="dialogue")
+    async with call(monkeypatch, dialogue, [], [0.9], idle=policy) as it:
+        await asyncio.sleep(8)
+        assert it.graph.context.messages[-1]["content"] == "Can you hear me?"
+        assert it.actions == []
+        await asyncio.sleep(9)
+        assert it.graph.context.messages[-1]["content"] == "So long."
+        assert [frame.action for frame in it.actions] == [Hangup()]
+        assert it.record.turn_taking.idle_prompts == 2
+        assert it.record.unexplained_silences == []
+
+
+@pytest.mark.virtual_time
+async def test_a_caller_who_speaks_over_the_goodbye_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = IdlePolicy(8.0, (), (), (f"So long {'and thanks ' * 10}.",))
+    dialogue, question = DialogueSettings(engine="dialogue"), "where is my order"
+    async with call(monkeypatch, dialogue, [("", question)], [0.9], idle=policy) as it:
+        it.leg.play(np.concatenate((pause(5.0), say(question), pause(3))).astype("<i2").tobytes())
+        await asyncio.sleep(10)
+        assert it.record.turn_taking.idle_prompts == 1
+        assert it.record.interruptions == 1
+        assert it.actions == [], "what was not heard is not done"
+        said = [message["content"] for message in it.graph.context.messages]
+        assert "So long" in said[-3]
+        assert said[-2] == question

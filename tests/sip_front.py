@@ -93,8 +93,9 @@ class House:
         self.front.worker_up(worker.owner)
         return worker
 
-    def _deliver(self, owner: int, news: Relayed) -> None:
+    def _deliver(self, owner: int, news: Relayed) -> bool:
         self.workers[owner].hear(news)
+        return True
 
 
 @asynccontextmanager

@@ -44,7 +44,7 @@ def test_what_a_worker_wants(wanted: Send | Close) -> None:
 
 
 def test_a_status() -> None:
-    status = Status(3, open=True, own_hosts=("192.0.2.1",))
+    status = Status(3, open=True, own_hosts=("192.0.2.1",), heard=7)
     assert Status.of(status.message()) == status
     with pytest.raises(WireError):
         Status.of(Message(Kind.STATUS, b"[]"))

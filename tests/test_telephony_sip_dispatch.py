@@ -41,7 +41,7 @@ def given_to(it: Dispatcher, data: bytes, *, host: str = "192.0.2.1", now: float
         return owner
     if call is None:
         call = it.table.open(looked.call_id, owner, now)
-        it.shares[owner].fresh += 1
+        it.shares[owner].give(begins_call=True)
     call.received(looked, data, SOURCE)
     it.table.touched(call, now)
     return owner
@@ -49,19 +49,32 @@ def given_to(it: Dispatcher, data: bytes, *, host: str = "192.0.2.1", now: float
 
 def test_new_calls_go_to_the_least_loaded() -> None:
     it = dispatcher(1, 2)
-    it.reported(1, 5, is_open=True)
-    it.reported(2, 3, is_open=True)
+    it.reported(1, 5, is_open=True, heard=0)
+    it.reported(2, 3, is_open=True, heard=0)
     owners = [given_to(it, request(call_id=f"c{number}")) for number in range(4)]
     assert owners[:2] == [2, 2]
     assert sorted(owners[2:]) == [1, 2]
 
 
+def test_what_a_worker_says_counts_for_what_it_had_heard() -> None:
+    it = dispatcher(1)
+    for number in range(3):
+        given_to(it, request(call_id=f"c{number}"))
+    assert it.shares[1].load == 3
+    it.reported(1, 1, is_open=True, heard=1)  # two were still on their way
+    assert it.shares[1].load == 3
+    it.reported(1, 3, is_open=True, heard=3)
+    assert it.shares[1].load == 3
+    it.reported(9, 3, is_open=True, heard=3)  # it is gone
+    assert 9 not in it.shares
+
+
 def test_a_full_worker_gets_none_while_another_has_room() -> None:
     it = dispatcher(1, 2)
-    it.reported(1, 0, is_open=False)
-    it.reported(2, 9, is_open=True)
+    it.reported(1, 0, is_open=False, heard=0)
+    it.reported(2, 9, is_open=True, heard=0)
     assert given_to(it, request()) == 2
-    it.reported(2, 9, is_open=False)
+    it.reported(2, 9, is_open=False, heard=0)
     assert given_to(it, request(call_id="c2")) == 1  # it says 503 itself
     assert it.choose(seen(request(call_id="c3")), "x", but=1) == 2
 

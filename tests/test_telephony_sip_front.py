@@ -178,7 +178,7 @@ async def test_a_call_that_was_being_placed_is_cancelled() -> None:
 async def test_a_full_worker_sends_the_caller_to_another() -> None:
     async with house() as it:
         shut, other = await it.add(full), await it.add()
-        it.front.dispatcher.reported(other.owner, 9, is_open=True)
+        it.front.dispatcher.reported(other.owner, 9, is_open=True, heard=0)
         with Peer(it.front.port) as peer:
             await peer.send("INVITE", SDP, body=BODY)
             answer = await peer.final()

@@ -37,7 +37,7 @@ UNFIT: Final = 2
 def status_of(server: Server, link: SupervisorLink) -> Status:
     """How a running server is."""
     is_open = server.ready and not link.draining.is_set() and not server.calls.full()
-    return Status(len(server.calls), is_open, server.sip_hosts)
+    return Status(len(server.calls), is_open, server.sip_hosts, link.relay.heard)
 
 
 async def work(plan: WorkerPlan, channel: socket.socket, door: socket.socket) -> int:

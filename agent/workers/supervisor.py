@@ -23,7 +23,7 @@ from ringtrue.agent.workers.child import Worker
 from ringtrue.agent.workers.door import Door, OwnAnswer, Seen
 from ringtrue.agent.workers.plan import WorkerPlan, alike, share_of
 from ringtrue.agent.workers.routes import Target, target_of
-from ringtrue.agent.workers.slots import Slot, SlotState
+from ringtrue.agent.workers.slots import YOUNG, Slot, SlotState
 from ringtrue.agent.workers.sums import Totals
 from ringtrue.agent.workers.wire import Kind, Message, of_relayed
 from ringtrue.config.settings import Settings
@@ -204,7 +204,8 @@ class Supervisor:
             code = await self._run(slot)
             if self.draining:
                 break
-            pause = slot.died(loop.time() - born)
+            # One that was told to end, and did, is not one that died young.
+            pause = slot.died(YOUNG if code == 0 else loop.time() - born)
             log.error(
                 "workers.died", worker=slot.number, code=code, again_in=pause, looping=slot.looping
             )
@@ -285,10 +286,9 @@ class Supervisor:
 
     # -- SIP ---------------------------------------------------------------------------------
 
-    def _deliver(self, owner: int, news: Relayed) -> None:
+    def _deliver(self, owner: int, news: Relayed) -> bool:
         worker = self._workers.get(owner)
-        if worker is not None:
-            worker.send(of_relayed(news))
+        return worker is not None and worker.send(of_relayed(news))
 
     def _said(self, owner: int, output: TransportOutput) -> None:
         if self._front is not None:
@@ -298,7 +298,9 @@ class Supervisor:
         if self._front is None:
             return
         status = worker.status
-        self._front.dispatcher.reported(worker.owner, status.calls, is_open=status.open)
+        self._front.dispatcher.reported(
+            worker.owner, status.calls, is_open=status.open, heard=status.heard
+        )
         if worker.plan.primary:
             self._front.own_hosts = frozenset(status.own_hosts)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -80,17 +80,20 @@ class Status:
     own_hosts: tuple[str, ...] = ()
     """Servers of the accounts it is registered with."""
 
+    heard: int = 0
+    """SIP messages it had taken by then."""
+
     def message(self) -> Message:
         """To send."""
-        value = {"calls": self.calls, "open": self.open, "own_hosts": self.own_hosts}
-        return Message(Kind.STATUS, json.dumps(value).encode())
+        return Message(Kind.STATUS, json.dumps(asdict(self)).encode())
 
     @classmethod
     def of(cls, message: Message) -> Status:
         """Read one. Raises :class:`WireError`."""
         try:
             value = json.loads(message.data)
-            return cls(int(value["calls"]), bool(value["open"]), tuple(value["own_hosts"]))
+            hosts = tuple(str(host) for host in value["own_hosts"])
+            return cls(int(value["calls"]), bool(value["open"]), hosts, int(value["heard"]))
         except (ValueError, KeyError, TypeError) as error:
             raise WireError("a status that can't be read") from error
 

@@ -8,9 +8,9 @@ REGISTER's do too. Sans-IO. Both tables are bounded, see :class:`CallTable`.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ringtrue.streaming.throttle import network_of
@@ -107,12 +107,22 @@ class Share:
     open: bool = True
     """Whether it takes new calls."""
 
-    fresh: int = 0
+    given: int = 0
+    """Messages it was given so far."""
+
+    new: deque[int] = field(default_factory=deque)
+    """Those that began calls and that it had not heard when it last spoke, by their number."""
 
     @property
     def load(self) -> int:
         """Calls it has, as far as is known."""
-        return self.calls + self.fresh
+        return self.calls + len(self.new)
+
+    def give(self, *, begins_call: bool) -> None:
+        """It was given another message."""
+        self.given += 1
+        if begins_call:
+            self.new.append(self.given)
 
 
 class Dispatcher:
@@ -163,11 +173,14 @@ class Dispatcher:
         other = self.choose(seen, call.asked.source.host, but=call.owner)
         return other if other != NOBODY and self.shares[other].open else NOBODY
 
-    def reported(self, owner: int, calls: int, *, is_open: bool) -> None:
-        """A worker says how busy it is."""
+    def reported(self, owner: int, calls: int, *, is_open: bool, heard: int) -> None:
+        """A worker says how busy it is, and how many messages it had ``heard`` by then."""
         share = self.shares.get(owner)
-        if share is not None:
-            share.calls, share.open, share.fresh = calls, is_open, 0
+        if share is None:
+            return
+        share.calls, share.open = calls, is_open
+        while share.new and share.new[0] <= heard:
+            share.new.popleft()
 
 
 def _weight(key: str, owner: int) -> bytes:

@@ -70,7 +70,7 @@ class Front:
 
     def __init__(
         self,
-        deliver: Callable[[int, Relayed], None],
+        deliver: Callable[[int, Relayed], bool],
         *,
         advertised_host: str | None = None,
         product: str = "Ringtrue",
@@ -78,7 +78,7 @@ class Front:
         call_rate: tuple[float, int] | None = None,
         tls_client: ssl.SSLContext | None = None,
     ) -> None:
-        """``deliver`` hands something to a worker; it never blocks and never raises.
+        """``deliver`` hands something to a worker, or says False; it never blocks, never raises.
 
         ``auth`` says who need not prove who they are; the workers ask the others. ``call_rate``
         is one source's, as :class:`~ringtrue.telephony.sip.endpoint.SipEndpoint` takes it: it is
@@ -201,13 +201,18 @@ class Front:
             if owner == NOBODY:
                 return False
             call = table.open(seen.call_id, owner, now)
-            self.dispatcher.shares[owner].fresh += 1
         elif call.owner == NOBODY:
             return False
+        first = call.asked is None and not call.dialogs
         call.received(seen, data, source)
         table.touched(call, now)
-        self._deliver(call.owner, Heard(data, source))
+        self._pass(call.owner, data, source, begins_call=first and seen.begins_call)
         return True
+
+    def _pass(self, owner: int, data: bytes, hop: Hop, *, begins_call: bool = False) -> None:
+        share = self.dispatcher.shares.get(owner)
+        if self._deliver(owner, Heard(data, hop)) and share is not None:
+            share.give(begins_call=begins_call)
 
     def _in_time(self, source: Hop, now: float) -> bool:
         rate = self._ua.call_rate
@@ -216,7 +221,7 @@ class Front:
     def _expect_pong(self, owner: int, hop: Hop) -> None:
         def heard(pong: bool) -> None:
             if pong:
-                self._deliver(owner, Heard(PONG, hop))
+                self._pass(owner, PONG, hop)
 
         self._ua.expect_pong(hop, heard)
 
@@ -262,15 +267,14 @@ class Front:
             headers.add(name, response.headers.get(name) or "")
         headers.add("cseq", f"{asked.request.cseq} ACK")
         ack = Request(method="ACK", uri=asked.request.uri, headers=headers)
-        self._deliver(call.owner, Heard(ack.encode(), asked.source))
+        self._pass(call.owner, ack.encode(), asked.source)
         self._give(call, other)
         return True
 
     def _give(self, call: Followed, other: int) -> None:
         assert call.asked is not None
         call.moved, call.owner = True, other
-        self.dispatcher.shares[other].fresh += 1
-        self._deliver(other, Heard(call.asked.data, call.asked.source))
+        self._pass(other, call.asked.data, call.asked.source, begins_call=True)
 
     # -- calls whose worker is gone ----------------------------------------------------------
 

@@ -20,6 +20,9 @@ class Relay:
         """``say`` tells the front what to do; it never blocks. The ports are the front's."""
         self._say = say
         self._port, self._tls_port = port, tls_port
+        self.heard = 0
+        """Messages taken so far."""
+
         self._secure = False
         self._closed = False
         self._on_data: Callable[[bytes, Hop], None] | None = None
@@ -40,6 +43,7 @@ class Relay:
 
     def hear(self, news: Relayed) -> None:
         """Take what the front has for this user agent."""
+        self.heard += isinstance(news, Heard)
         if self._closed or self._on_data is None:
             return
         assert self._on_closed is not None

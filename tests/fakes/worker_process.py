@@ -35,7 +35,7 @@ def main() -> None:
         sys.exit(1)
     if how == "mute":
         time.sleep(30)
-    status = json.dumps({"calls": 1, "open": True, "own_hosts": []}).encode()
+    status = json.dumps({"calls": 1, "open": True, "own_hosts": [], "heard": 0}).encode()
     channel.settimeout(0.1)
     buffer = b""
     while True:

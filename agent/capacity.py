@@ -51,7 +51,8 @@ class Load:
     """One look at the process."""
 
     loop: float = 0.0
-    """Cores that the event loop's thread used since the last look, 0–1."""
+    """Share of the time since the last look in which the event loop's thread ran, or waited for
+    a processor, 0–1."""
 
     cpu: float = 0.0
     """Cores that all parts used."""

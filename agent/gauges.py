@@ -16,6 +16,10 @@ from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.cpu_time import cpu_seconds
 
 CGROUP: Final = Path("/sys/fs/cgroup")
+SCHEDSTAT: Final = Path("/proc/thread-self/schedstat")
+"""Nanoseconds that the calling thread ran, and that it waited for a processor (Linux,
+scheduler/sched-stats.rst)."""
+
 CLOCK_SECONDS: Final = 5.0
 """How far back the media clock's lateness is looked at."""
 
@@ -85,6 +89,18 @@ def cpu_quota(root: Path = CGROUP) -> CpuQuota:
     return CpuQuota(cores)
 
 
+def wanted_seconds() -> float:
+    """Seconds that the calling thread ran or waited for a processor.
+
+    Beside others that are busy too, a thread that is short of time uses little.
+    """
+    try:
+        ran, waited = SCHEDSTAT.read_text().split()[:2]
+        return (int(ran) + int(waited)) / 1e9
+    except (OSError, ValueError):
+        return time.thread_time()
+
+
 class Gauges:
     """Makes a :class:`~ringtrue.agent.capacity.Load` of counters. Serves the loop's thread."""
 
@@ -107,7 +123,7 @@ class Gauges:
 
     def read(self) -> Load:
         """What was used since the last reading, and what waits now."""
-        now, loop, cpu = time.monotonic(), time.thread_time(), self._cpu()
+        now, loop, cpu = time.monotonic(), wanted_seconds(), self._cpu()
         at, loop_before, cpu_before = self._before or (now, loop, cpu)
         self._before = now, loop, cpu
         seconds = now - at

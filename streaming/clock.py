@@ -125,15 +125,18 @@ class MediaClock:
     def _tick(self, now: float) -> None:
         self.stats.ticks += 1
         for call in tuple(self._calls):
-            self._guarded(call, call.tick_in, now)
+            try:
+                call.tick_in(now)
+            except Exception as error:  # one call's fault must not stop the others' clock
+                self._failed(call, error)
         for call in tuple(self._calls):
-            self._guarded(call, call.tick_out, now)
+            try:
+                call.tick_out(now)
+            except Exception as error:
+                self._failed(call, error)
 
-    def _guarded(self, call: Ticked, phase: Callable[[float], None], now: float) -> None:
-        try:
-            phase(now)
-        except Exception as error:  # one call's fault must not stop the others' clock
-            self.stats.faults += 1
-            self._calls.pop(call, None)
-            if self._on_fault is not None:
-                self._on_fault(call, error)
+    def _failed(self, call: Ticked, error: Exception) -> None:
+        self.stats.faults += 1
+        self._calls.pop(call, None)
+        if self._on_fault is not None:
+            self._on_fault(call, error)

@@ -39,6 +39,9 @@ from ringtrue.streaming.refusals import OnRefusal
 BLOCK_FRAMES: Final = 3
 """Frames handed to the graph at once: 60 ms."""
 
+LOOK_BLOCKS: Final = 8
+"""Blocks between two looks at the leg's counters, while none waits: its buffer changes slowly."""
+
 MAX_BLOCKS: Final = 17
 """Blocks that may wait for the graph: one second."""
 
@@ -65,6 +68,7 @@ class CallSession:
         tap: StereoTap | None = None,
         keeper: BudgetKeeper | None = None,
         echo: EchoGuard | None = None,
+        on_sound: Callable[[bytes], None] | None = None,
     ) -> None:
         """Join ``leg`` to a graph.
 
@@ -72,11 +76,13 @@ class CallSession:
         the caller hears them, ``on_silence`` that the agent stopped (True: interrupted),
         ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice,
         ``tap`` takes both sides for the call's recording. ``keeper`` keeps turns to their budget.
-        ``echo`` takes the agent's voice out of what comes back.
+        ``echo`` takes the agent's voice out of what comes back. ``on_sound`` is given every frame
+        of the far end's, as it came.
         """
         self._leg = leg
         self._tap = tap
         self._echo = echo
+        self._on_sound = on_sound
         self.record = record
         self._hear = hear
         self._on_digit = on_digit
@@ -126,6 +132,7 @@ class CallSession:
         self._silence = bytes(frame_bytes(leg.rate))
         self._block = bytearray()
         self._blocks: deque[bytes | str] = deque()
+        self._queued = 0
         self._wake = asyncio.Event()
         self._spoken = 0
 
@@ -193,6 +200,8 @@ class CallSession:
             for digit in inbound.digits:
                 self._queue(digit)
         heard = inbound.pcm
+        if self._on_sound is not None:
+            self._on_sound(heard)
         if self._echo is not None and seat is None:
             heard = self._echo.heard(heard)
         pcm = bytes(len(heard)) if self._resting else heard
@@ -355,8 +364,10 @@ class CallSession:
             del self._blocks[audio]
             self.record.inbound_dropped += 1
         self._blocks.append(item)
-        waiting = len(self._blocks) * BLOCK_FRAMES * FRAME_MS + self._leg.stats.jitter_buffer_ms
-        self.record.standing_delay_in_ms = max(self.record.standing_delay_in_ms, waiting)
+        self._queued += 1
+        if len(self._blocks) > 1 or self._queued % LOOK_BLOCKS == 1:
+            waiting = self.waiting * 1000 + self._leg.stats.jitter_buffer_ms
+            self.record.standing_delay_in_ms = max(self.record.standing_delay_in_ms, waiting)
         self._wake.set()
 
     def _cut(self, cut: Cut[Frame]) -> None:

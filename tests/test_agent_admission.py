@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 
 from ringtrue.agent.admission import LOOK_SECONDS, Admission, Door, DoorCollector
 from ringtrue.agent.capacity import Load
-from ringtrue.agent.gauges import CLOCK_SECONDS, CpuQuota, Gauges, Queues, cpu_quota
+from ringtrue.agent.gauges import CLOCK_SECONDS, CpuQuota, Gauges, Queues, cpu_quota, wanted_seconds
 from ringtrue.agent.loopback import on_loopback
 from ringtrue.agent.server import Server
 from ringtrue.config.admission_settings import AdmissionSettings
@@ -175,7 +176,7 @@ def test_gauges_read_what_was_used_since(engines: Engines, monkeypatch: pytest.M
     at = iter((10.0, 10.5))
     monkeypatch.setattr("ringtrue.agent.gauges.time.monotonic", lambda: next(at))
     loop, process, pid = [1.0], [5.0], {7: 2.0}
-    monkeypatch.setattr("ringtrue.agent.gauges.time.thread_time", lambda: loop[0])
+    monkeypatch.setattr("ringtrue.agent.gauges.wanted_seconds", lambda: loop[0])
     monkeypatch.setattr("ringtrue.agent.gauges.time.process_time", lambda: process[0])
     monkeypatch.setattr("ringtrue.agent.gauges.cpu_seconds", lambda number: pid.get(number, 0.0))
     engines.pids, engines.waiting = (7,), Queues(0.3, 2.0)
@@ -188,6 +189,17 @@ def test_gauges_read_what_was_used_since(engines: Engines, monkeypatch: pytest.M
     assert second.loop == pytest.approx(0.4)
     assert second.cpu == pytest.approx(0.8)
     assert (second.graph_wait, second.recognizer_wait, second.synthesis_jobs) == (0.12, 0.3, 2.0)
+
+
+def test_a_loop_that_waits_for_a_processor_is_as_busy_as_one_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = tmp_path / "schedstat"
+    monkeypatch.setattr("ringtrue.agent.gauges.SCHEDSTAT", stat)
+    stat.write_text("1500000000 2500000000 17\n")
+    assert wanted_seconds() == 4.0
+    stat.write_text("nonsense")
+    assert wanted_seconds() == pytest.approx(time.thread_time(), abs=1.0)
 
 
 def test_only_recent_ticks_are_late(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:

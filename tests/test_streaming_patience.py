@@ -83,7 +83,7 @@ async def test_a_process_that_was_held_up_itself_blames_no_engine(
     before: list[SpeechChunk],
 ) -> None:
     """What it made meanwhile is read first, though every timer is due."""
-    engine = Engine(*before, 1.5, chunk("two", end=200))
+    engine = Engine(*before, 1.5, *[0.0] * 10, chunk("two", end=200))
     hearing = asyncio.ensure_future(heard(Patient(engine.chunks(), lambda: True, 2.0)))
     await asyncio.sleep(0.1)
     loop = asyncio.get_running_loop()

@@ -95,13 +95,13 @@ class Faults:
                 await server.redis.wait()
                 return "Redis was killed", None
             case "recognizer_stalls":
-                pids = list(named(family(server.process.pid), RECOGNIZER))
+                pids = list(named(family(server.process.pid)[1:], RECOGNIZER))
                 if not pids:
                     raise FaultError("there is no recognizer process to stop")
                 _signal(pids, signal.SIGSTOP)
                 return "the recognizer was stopped", lambda: _later(_signal, pids, signal.SIGCONT)
             case "worker_killed":
-                workers = list(named(family(server.process.pid), WORKER))
+                workers = list(named(family(server.process.pid)[1:], WORKER))
                 if len(workers) < 2:
                     raise FaultError("there are no two workers, of which one could be killed")
                 _signal(workers[:1], signal.SIGKILL)

@@ -47,6 +47,14 @@ class RecordStore:
         part = path.with_suffix(".part")
         part.write_text(json.dumps(record.as_dict(), indent=1) + "\n")
         os.replace(part, path)
-        files = sorted(directory.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
+        files = sorted(directory.glob("*.json"), key=_written_at)
         for old in files[: -self._keep]:
             old.unlink(missing_ok=True)
+
+
+def _written_at(file: Path) -> int:
+    """In nanoseconds; 0 for one that another worker has deleted meanwhile."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -43,3 +43,13 @@ async def test_without_a_directory_nothing_is_written(tmp_path: Path) -> None:
     store = RecordStore(None, keep=3)
     await store.write(record("c"))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_workers_prune_one_directory_between_them(tmp_path: Path) -> None:
+    (tmp_path / "gone.json").symlink_to(tmp_path / "deleted by another worker")
+    store = RecordStore(tmp_path, keep=2)
+    for n in range(3):
+        await store.write(record(f"call-{n}"))
+        os.utime(tmp_path / f"call-{n}.json", (n + 1, n + 1))
+    await store.write(record("call-3"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["call-2.json", "call-3.json"]

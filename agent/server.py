@@ -21,6 +21,7 @@ from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.dial_plan import DialPlan
 from ringtrue.agent.engines import Engines
+from ringtrue.agent.garbage import keep_collected
 from ringtrue.agent.gauges import Gauges
 from ringtrue.agent.http import build_app
 from ringtrue.agent.incidents_api import IncidentDesk
@@ -227,6 +228,7 @@ class Server:
         gauges = Gauges(self.engines, self.calls.clock.stats, self.calls.graph_wait)
         watch = self.calls.door.watch(gauges.read, lambda: len(self.calls))
         self._tasks.append(loop.create_task(watch, name="admission"))
+        self._tasks.append(loop.create_task(keep_collected(), name="garbage"))
         if self._link is None or self._link.plan.primary:
             tidy = self.recordings.keep_tidy()
             self._tasks.append(loop.create_task(tidy, name="recordings"))

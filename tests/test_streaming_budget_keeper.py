@@ -133,6 +133,7 @@ async def rig(
     voice: ScriptedVoice | None = None,
     learn: bool = True,
     disclosed: bool = True,
+    disclosing: str = "w971 w972.",
     policy: KeeperPolicy | None = None,
     stt: FrameProcessor | None = None,
     spare: NumberedEngine | None = None,
@@ -154,7 +155,7 @@ async def rig(
         hurry=phrases.hurry,
         faster=tts.switch if isinstance(tts, SpareVoice) else None,
         disclosed=lambda: disclosed,
-        disclose=lambda: "" if disclosed else "w971 w972.",
+        disclose=lambda: "" if disclosed else disclosing,
     )
     if isinstance(tts, SpeechSynthesizer):
         keeper.voice = tts
@@ -260,6 +261,13 @@ async def test_before_the_disclosure_was_heard_nothing_goes_in_front_of_it() -> 
             r.heard[n][0] for n, (_, f) in enumerate(r.heard) if getattr(f, "text", "") == "w1"
         ]
         assert r.turn.answer[Stage.FIRST_PACKET] == pytest.approx(begun[0] - 0.2, abs=0.05)
+
+
+async def test_a_disclosure_that_is_about_to_be_said_is_not_preceded() -> None:
+    async with rig([1.5, *ANSWER], disclosed=False, disclosing="") as r:
+        await r.ask(6)
+        assert r.words == ["w1", "w2", "w3", "w4", "w5."]
+        assert r.steps() == []
 
 
 async def test_slow_tokens_are_spoken_as_soon_as_they_can_be() -> None:

@@ -361,6 +361,8 @@ class BudgetKeeper(FrameProcessor):
         if not text:
             return False
         before = "" if self._disclose is None else self._disclose()
+        if not before and self._disclosed is not None and not self._disclosed():
+            return False  # it is about to be said, and comes first
         if before:
             self._filled()
             await self.push_frame(FillerFrame(before, append_to_context=True))

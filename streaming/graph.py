@@ -237,6 +237,7 @@ class CallGraph:
                             services.completes,
                             expects=services.expects,
                             suffices=services.suffices,
+                            busy=lambda: models.smart_turn is not None and models.smart_turn.busy,
                             answering=anticipation(
                                 record.turn_taking,
                                 services.llm,

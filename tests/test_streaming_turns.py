@@ -50,6 +50,7 @@ class Turn:
             return probability
 
         self.expects = Expect.OPEN
+        self.busy = False
         self.ended: list[float] = []
         self.stages: list[Stage] = []
         self.start = asyncio.get_running_loop().time()
@@ -63,6 +64,7 @@ class Turn:
             expects=lambda: self.expects,
             suffices=lambda text: len(text.split()) >= 4,
             answering=self,
+            busy=lambda: self.busy,
         )
         self.strategy.add_event_handler("on_user_turn_stopped", self._stopped)
 
@@ -227,7 +229,11 @@ async def test_the_model_judges_8_khz_off_the_loop() -> None:
                 await asyncio.sleep(0.002)
 
         watcher = asyncio.get_running_loop().create_task(watch())
-        probability = await model.judge(samples, 8000)
+        judging = asyncio.ensure_future(model.judge(samples, 8000))
+        await asyncio.sleep(0)
+        assert model.busy
+        probability = await judging
+        assert not model.busy
         watcher.cancel()
         assert 0.0 <= probability <= 1.0
         assert len(ran) > 2
@@ -301,6 +307,19 @@ async def test_a_short_pause_that_sounds_complete_is_judged_once() -> None:
             await asyncio.sleep(1)
             assert t.judgements == judgements
             assert t.ended == [pytest.approx(0.1 if judgements == 1 else 0.15)]
+
+
+@pytest.mark.virtual_time
+async def test_a_busy_model_is_left_to_turns_that_have_ended() -> None:
+    async with turn(0.9) as t:
+        t.busy = True
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        assert t.judgements == 0
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(1)
+        assert t.judgements == 1
+        assert t.ended == [pytest.approx(0.15)]
 
 
 @pytest.mark.virtual_time

@@ -33,6 +33,12 @@ class SmartTurnModel:
         self._analyzer = LocalSmartTurnAnalyzerV3(sample_rate=MODEL_RATE)
         self._analyzer.set_sample_rate(MODEL_RATE)
         self._executor = executor
+        self._pending = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a judgement is under way: one asked for now would have to wait."""
+        return self._pending > 0
 
     def predict(self, samples: npt.NDArray[np.int16], rate: int) -> float:
         """Probability that the turn whose audio is ``samples`` at ``rate`` Hz is complete."""
@@ -42,7 +48,11 @@ class SmartTurnModel:
     async def judge(self, samples: npt.NDArray[np.int16], rate: int) -> float:
         """:meth:`predict` off the loop."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self.predict, samples, rate)
+        self._pending += 1
+        try:
+            return await loop.run_in_executor(self._executor, self.predict, samples, rate)
+        finally:
+            self._pending -= 1
 
 
 class TurnAudio:

@@ -76,12 +76,14 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         expects: Callable[[], Expect] | None = None,
         suffices: Callable[[str], bool | None] | None = None,
         answering: Answering | None = None,
+        busy: Callable[[], bool] | None = None,
     ) -> None:
         """``judge`` starts a judgement of the audio so far; None counts every stop as complete.
 
         ``completes`` says whether words alone are surely a whole answer, ``expects`` what was
         asked for, ``suffices`` whether the words so far are that (None: unknown). ``answering``
-        is told of answers begun ahead of the turn's end; None: there are none.
+        is told of answers begun ahead of the turn's end; None: there are none. While ``busy``, no
+        judgement is asked for that another call's turn would have to wait for.
         """
         super().__init__()
         self._judge = judge
@@ -91,6 +93,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._expects = expects
         self._suffices = suffices
         self._answering = answering
+        self._busy = busy
         self._matches = NormalizedMatch()
         self.pauses = Pauses()
         self._speculation: UserTurnSpeculation | None = None
@@ -150,7 +153,9 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self._silent_since = self._stopped_at - frame.stop_secs
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, SpeechPausedFrame):
-            if self._anticipates and self._judge is not None and self._speaking:
+            self._eager = None
+            free = self._busy is None or not self._busy()
+            if self._anticipates and self._judge is not None and self._speaking and free:
                 self._eager = self._spawn(self._judged())
                 self._spawn(self._paused(self._eager))
         elif isinstance(frame, InterimTranscriptionFrame):

@@ -25,6 +25,7 @@ from ringtrue.agent.recordings import Recordings, Tape
 from ringtrue.agent.records import RecordStore
 from ringtrue.agent.side import Side
 from ringtrue.agent.transfers import Transfers
+from ringtrue.agent.voicemail import Answering, answering_of, captions
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.clock import MediaClock, Ticked
@@ -61,6 +62,7 @@ class ActiveCall:
     over: asyncio.Future[EndReason]
     transfers: Handing
     trail: CallTrail | None = None
+    answering: Answering | None = None
 
 
 class Calls:
@@ -363,6 +365,9 @@ class Calls:
             if side.open:
                 side.stopped(interrupted)
 
+        answering = answering_of(
+            call, agent, record, lambda: graph, lambda reason: self._end(active, reason)
+        )
         services = self._engines.services(
             agent, casting=casting, probe=probe, on_stall=stalled, on_fallback=fell_back
         )
@@ -380,7 +385,8 @@ class Calls:
             on_turn=turn,
             on_digest=None if trail is None else trail.digested,
             on_refusal=refused,
-            on_caption=side.caller_said if side.open else None,
+            on_caption=captions(side, answering),
+            on_sound=None if answering is None else answering.hear,
             on_message=side.message if side.open else None,
             on_end=ended,
         )
@@ -388,7 +394,7 @@ class Calls:
         talk = Talk(
             call, agent, graph, record, lambda reason: self._end(active, reason), transferred
         )
-        active = ActiveCall(call, graph, record, over, desk(talk), trail)
+        active = ActiveCall(call, graph, record, over, desk(talk), trail, answering)
         return active
 
     def _trail(self, agent: Agent, casting: Casting, record: CallRecord) -> CallTrail | None:
@@ -422,6 +428,8 @@ class Calls:
         finally:
             del self._active[active.call.id]
             try:
+                if active.answering is not None:
+                    await active.answering.close()
                 await active.transfers.close()
                 await graph.stop()
             finally:

@@ -43,6 +43,7 @@ from ringtrue.config.agent_transfers import (
     transfer_problems,
 )
 from ringtrue.config.agent_turns import IdleFile, turn_words
+from ringtrue.config.agent_voicemail import VoicemailFile
 from ringtrue.config.agent_words import vocabulary_of
 from ringtrue.config.errors import ConfigError, Problem, SettingsError
 from ringtrue.config.layers import parse_yaml
@@ -142,6 +143,9 @@ class Agent(Part):
     openers: Texts | None = None
     """A few words each, said where an answer would be late; None: the language's own."""
 
+    voicemail: VoicemailFile = VoicemailFile()
+    """What is done where a machine answers a call that it placed."""
+
     idle: IdleFile = IdleFile()
     """What is said to callers who say nothing."""
 
@@ -170,6 +174,7 @@ class Agent(Part):
             ("idle.can_you_hear", self.idle.can_you_hear),
             ("idle.goodbye", self.idle.goodbye),
             ("openers", self.openers or ()),
+            ("voicemail.message", (self.voicemail.message or "",)),
         ):
             problems += spoken_problems(key, texts, known)
         problems += transfer_problems(

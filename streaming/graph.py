@@ -26,6 +26,7 @@ from pipecat.frames.frames import (
     Frame,
     InputDTMFFrame,
     InterimTranscriptionFrame,
+    InterruptionFrame,
     LLMRunFrame,
     TranscriptionFrame,
     TTSSpeakFrame,
@@ -184,11 +185,13 @@ class CallGraph:
         on_refusal: OnRefusal | None = None,
         on_message: Callable[[Any], None] | None = None,
         on_caption: Callable[[str, bool], None] | None = None,
+        on_sound: Callable[[bytes], None] | None = None,
         on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
         """Build the graph; nothing runs before :meth:`start`.
 
         ``on_caption`` is told what the caller says as it is recognized: text, and whether final.
+        ``on_sound`` is given every 20 ms the far end sends, as it comes.
         ``on_end`` is told that the graph ended by itself, neither :meth:`finish` nor
         :meth:`stop` asking for it: None where a processor ended it in order, else what failed.
         """
@@ -215,11 +218,13 @@ class CallGraph:
             watermarker=watermarker,
             watch=watch,
             tap=tap,
+            on_sound=on_sound,
             echo=EchoGuard(rate) if policy.cancel_echo else None,
             keeper=services.keeper,
         )
         judge = self._listener.judge if models.smart_turn is not None else None
         self.context = services.context
+        self._disclosure = services.disclosure
         self._keeper = services.keeper
         self._user = LLMUserAggregator(
             self.context,
@@ -358,6 +363,23 @@ class CallGraph:
     async def say(self, text: str) -> None:
         """Let the agent say ``text`` of its own accord, next; it is in the context from then on."""
         await self._worker.queue_frame(TTSSpeakFrame(text, append_to_context=True))
+
+    async def interrupt(self) -> None:
+        """Stop what is being said, and whatever was to be said after it."""
+        await self._worker.queue_frame(InterruptionFrame())
+
+    async def hush(self) -> None:
+        """:meth:`interrupt`, and let the call rest: nothing is said, and nothing heard is meant."""
+        await self.interrupt()
+        self.session.hold(True, music=False)
+
+    async def announce(self, text: str) -> None:
+        """Say ``text``, and nothing of before, to somebody who has heard nothing yet."""
+        await self.interrupt()
+        if self._disclosure is not None:
+            self._disclosure.anew()
+        self.session.hold(False)
+        await self.say(text)
 
     async def finish(self) -> None:
         """Say what was queued, then end the graph. May be cancelled, for :meth:`stop`."""

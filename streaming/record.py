@@ -178,6 +178,15 @@ class CallRecord:
     """Its reason phrase, as far as it can be printed and is no number."""
 
     early_media_ms: int = 0
+    answered_by: str | None = None
+    """Of a call we placed: human, machine or unknown; None where nobody judged."""
+
+    answered_by_ms: int | None = None
+    """How much the far end had sent when that was known."""
+
+    message_left: bool = False
+    """The agent's message was left with a machine."""
+
     """What a call we placed was played before it was answered."""
 
     transfer_requested: str | None = None
@@ -250,6 +259,9 @@ class CallRecord:
             "sip_status": self.sip_status,
             "sip_reason": self.sip_reason,
             "early_media_ms": self.early_media_ms,
+            "answered_by": self.answered_by,
+            "answered_by_ms": self.answered_by_ms,
+            "message_left": self.message_left,
             "transfer_requested": self.transfer_requested,
             "transfers": [
                 {

@@ -101,6 +101,11 @@ class Disclosure:
         self.questions += 1
         self._owes_answer = True
 
+    def anew(self) -> None:
+        """Somebody hears from now on who has heard nothing: it is told from the beginning."""
+        self.interrupted()
+        self.told, self.attempts = Told.NONE, 0
+
     def greets(self) -> None:
         """The response that begins next is the agent's greeting."""
         self._greets = True

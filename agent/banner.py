@@ -48,12 +48,19 @@ def banner(server: Listening, agents: Iterable[str]) -> str:
     if server.http_port is not None:
         host = "localhost" if _wild(settings.http.host) else _literal(settings.http.host)
         base = settings.http.public_url or f"http://{host}:{server.http_port}"
-        if settings.webrtc.enabled:
+        if settings.webrtc.enabled and settings.webrtc.public:
             lines.append(f"  Browser     {base}/  (the microphone needs https or localhost)")
         if settings.twilio.enabled:
             lines.append(f"  Twilio      point the number's voice webhook at {base}/twilio/voice")
         else:
             lines.append("  Twilio      off; set RINGTRUE_TWILIO__ENABLED and __AUTH_TOKEN")
+        carriers = settings.carriers
+        for name in ("telnyx", "plivo", "exotel", "vonage"):
+            if getattr(carriers, name).enabled:
+                lines.append(f"  {name.title():<11} its webhook is {base}/{name}/voice")
+        if carriers.genesys.enabled:
+            socket_base = base.replace("http", "ws", 1)
+            lines.append(f"  Genesys     its websocket is {socket_base}/genesys/audiohook")
         metrics = f"   Metrics  {base}/metrics" if settings.http.metrics else ""
         lines.append(f"  Health      {base}/readyz{metrics}")
     lines += ["", "  Stop with Ctrl-C."]

@@ -63,12 +63,28 @@ def test_twilio_is_told_where_its_webhook_is_and_no_secret() -> None:
     assert "c0ffee" not in text
 
 
+def test_carriers_are_told_where_to_come() -> None:
+    text = printed(
+        CARRIERS__PLIVO__ENABLED="true",
+        CARRIERS__PLIVO__AUTH_ID="MA0",
+        CARRIERS__PLIVO__AUTH_TOKEN="c0ffee-secret",
+        CARRIERS__GENESYS__ENABLED="true",
+        CARRIERS__GENESYS__API_KEY="c0ffee-key",
+        HTTP__PUBLIC_URL="https://voice.example.com",
+    )
+    assert "https://voice.example.com/plivo/voice" in text
+    assert "wss://voice.example.com/genesys/audiohook" in text
+    assert "Telnyx" not in text
+    assert "c0ffee" not in text
+
+
 @pytest.mark.parametrize(
     ("ports", "changed", "missing"),
     [
         ({"sip_port": None}, {}, "sip:"),
         ({"http_port": None}, {}, "http:"),
         ({}, {"WEBRTC__ENABLED": "false"}, "Browser"),
+        ({}, {"WEBRTC__PUBLIC": "false"}, "Browser"),
         ({}, {"HTTP__METRICS": "false"}, "metrics"),
     ],
 )

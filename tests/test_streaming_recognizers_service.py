@@ -22,6 +22,7 @@ from pipecat.pipeline.worker import PipelineParams
 from pipecat.tests.utils import SleepFrame, run_test
 from speech import pause, say
 
+from fakes.graphs import running
 from ringtrue.streaming.errors import RecognizerError
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import WorkerPool
@@ -247,6 +248,49 @@ async def test_stalled_recognizer_loses_the_utterance_not_the_memory() -> None:
     assert ["behind the call" in f.error for f in up if isinstance(f, ErrorFrame)] == [True]
     assert nothings(down) == [(False, True)]
     assert texts(down) == [("again", True)]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("stuck", ["start", "finish"])
+async def test_a_text_that_does_not_come_is_not_waited_for(stuck: str) -> None:
+    recognizer = Stuck(stuck)
+    service = StreamingRecognizer(recognizer, stall_seconds=0.9)
+    async with running(service, rate=RATE) as graph:
+        await graph.push(started(), *audio(1, 2))
+        await asyncio.sleep(0.5)
+        stopped_at = asyncio.get_running_loop().time()
+        await graph.push(stopped())
+        await graph.until(lambda: graph.down(NothingRecognizedFrame))
+        (nothing,) = graph.down(NothingRecognizedFrame)
+        assert nothing.failed
+        assert graph.at(nothing) - stopped_at == pytest.approx(0.9, abs=0.01)
+        recognizer.stuck = ""
+        recognizer.finals.append(Transcript("hours", 0.9))
+        await graph.push(started(), *audio(3), stopped())
+        await graph.until(lambda: graph.down(TranscriptionFrame))
+        assert [frame.text for frame in graph.down(TranscriptionFrame)] == ["hours"]
+        assert len(graph.up(ErrorFrame)) == 1
+
+
+@dataclass
+class Stuck(Scripted):
+    """One that never comes back from one of its acts."""
+
+    stuck: str = ""
+
+    def __init__(self, stuck: str) -> None:
+        super().__init__()
+        self.stuck = stuck
+
+    async def start(self) -> None:
+        if self.stuck == "start":
+            await asyncio.sleep(3600)
+        await super().start()
+
+    async def finish(self) -> Transcript:
+        if self.stuck == "finish":
+            await asyncio.sleep(3600)
+        return await super().finish()
 
 
 async def test_muted_caller_is_not_heard() -> None:

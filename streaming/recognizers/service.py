@@ -214,7 +214,7 @@ class StreamingRecognizer(STTService):
 
     def _expect_final(self, due: float | None) -> None:
         self._due = due
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(due)
 
     async def _in_time(self, work: Awaitable[_T]) -> _T:

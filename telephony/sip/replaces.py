@@ -87,6 +87,5 @@ def replaced_by(target: Uri) -> str | None:
     for field in (headers or "").split("&"):
         name, _, value = field.partition("=")
         if unquote(name).strip().lower() == "replaces":
-            text = unquote(value, errors="strict")
-            return str(parse_replaces(text))
+            return str(parse_replaces(unquote(value, errors="replace")))
     return None

@@ -13,7 +13,7 @@ from ringtrue.telephony.sdes import Security, SrtpMode
 from ringtrue.telephony.sdp import SdpError
 from ringtrue.telephony.sip.digest import parse_challenge, parse_credentials
 from ringtrue.telephony.sip.errors import SipError, SipParseError
-from ringtrue.telephony.sip.events import IncomingInvite
+from ringtrue.telephony.sip.events import IncomingInvite, Referred
 from ringtrue.telephony.sip.headers import (
     parse_call_id,
     parse_cseq,
@@ -22,6 +22,7 @@ from ringtrue.telephony.sip.headers import (
     parse_via,
 )
 from ringtrue.telephony.sip.message import Request, parse_message, parse_target
+from ringtrue.telephony.sip.replaces import parse_replaces, replaced_by
 from ringtrue.telephony.sip.stream import StreamFramer
 from ringtrue.telephony.sip.transport import Hop
 from ringtrue.telephony.sip.ua import UserAgent
@@ -85,6 +86,19 @@ CALLS = (
             _request("BYE", 5, to_tag=_TAG),
         ]
     ),
+    SEPARATOR.join(
+        [
+            _request("INVITE", 1, OFFER),
+            _request("ACK", 1, to_tag=_TAG),
+            _request(
+                "REFER",
+                2,
+                to_tag=_TAG,
+                more="Refer-To: <sip:b@192.0.2.9?Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D2>\r\n",
+            ),
+            _request("INVITE", 3, OFFER, more="Replaces: one@192.0.2.7;to-tag=t1;from-tag=far\r\n"),
+        ]
+    ),
     SEPARATOR.join([_request("INVITE", 1), _request("CANCEL", 1), RESPONSE]),
     SEPARATOR.join([_request("OPTIONS", 1), _request("REGISTER", 2), _request("REFER", 3)]),
 )
@@ -96,6 +110,8 @@ HEADERS = (
     b'cnonce="c", qop=auth',
     b"17 INVITE",
     b"tel:+15550100;phone-context=example.com",
+    b"one@192.0.2.7;to-tag=1;from-tag=2;early-only",
+    b"sip:b@192.0.2.9?Replaces=x%3Bto-tag%3D1%3Bfrom-tag%3D%ff&Subject=y",
 )
 
 
@@ -136,6 +152,8 @@ def headers(data: bytes) -> None:
         parse_target,
         parse_challenge,
         parse_credentials,
+        parse_replaces,
+        lambda text: replaced_by(parse_uri(text)),
     ):
         with contextlib.suppress(SipParseError):
             read(text)
@@ -155,6 +173,12 @@ def agent(data: bytes) -> None:
             if isinstance(event, IncomingInvite):
                 with contextlib.suppress(SipError):
                     ua.accept(event.call, OFFER, now)
+                    if event.replaces is not None:
+                        ua.bye(event.replaces, now)
+            elif isinstance(event, Referred):
+                referees = ua.established(event.call).referees
+                referees.accept(now)
+                referees.tell(200, "OK", now)
         ua.outputs()
     for _ in range(200):
         due = ua.next_timer()

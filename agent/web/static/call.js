@@ -76,7 +76,7 @@ export class Call extends EventTarget {
     const sdp = await link.offer();
     this.#checkAlive();
     const answer = await request("/webrtc/offer", {
-      sdp, type: "offer", token: this.#session.token, agent,
+      token: this.#session.token, agent, type: "offer", sdp,
     });
     this.id = answer.call_id;
     this.#secret = answer.call_token;

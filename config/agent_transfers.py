@@ -164,11 +164,18 @@ def transfer_problems(
     problems += unmarked_problems(f"{key}.briefing.no", briefing.no)
     for name, target in targets.items():
         problems += spoken_problems(f"transfers.{name}.title", (target.title,), None)
-    asks = any(target.how != "blind" for target in targets.values())
-    if asks and language.partition("-")[0] != LANGUAGE:
-        problems += [
-            (f"{key}.briefing.{name}", f"must be given for language {language!r}; built in: en")
-            for name in ("ask", "accepted", "declined", "unclear", "yes", "no")
-            if name not in briefing.model_fields_set
-        ]
+    if language.partition("-")[0] == LANGUAGE:
+        return problems
+    ways = {target.how for target in targets.values()}
+    needed: list[str] = []
+    if ways - {"blind"}:
+        names = ("ask", "accepted", "declined", "unclear", "yes", "no")
+        given = briefing.model_fields_set
+        needed += [f"briefing.{name}" for name in names if name not in given]
+    if "conference" in ways and "returned" not in policy.model_fields_set:
+        needed.append("returned")
+    problems += [
+        (f"{key}.{name}", f"must be given for language {language!r}; built in: en")
+        for name in needed
+    ]
     return problems

@@ -42,6 +42,7 @@ def expectations(scenario: Scenario, result: CallResult, report: CallReport) -> 
         return [Expected(name="refused", text="is refused", passed=passed, evidence=evidence)]
     found = list(_within(wanted, result, report))
     found += _conversation(wanted, result, report)
+    found += _never_came_to(scenario, report)
     if wanted.ends is not None:
         found.append(_ending(wanted.ends, result))
     return found
@@ -106,6 +107,15 @@ def _conversation(wanted: Expect, result: CallResult, report: CallReport) -> Ite
             )  # fmt: skip
     if wanted.keeps_talking_within_ms is not None:
         yield from _kept(wanted.keeps_talking_within_ms, result)
+
+
+def _never_came_to(scenario: Scenario, report: CallReport) -> Iterator[Expected]:
+    """The turns of its script that a call did not come to: nobody answered them."""
+    limit = scenario.expect.answers_within_ms
+    if limit is not None:
+        for _ in range(scenario.turns - len(report.turns)):
+            text = "is answered in every turn"
+            yield limited("answers_within", text, None, limit, "the call did not come to it")
 
 
 def _kept(limit: float, result: CallResult) -> Iterator[Expected]:

@@ -52,6 +52,7 @@ class Deferred:
         self._deliver = deliver
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # of the timer: uvloop's don't tell
 
     def put(self, item: Any) -> None:
         """Send ``item`` on its way."""
@@ -66,10 +67,11 @@ class Deferred:
 
     def _arm(self) -> None:
         due = self._netem.next_arrival()
-        if due is None or (self._timer is not None and self._timer.when() <= due):
+        if due is None or (self._timer is not None and self._due <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._due = due
         self._timer = self._loop.call_at(due, self._fire)
 
     def _fire(self) -> None:

@@ -82,6 +82,8 @@ def test_an_answer_that_never_came_is_not_met() -> None:
     one = judged("answers_within_ms: 5000", call((0.5, 2), said=(spoken("yeah", 3, 4),)))
     assert not one["answers_within"].passed
     assert one["answers_within"].evidence == "no answer"
+    never = judged("answers_within_ms: 5000", call((0.5, 2)))
+    assert never["answers_within"].evidence == "the call did not come to it"
 
 
 @pytest.mark.parametrize(("limit", "passed"), [(320, True), (280, False)])

@@ -105,3 +105,18 @@ def test_a_scenarios_numbers_are_the_emulators() -> None:
     assert down is not None
     assert Network().words() is None
     assert network(down={"loss": 0.1}).words() == "down: loss 0.1"
+
+
+@pytest.mark.uvloop
+async def test_the_production_loop_has_the_same_network() -> None:
+    how = network(up={"delay_ms": 20, "jitter_ms": 10}, down={"delay_ms": 20, "jitter_ms": 10})
+
+    async def short(caller: VirtualCaller) -> None:
+        await caller.wait_for_agent_to_start()
+        await caller.pause(0.3)
+
+    async with ScriptedAgent(greeting=voice(1)) as agent, Phone() as phone:
+        result = await phone.call(agent.target, short, options=CallerOptions(how, 1))
+    assert result.ok, result.detail
+    assert result.stats.packets_received > 10
+    assert agent.calls[0].leg.stats.packets_received > 10

@@ -219,6 +219,7 @@ class CallGraph:
             watch=watch,
             tap=tap,
             on_sound=on_sound,
+            eager=lambda: self._listener.eager,
             echo=EchoGuard(rate) if policy.cancel_echo else None,
             keeper=services.keeper,
         )

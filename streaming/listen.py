@@ -96,6 +96,11 @@ class Listener(FrameProcessor):
         policy = self._detector.policy
         await self.push_frame(VADUserStoppedSpeakingFrame(stop_secs=policy.stop_seconds))
 
+    @property
+    def eager(self) -> bool:
+        """Whether the next 20 ms are worth having at once: speech seems to begin, or to end."""
+        return self._detector.undecided
+
     def turn_ended(self) -> None:
         """The turn is over: the next speech starts a new segment for the model."""
         self._speech_started = None

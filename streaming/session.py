@@ -69,6 +69,7 @@ class CallSession:
         keeper: BudgetKeeper | None = None,
         echo: EchoGuard | None = None,
         on_sound: Callable[[bytes], None] | None = None,
+        eager: Callable[[], bool] = lambda: False,
     ) -> None:
         """Join ``leg`` to a graph.
 
@@ -77,12 +78,13 @@ class CallSession:
         ``on_refusal`` what the gate refused. ``watch`` listens to the call's cloned voice,
         ``tap`` takes both sides for the call's recording. ``keeper`` keeps turns to their budget.
         ``echo`` takes the agent's voice out of what comes back. ``on_sound`` is given every frame
-        of the far end's, as it came.
+        of the far end's, as it came; ``eager`` says that ``hear`` would have each frame at once.
         """
         self._leg = leg
         self._tap = tap
         self._echo = echo
         self._on_sound = on_sound
+        self._eager = eager
         self.record = record
         self._hear = hear
         self._on_digit = on_digit
@@ -215,7 +217,7 @@ class CallSession:
                 return
             pcm = pcm if self._resting else seat.room(pcm, now)
         self._block += pcm
-        if len(self._block) >= BLOCK_FRAMES * len(self._silence):
+        if len(self._block) >= BLOCK_FRAMES * len(self._silence) or (self._block and self._eager()):
             self._queue(bytes(self._block))
             self._block.clear()
 

@@ -153,6 +153,11 @@ class SpeechDetector:
         self.windows_confirmed = 0
         """Windows the network ran on."""
 
+    @property
+    def undecided(self) -> bool:
+        """Speech seems to begin, or to end: the next windows decide."""
+        return self._run > 0
+
     def push(self, pcm: bytes) -> list[SpeechEvent]:
         """Take PCM of any length and return what was decided, in order."""
         self._buffer += pcm

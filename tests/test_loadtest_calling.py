@@ -1,0 +1,44 @@
+"""What a caller's line is like: the street behind it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scripted_agent import ScriptedAgent, voice
+
+from ringtrue.loadtest.caller import VirtualCaller
+from ringtrue.loadtest.calling import Background, CallerOptions
+from ringtrue.loadtest.phone import Phone
+from ringtrue.streaming.gate import FrameKind
+
+
+def level(pcm: bytes) -> float:
+    samples = np.frombuffer(pcm, "<i2").astype(float)
+    return float(20 * np.log10(np.sqrt(np.mean(samples**2)) / 32768))
+
+
+def test_the_noise_is_as_loud_as_it_should_be_and_the_same_again() -> None:
+    first, again, other = Background(-45, 1), Background(-45, 1), Background(-45, 2)
+    pcm = first.mark(bytes(16000), FrameKind.SILENCE)
+    assert level(pcm) == pytest.approx(-45, abs=0.3)
+    assert again.mark(bytes(16000), FrameKind.SILENCE) == pcm
+    assert other.mark(bytes(16000), FrameKind.SILENCE) != pcm
+
+
+def test_what_would_be_too_loud_is_limited() -> None:
+    loud = np.full(800, 32767, "<i2").tobytes()
+    marked = np.frombuffer(Background(-20, 1).mark(loud, FrameKind.SPEECH), "<i2")
+    assert marked.max() == 32767
+    assert marked.min() > 0
+
+
+@pytest.mark.virtual_time
+async def test_it_is_under_everything_a_caller_sends() -> None:
+    async def quiet(caller: VirtualCaller) -> None:
+        await caller.pause(1)
+
+    async with ScriptedAgent(greeting=voice(0.5)) as agent, Phone() as phone:
+        options = CallerOptions(seed=3, background_dbfs=-40)
+        result = await phone.call(agent.target, quiet, options=options)
+    assert result.recording is not None
+    assert level(result.recording.caller) == pytest.approx(-40, abs=0.5)

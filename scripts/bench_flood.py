@@ -2,8 +2,10 @@
 
     python scripts/bench_flood.py [--calls 10] [--seconds 30] [--per-second 500] [-o build/bench]
 
-The server runs with its defaults (but takes calls however busy it is), in a process of its own; the scanner sends from an address of
-its own, answers nothing and acknowledges nothing. Once it has stopped, one more caller calls.
+The server runs with its defaults, but takes calls however busy it is, in a process of its own; the
+scanner sends from an address of its own, answers nothing and acknowledges nothing. The calls send
+speech and are judged by the kernel's timestamps. One more caller calls in the midst of the flood,
+and another once it is over.
 """
 
 from __future__ import annotations

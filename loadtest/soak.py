@@ -49,8 +49,8 @@ class SoakOrders:
 
     out: Path
     minutes: float = 60.0
-    calls: int = 2
-    """At once."""
+    calls: int = 4
+    """At once: so that the hundred call records that a server keeps are there after the warm-up."""
 
     seed: int = 1
     forget_seconds: float = FORGET_SECONDS
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Short calls for a long time.")
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--calls", type=int, default=2, help="at once")
+    parser.add_argument("--calls", type=int, default=4, help="at once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--out", type=Path, default=Path("build/soak"))
     given = parser.parse_args(arguments)

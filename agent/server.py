@@ -228,7 +228,8 @@ class Server:
         gauges = Gauges(self.engines, self.calls.clock.stats, self.calls.graph_wait)
         watch = self.calls.door.watch(gauges.read, lambda: len(self.calls))
         self._tasks.append(loop.create_task(watch, name="admission"))
-        self._tasks.append(loop.create_task(keep_collected(), name="garbage"))
+        garbage = keep_collected(lambda: not len(self.calls))
+        self._tasks.append(loop.create_task(garbage, name="garbage"))
         if self._link is None or self._link.plan.primary:
             tidy = self.recordings.keep_tidy()
             self._tasks.append(loop.create_task(tidy, name="recordings"))

@@ -19,9 +19,14 @@ class Knot:
 
 
 @pytest.mark.virtual_time
-@pytest.mark.parametrize("frozen", [True, False])
-async def test_what_calls_leave_is_freed_in_a_process_that_serves(frozen: bool) -> None:
-    keeping = asyncio.create_task(keep_collected())
+@pytest.mark.parametrize(
+    ("frozen", "idle", "freed"),
+    [(True, True, True), (False, True, False), (True, False, False)],
+)
+async def test_what_calls_leave_is_freed_between_calls_in_a_process_that_serves(
+    frozen: bool, idle: bool, freed: bool
+) -> None:
+    keeping = asyncio.create_task(keep_collected(lambda: idle))
     gc.collect()
     gc.disable()
     try:
@@ -31,7 +36,7 @@ async def test_what_calls_leave_is_freed_in_a_process_that_serves(frozen: bool) 
         await asyncio.sleep(INTERVAL - 1)
         assert left() is not None
         await asyncio.sleep(2)
-        assert (left() is None) is frozen
+        assert (left() is None) is freed
     finally:
         gc.unfreeze()
         gc.enable()

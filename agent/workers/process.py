@@ -1,70 +1,58 @@
 """A worker's process: ``python -m ringtrue.agent.workers.process CHANNEL DOOR``.
 
 The arguments are descriptors of two sockets its supervisor made; the plan comes by standard input,
-pickled, from nobody else.
+pickled, from nobody else. Little is imported here: the rest is loaded at a low priority.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import importlib
+import os
 import pickle
 import signal
 import socket
 import sys
+from threading import Thread
+from types import ModuleType
 from typing import Final
 
-import structlog
-import uvloop
-
-from ringtrue.agent.logs import configure_logs, log_loop_error
-from ringtrue.agent.server import Server, settle_memory
-from ringtrue.agent.workers.link import SupervisorLink
-from ringtrue.agent.workers.plan import WorkerPlan
-from ringtrue.agent.workers.wire import Status
-from ringtrue.config.errors import ConfigError
-from ringtrue.streaming.errors import RingtrueError
-
-log = structlog.get_logger(__name__)
-
-DONE: Final = 0
-LOST: Final = 1
-"""The supervisor was gone."""
-
-UNFIT: Final = 2
-"""The settings can't be used, or something that is needed can't be had."""
+LOADING_NICE: Final = 5
+"""How much further back a loading worker stands than those that have calls (a third of their
+share of a busy processor): they are sent to work at once, and it is still done in seconds."""
 
 
-def status_of(server: Server, link: SupervisorLink) -> Status:
-    """How a running server is."""
-    is_open = server.ready and not link.draining.is_set() and not server.calls.full()
-    return Status(len(server.calls), is_open, server.sip_hosts, link.relay.heard)
+STARTERS: Final = ("numpy", "onnxruntime")
+"""What starts threads when it is imported."""
 
 
-async def work(plan: WorkerPlan, channel: socket.socket, door: socket.socket) -> int:
-    """Serve until the supervisor says otherwise; returns the exit code."""
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(log_loop_error)
-    link = SupervisorLink(plan, channel, door)
-    await link.open()
-    loop.add_signal_handler(signal.SIGTERM, link.draining.set)
-    server = Server(plan.settings, link)
+def load(name: str, nice: int = LOADING_NICE) -> ModuleType:
+    """Import ``name`` at a lower priority. Raises what importing it raises.
 
-    async def hurry() -> None:
-        await link.ending.wait()
-        server.hurry()
+    Linux gives each thread a priority of its own, and lets no unprivileged one have it back: so
+    the import runs in a thread that ends with it. Threads that libraries start meanwhile would
+    inherit its priority for good; those that do are loaded before.
+    """
+    for starter in STARTERS:
+        importlib.import_module(starter)
+    loaded: list[ModuleType | BaseException] = []
 
-    hurrying = loop.create_task(hurry(), name="worker-hurry")
-    try:
-        async with server:
-            settle_memory()
-            link.report(lambda: status_of(server, link), server.metrics.render)
-            await link.draining.wait()
-            log.info("server.draining", calls=len(server.calls))
-    finally:
-        hurrying.cancel()
-        await asyncio.gather(hurrying, return_exceptions=True)
-        await link.close()
-    return LOST if link.lost else DONE
+    def work() -> None:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+        try:
+            loaded.append(importlib.import_module(name))
+        except BaseException as error:
+            loaded.append(error)
+
+    thread = Thread(target=work, name="loading")
+    thread.start()
+    thread.join()
+    (result,) = loaded
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def main() -> None:
@@ -72,15 +60,8 @@ def main() -> None:
     # A terminal's interrupt reaches every process of its group: the supervisor acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel, door = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
-    plan: WorkerPlan = pickle.load(sys.stdin.buffer)
-    configure_logs(plan.settings.logging)
-    structlog.contextvars.bind_contextvars(worker=plan.slot)
-    try:
-        code = uvloop.run(work(plan, channel, door))
-    except (ConfigError, RingtrueError, OSError) as error:
-        print(f"ringtrue: {error}", file=sys.stderr)
-        code = UNFIT
-    sys.exit(code)
+    working = load("ringtrue.agent.workers.working")
+    sys.exit(working.run(pickle.load(sys.stdin.buffer), channel, door))
 
 
 if __name__ == "__main__":

@@ -341,10 +341,8 @@ OTHER_COMMANDS = {
     "models fetch",
     "models list",
     "models verify",
-    "recordings erase",
-    "recordings expire",
-    "recordings export",
-    "recordings list",
+    *(f"loadtest {name}" for name in ("report", "run", "scenarios")),  # through calls
+    *(f"recordings {name}" for name in ("erase", "expire", "export", "list")),
     *(f"voices {name}" for name in ("challenge", "enrol", "renew", "list", "show", "withdraw")),
     *(f"voices {name}" for name in ("erase", "export-consent", "rewrap-keys")),
     "watermark detect",
@@ -430,8 +428,10 @@ def _product() -> Iterator[tuple[str, ast.AST]]:
 
 
 def test_only_the_library_reads_states_and_makes_voices_ready() -> None:
-    """An engine that judges what it just cloned asks itself; pocket-tts has another ``prepare``."""
+    """An engine that judges what it just cloned asks itself; pocket-tts has another ``prepare``,
+    and so has the synthesizer, of what it says next with the voice it was given."""
     of_their_own = {"voices/hosted/engine.py", "voices/pocket/generation.py"}
+    of_their_own |= {"streaming/turns/anticipation.py"}
     preparing = {path for path, tree in _product() if _calls(tree, "prepare")}
     assert preparing - of_their_own == {"voices/library.py"}
     reading = {path for path, tree in _product() if _names(tree, "ENGINE_STATE")}
@@ -450,7 +450,8 @@ def test_only_leases_license_speech() -> None:
         )
 
     licensing = {path for path, tree in _product() if gives(tree)}
-    passing_on = {"streaming/delivery.py", "voices/spoken.py"}
+    # A session passes on what its agent says to the calls that are joined to it.
+    passing_on = {"streaming/delivery.py", "streaming/session.py", "voices/spoken.py"}
     assert licensing == {"voices/lease.py"} | passing_on
     making = {path for path, tree in _product() if _constructs(tree, "Lease")}
     assert making == {"voices/library.py"}

@@ -323,11 +323,7 @@ def test_every_route_speaks_with_consent(
 
 SPEAKING_COMMANDS = {"say", "voices play", "voices audit"}
 OTHER_COMMANDS = {
-    "serve",
-    "demo",
-    "bench",
-    "doctor",
-    "version",
+    *("bench", "demo", "doctor", "serve", "version"),
     "audit show",
     "audit verify",
     "call",  # through an agent's file, as every call

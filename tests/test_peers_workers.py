@@ -1,4 +1,4 @@
-"""Two workers behind one address: calls on both, one killed, what becomes of its and the others."""
+"""Two workers behind one address: one killed, a voice withdrawn, a drain, and whose calls end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from library_links import NAME, PURPOSE, candidate, statement
+from test_voices_embedded import model
 
 from peers.loopback import ensure_ice_address
 from peers.server import RunningServer, running_server
 from ringtrue.agent.audit.verifying import verify
+from ringtrue.agent.voice_library import open_voices
+from ringtrue.config.agent_schema import shipped_agents
+from ringtrue.config.settings import Settings, load_settings
 from ringtrue.loadtest.browser import BrowserPhone
 from ringtrue.loadtest.caller import CallResult, VirtualCaller
 from ringtrue.loadtest.calling import Calling
@@ -23,8 +29,16 @@ from ringtrue.loadtest.phone import Phone
 from ringtrue.loadtest.twilio import TwilioPhone
 from ringtrue.streaming.ports import EndReason
 from ringtrue.voices.keys.signing import Signer
+from ringtrue.voices.library import utc_now
 
 CALLS = 8
+WITHDRAWN = 2.0
+"""Seconds within which every worker takes a voice back; how fast it really is, benches measure."""
+
+GREETING = (
+    "Hello, this is the automated voice of Example, and it was made with the consent of a person. "
+    "It reads this long greeting to the end, so that there is time to take it back."
+)
 
 
 def health(server: RunningServer) -> list[dict[str, Any]]:
@@ -172,3 +186,93 @@ async def _stop(callers: Callers, server: RunningServer) -> None:
     server.process.send_signal(signal.SIGTERM)
     results = await asyncio.gather(first, second)
     assert {result.ended for result in results} == {EndReason.CALLER_HUNG_UP}
+
+
+def with_cloned_voice(folder: Path) -> dict[str, str]:
+    """Settings of a server whose agent ``ada`` speaks with a cloned voice."""
+    agents = folder / "agents"
+    agents.mkdir()
+    agent = yaml.safe_load((shipped_agents() / "demo.yaml").read_text())
+    agent |= {
+        "name": "ada",
+        "voice": NAME,
+        "fallback_voice": "rms",
+        "purpose": PURPOSE,
+        "greeting": GREETING,
+        "disclosure": {"in_greeting": True},
+    }
+    (agents / "ada.yaml").write_text(yaml.safe_dump(agent))
+    return {
+        "AGENTS__DIR": str(agents),
+        "AGENTS__DEFAULT": "ada",
+        "VOICES__DIR": str(folder / "voices"),
+    }
+
+
+async def admitted(settings: Settings) -> tuple[str, str]:
+    """The id of the agent's voice, and a key that may withdraw it."""
+    async with open_voices(settings) as library:
+        (engine,) = library.engines
+        cloned = candidate(engine=engine, state=model().to_bytes())
+        voice, _ = await library.admit("default", cloned, statement(), utc_now())
+        keys = library.store.api_keys
+        issued = await keys.create("default", label="test", scopes=["voices:write"], now=utc_now())
+        return voice.id, issued.token
+
+
+async def test_a_withdrawal_reaches_every_worker_and_a_drain_cuts_no_call(
+    tmp_path: Path, data: Path
+) -> None:
+    values = with_cloned_voice(tmp_path)
+    values |= {
+        "SERVER__WORKERS": "2",
+        "SERVER__DRAIN_SECONDS": "60",
+        "ADMISSION__ENABLED": "false",
+    }
+    environ = dict(os.environ) | {f"RINGTRUE_{key}": value for key, value in values.items()}
+    voice, token = await admitted(load_settings(environ=environ))
+    with running_server(tmp_path, values) as server:
+        async with Phone() as phone:
+            callers = Callers(phone, f"sip:ada@127.0.0.1:{server.sip_port}")
+            calls = [callers.add(), callers.add()]
+            workers = await until_calls(server, 2)
+            assert [worker["calls"] for worker in workers] == [1, 1]
+            await asyncio.sleep(0.5)
+            await _withdraw(server, voice, token)
+
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                while await asyncio.to_thread(ready, server) != 503:
+                    await asyncio.sleep(0.05)
+            assert not any(call.done() for call in calls)
+            assert server.process.poll() is None
+            callers.go.set()
+            for result in await asyncio.gather(*calls):
+                assert result.ok, result.detail
+        assert await asyncio.to_thread(server.process.wait, 20) == 0
+    records = server.records()
+    assert [record["voice_revoked"] for record in records] == ["withdrawn"] * 2
+    assert [record["outcome"] for record in records] == [EndReason.CALLER_HUNG_UP] * 2
+    assert [record["refused"].get("consent", 0) for record in records] == [0, 0]
+
+
+async def _withdraw(server: RunningServer, voice: str, token: str) -> None:
+    """By a request to one worker; both calls lose the voice."""
+    request = urllib.request.Request(
+        f"{server.url}/v1/voices/{voice}/withdraw",
+        b"",
+        {"Authorization": f"Bearer {token}"},
+        method="POST",
+    )
+
+    def asked() -> int:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return int(answer.status)
+
+    assert await asyncio.to_thread(asked) == 200
+    async with asyncio.timeout(WITHDRAWN):
+        while True:
+            metrics = await asyncio.to_thread(server.get, "/metrics")
+            if 'ringtrue_voices_revoked_total{reason="withdrawn"} 2.0' in metrics:
+                return
+            await asyncio.sleep(0.05)

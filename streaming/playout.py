@@ -118,6 +118,7 @@ class Playout(Generic[MarkT]):
         """Ticks in a row in which what is next was not taken, its licence not holding."""
 
         self._paused_at: float | None = None
+        self._spoken_to = 0  # position after what was taken last; pauses come after it
         self._paused_ticks = 0
 
     @property
@@ -236,7 +237,7 @@ class Playout(Generic[MarkT]):
         heard = self._release(heard_position)
         unheard = [mark for _, mark in self._sent]
         label: str | None = None
-        waiting = 0 if heard_position is None else max(0, self._position - heard_position)
+        waiting = self._waiting(heard_position)
         taken = dropped = 0
         for index, utterance in enumerate(self._queue):
             if index == 0 and utterance.ticket is not None:
@@ -249,6 +250,10 @@ class Playout(Generic[MarkT]):
         paused_at, self._paused_at = self._paused_at, None
         return Cut(tuple(heard), tuple(unheard), taken, dropped, label, paused_at)
 
+    def _waiting(self, heard_position: int | None) -> int:
+        """Samples of what was taken that the far end has not confirmed yet."""
+        return 0 if heard_position is None else max(0, self._spoken_to - heard_position)
+
     def take_back(self, heard_position: int | None = None) -> Cut[MarkT]:
         """Drop what a cloned voice has said and nobody heard yet; other audio stays.
 
@@ -259,7 +264,7 @@ class Playout(Generic[MarkT]):
         unheard = [mark for _, mark in self._sent]
         self._sent.clear()
         label: str | None = None
-        waiting = 0 if heard_position is None else max(0, self._position - heard_position)
+        waiting = self._waiting(heard_position)
         taken = dropped = 0
         kept: deque[_Utterance[MarkT]] = deque()
         for index, utterance in enumerate(self._queue):
@@ -312,6 +317,7 @@ class Playout(Generic[MarkT]):
             ended = utterance.label
             self._sent.extend((self._position, mark) for _, mark in utterance.marks)
             self._queue.popleft()
+        self._spoken_to = self._position
         draft = Draft(utterance.ticket, pieces)
         return Step(draft, self._release(heard_position), began, ended)
 

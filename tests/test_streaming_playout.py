@@ -204,6 +204,18 @@ def test_a_cut_counts_only_what_the_far_end_confirmed() -> None:
     assert playout.cut(6 * 160).heard_samples == 0
 
 
+def test_a_pause_the_far_end_has_not_confirmed_yet_is_no_unheard_speech() -> None:
+    playout: Playout[str] = Playout(RATE)
+    tickets = Tickets()
+    playout.begin("u")
+    put(playout, noise(1600), 0.0)
+    drain(playout, tickets, 5)
+    assert playout.pause(0.1)
+    drain(playout, tickets, 4)
+    # It has played all five frames, and one of the four of silence.
+    assert playout.cut(6 * 160).heard_samples == 5 * 160
+
+
 def test_is_bounded_and_gives_room_back() -> None:
     playout: Playout[str] = Playout(RATE, max_seconds=1.0)
     playout.begin("u")

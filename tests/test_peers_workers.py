@@ -124,7 +124,7 @@ async def _kill_one(callers: Callers, server: RunningServer) -> None:
         callers.add(";transport=tcp" if number % 4 == 3 else "")
     workers = await until_calls(server, CALLS)
     assert [worker["calls"] for worker in workers] == [CALLS // 2, CALLS // 2]
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.2)
 
     os.kill(workers[0]["pid"], signal.SIGKILL)
     ended, going = await asyncio.wait(callers.tasks, timeout=3)

@@ -19,6 +19,7 @@ from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.dial_ledger import Charge, DialLedger
 from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError, Route
+from ringtrue.agent.dial_watch import watch_charge
 from ringtrue.agent.handing import Desk
 from ringtrue.agent.held_work import HeldWork, Register
 from ringtrue.agent.logs import masked
@@ -46,9 +47,6 @@ KEPT: Final = 2000
 
 CLOSE_SECONDS: Final = 30.0
 """How long calls may take to end, once each was told to."""
-
-WATCH_SECONDS: Final = 1.0
-SAVE_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +298,8 @@ class Outbound:
                 record.dialled_at = dialled_at
                 record.early_media_ms = placed.early_media_ms
 
-            watch = self._spawn(self._watch(placed, call, charge, rules), "outbound-watch")
+            watching = watch_charge(self._ledger, call, charge, rules)
+            watch = self._spawn(watching, "outbound-watch")
             reserved = False  # the place is given back by the run
             try:
                 run = self._calls.run(call, order.agent, on_record=complete, desk=order.desk)
@@ -337,24 +336,6 @@ class Outbound:
         if phone is None:
             raise DialRefusedError(DialRefusal.DISABLED, "this server has no SIP: sip.enabled")
         return SipLine(phone)
-
-    async def _watch(
-        self, placed: PlacedCall, call: Call, charge: Charge, rules: DialTenant
-    ) -> None:
-        """End the call where its time or its tenant's day is used up."""
-        saved = self._now()
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            now = self._now()
-            over = charge.seconds(now) >= rules.max_call_seconds
-            reason = "call" if over else self._ledger.exhausted(charge, rules, now)
-            if reason is not None:
-                log.warning("outbound.cut", call=call.id, limit=str(reason))
-                await call.hangup(EndReason.MAX_DURATION)
-                return
-            if now - saved >= SAVE_SECONDS:
-                saved = now
-                await self._ledger.save(now)
 
     async def _failed(
         self, placed: PlacedCall, line: Line, dialled_at: float, error: DialFailedError

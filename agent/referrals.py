@@ -10,9 +10,9 @@ import structlog
 
 from ringtrue.agent.dial_ledger import Charge, DialLedger
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError
+from ringtrue.agent.dial_watch import watch_charge
 from ringtrue.config.agent_transfers import TransferTarget
 from ringtrue.config.dial_settings import DialTenant
-from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.errors import SipError, SipParseError
 from ringtrue.telephony.sip.handles import SipCall
@@ -22,7 +22,6 @@ from ringtrue.telephony.sip.uri import SipUri
 
 log = structlog.get_logger(__name__)
 
-WATCH_SECONDS: Final = 1.0
 _SEPARATORS: Final = str.maketrans("", "", "-.()")
 
 
@@ -125,22 +124,18 @@ class Follower:
 
     async def _charged(self, call: SipCall, charge: Charge, rules: DialTenant) -> None:
         """Until the call is over, or has to be."""
-        over = asyncio.ensure_future(call.ended())
+        watch = self._spawn(watch_charge(self._ledger, call, charge, rules))
         try:
-            while not over.done():
-                await asyncio.wait([over], timeout=WATCH_SECONDS)
-                now = self._now()
-                used_up = self._ledger.exhausted(charge, rules, now) is not None
-                if used_up or charge.seconds(now) >= rules.max_call_seconds:
-                    await call.hangup(EndReason.MAX_DURATION)
+            await call.ended()
         finally:
-            over.cancel()
+            watch.cancel()
             await self._ledger.close(charge, self._now())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name="referral-charge")
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -68,16 +68,13 @@ async def _first(receive: Receive, event: str) -> Mapping[str, Any]:
     raise StreamError(f"the stream does not begin with {event!r}")
 
 
-# -- Telnyx ------------------------------------------------------------------------------------
-
-
-class TelnyxWire(SerializedWire):
-    """Source: https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-websocket."""
+class CountedWire(SerializedWire):
+    """One whose messages are told apart by ``event``, and whose audio is numbered."""
 
     confirms = True
 
     def control(self, message: Mapping[str, Any]) -> Sequence[StreamEvent] | None:
-        """Marks, the end, errors."""
+        """Marks, the end, errors; the caller's audio and keys are the serializer's."""
         match message.get("event"):
             case "media":
                 media = part(message, "media")
@@ -85,20 +82,31 @@ class TelnyxWire(SerializedWire):
             case "dtmf":
                 part(message, "dtmf")
                 return None
-            case "mark":
-                return played(part(message, "mark"))
             case "stop":
                 return [Stopped()]
-        return [Ignored(str(message.get("event"))[:40])]
+        return self.returned(message)
 
-    def marked(self, name: str) -> Mapping[str, Any]:
-        """Comes back when played, or cleared."""
-        return {"event": "mark", "mark": {"name": name}}
+    def returned(self, message: Mapping[str, Any]) -> Sequence[StreamEvent]:
+        """A mark that came back, where ``message`` is one."""
+        if message.get("event") == "mark":
+            return played(part(message, "mark"))
+        return [Ignored(str(message.get("event"))[:40])]
 
     def numbers(self, message: Mapping[str, Any]) -> tuple[int | None, int | None]:
         """Running number and timestamp."""
         media = part(message, "media")
         return number(media, "chunk"), number(media, "timestamp")
+
+
+# -- Telnyx ------------------------------------------------------------------------------------
+
+
+class TelnyxWire(CountedWire):
+    """Source: https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-websocket."""
+
+    def marked(self, name: str) -> Mapping[str, Any]:
+        """Comes back when played, or cleared."""
+        return {"event": "mark", "mark": {"name": name}}
 
 
 async def begin_telnyx(receive: Receive, *, api_key: str | None) -> Begun:
@@ -125,10 +133,9 @@ async def begin_telnyx(receive: Receive, *, api_key: str | None) -> Begun:
 # -- Plivo -------------------------------------------------------------------------------------
 
 
-class PlivoWire(SerializedWire):
+class PlivoWire(CountedWire):
     """Source: https://www.plivo.com/docs/voice-agents/audio-streaming/concepts/audio-streaming-reference."""
 
-    confirms = True
     closing_ends = True
 
     def __init__(self, serializer: PlivoFrameSerializer, stream: str) -> None:
@@ -136,29 +143,15 @@ class PlivoWire(SerializedWire):
         super().__init__(serializer, 8000)
         self._stream = stream
 
-    def control(self, message: Mapping[str, Any]) -> Sequence[StreamEvent] | None:
-        """Checkpoints, the end."""
-        match message.get("event"):
-            case "media":
-                media = part(message, "media")
-                return None if media.get("track", "inbound") == "inbound" else [Ignored("outbound")]
-            case "dtmf":
-                part(message, "dtmf")
-                return None
-            case "playedStream":
-                return played(message)
-            case "stop":
-                return [Stopped()]
+    def returned(self, message: Mapping[str, Any]) -> Sequence[StreamEvent]:
+        """``playedStream`` names what was reached."""
+        if message.get("event") == "playedStream":
+            return played(message)
         return [Ignored(str(message.get("event"))[:40])]
 
     def marked(self, name: str) -> Mapping[str, Any]:
         """``playedStream`` comes back when it is reached."""
         return {"event": "checkpoint", "streamId": self._stream, "name": name}
-
-    def numbers(self, message: Mapping[str, Any]) -> tuple[int | None, int | None]:
-        """Running number and timestamp."""
-        media = part(message, "media")
-        return number(media, "chunk"), number(media, "timestamp")
 
 
 async def begin_plivo(receive: Receive, *, auth_id: str, auth_token: str) -> Begun:
@@ -184,10 +177,9 @@ EXOTEL_BYTES: Final = 3200
 """Least audio in one message; shorter ones are distorted."""
 
 
-class ExotelWire(SerializedWire):
+class ExotelWire(CountedWire):
     """Source: https://developer.exotel.com/docs/agentstream/websocket-protocol."""
 
-    confirms = True
     closing_ends = True
 
     def __init__(self, serializer: ExotelFrameSerializer, stream: str, rate: int) -> None:
@@ -195,26 +187,9 @@ class ExotelWire(SerializedWire):
         super().__init__(serializer, rate, frames=EXOTEL_BYTES // frame_bytes(rate))
         self._stream = stream
 
-    def control(self, message: Mapping[str, Any]) -> Sequence[StreamEvent] | None:
-        """Marks, the end."""
-        match message.get("event"):
-            case "media" | "dtmf" as event:
-                part(message, event)
-                return None
-            case "mark":
-                return played(part(message, "mark"))
-            case "stop":
-                return [Stopped()]
-        return [Ignored(str(message.get("event"))[:40])]
-
     def marked(self, name: str) -> Mapping[str, Any]:
         """Comes back when played."""
         return {"event": "mark", "stream_sid": self._stream, "mark": {"name": name}}
-
-    def numbers(self, message: Mapping[str, Any]) -> tuple[int | None, int | None]:
-        """Running number and timestamp."""
-        media = part(message, "media")
-        return number(media, "chunk"), number(media, "timestamp")
 
 
 async def begin_exotel(receive: Receive, *, rate: int) -> Begun:

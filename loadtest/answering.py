@@ -6,8 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 
@@ -60,7 +59,6 @@ class AnsweringPhone(Calling):
 
         Raises ``ValueError`` without either.
         """
-        super().__init__(drift_ppm)
         if not url or not api_key:
             raise ValueError(
                 "a scenario of placed calls needs --api-url and an API key with calls:place in "
@@ -72,28 +70,13 @@ class AnsweringPhone(Calling):
         self._endpoint = SipEndpoint(host, 0, on_invite=self._invited)
         headers = {"Authorization": f"Bearer {api_key}"}
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=HTTP_SECONDS)
+        super().__init__(drift_ppm, self._http, self._endpoint)
         self._awaited: dict[str, _Awaited] = {}
 
     @property
     def port(self) -> int:
         """Where it can be called, once bound."""
         return self._endpoint.port
-
-    async def __aenter__(self) -> Self:
-        """Bind. Raises OSError where that can't be done."""
-        await self._endpoint.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End what is still up and release the ports."""
-        await self._endpoint.close()
-        self._clock.stop()
-        await self._http.aclose()
 
     async def _dial(self, target: str, options: CallerOptions) -> Call:
         user = f"callee-{secrets.token_hex(4)}"

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 from aiortc import (
@@ -23,10 +22,11 @@ from aiortc import (
 
 from ringtrue.loadtest.calling import CallerOptions, Calling
 from ringtrue.loadtest.impaired import Deferred, emulators
+from ringtrue.loadtest.placed import PlacedCall, PlacedLeg
 from ringtrue.loadtest.twilio import refused
 from ringtrue.streaming.errors import GateError, RingtrueError
 from ringtrue.streaming.gate import SealedFrame
-from ringtrue.streaming.ports import Call, Direction, EndReason, Inbound, LegStats
+from ringtrue.streaming.ports import Call, EndReason, Inbound, LegStats
 from ringtrue.telephony.codecs.opus import RATE
 from ringtrue.telephony.webrtc.events import CHANNEL
 from ringtrue.telephony.webrtc.inbound import AiortcPacket, OpusInbound, PacketTap
@@ -48,15 +48,14 @@ class BrowserError(RingtrueError):
     """The target can't be called as a browser does."""
 
 
-class BrowserLeg:
+class BrowserLeg(PlacedLeg):
     """The caller's audio; implements :class:`~ringtrue.streaming.ports.MediaLeg`."""
 
     def __init__(self, track: SealedTrack, inbound: OpusInbound) -> None:
         """What is sent, and what comes."""
+        super().__init__()
         self._track = track
         self._inbound = inbound
-        self._stats = LegStats()
-        self.last: float | None = None
         self.on_digit: Callable[[str], None] = _ignore
         """Told of each key, once."""
 
@@ -95,16 +94,10 @@ class BrowserLeg:
         if frame.digit is not None and frame.digit.first:
             self.on_digit(frame.digit.digit)
 
-    def last_heard(self) -> float | None:
-        """Loop time of the last packet."""
-        return self.last
-
-    def heard_position(self) -> int | None:
-        """None: the target doesn't tell."""
-        return None
-
-    def clear(self) -> None:
-        """Nothing of ours waits at the target."""
+    def packet(self, packet: AiortcPacket, now: float) -> None:
+        """Take one that came."""
+        self._last_heard = now
+        self._inbound.packet(packet, now)
 
     def close(self) -> None:
         """End the track. Idempotent."""
@@ -115,7 +108,7 @@ def _ignore(_: str) -> None:
     return None
 
 
-class BrowserCall:
+class BrowserCall(PlacedCall):
     """One call; implements :class:`~ringtrue.streaming.ports.Call`."""
 
     def __init__(self, options: CallerOptions, agent: str) -> None:
@@ -123,6 +116,7 @@ class BrowserCall:
 
         Raises :class:`BrowserError` if the installed aiortc is built otherwise than is known.
         """
+        super().__init__()
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._agent = agent
@@ -135,9 +129,8 @@ class BrowserCall:
         receiver, self._sender = transceiver.receiver, transceiver.sender
         if not (hasattr(receiver, _JITTER_BUFFER) and hasattr(self._sender.transport, _SEND)):
             raise BrowserError("aiortc is not of version 1.16, which callers are made for")
-        self._inbound = OpusInbound()
         setattr(receiver, _JITTER_BUFFER, PacketTap(self._came))
-        self._leg = BrowserLeg(self._track, self._inbound)
+        self._leg = BrowserLeg(self._track, OpusInbound())
         self._leg.on_digit = self._press
         up, down = emulators(options.network, options.seed)
         self._down = None if down is None else Deferred(down, self._hear)
@@ -147,7 +140,6 @@ class BrowserCall:
             setattr(self._sender.transport, _SEND, self._impaired)
         self._sending: set[asyncio.Task[None]] = set()
         self._connected: asyncio.Future[bool] = loop.create_future()
-        self._over: asyncio.Future[EndReason] = loop.create_future()
         self._closed = False
         self.call_id = f"browser-{id(self):x}"
         self._pc.on("connectionstatechange", self._changed)
@@ -164,19 +156,9 @@ class BrowserCall:
         return "webrtc"
 
     @property
-    def direction(self) -> Direction:
-        """Placed by us."""
-        return Direction.OUTBOUND
-
-    @property
     def remote(self) -> str:
         """The agent called."""
         return self._agent
-
-    @property
-    def local(self) -> str:
-        """Nothing."""
-        return ""
 
     @property
     def leg(self) -> BrowserLeg:
@@ -207,10 +189,6 @@ class BrowserCall:
             await asyncio.sleep(GOODBYE_SECONDS)
         await self.close()
 
-    async def ended(self) -> EndReason:
-        """Wait until the call is over."""
-        return await asyncio.shield(self._over)
-
     async def close(self) -> None:
         """Close the connection. Idempotent."""
         if self._closed:
@@ -227,8 +205,7 @@ class BrowserCall:
         await asyncio.wait([self._loop.create_task(self._pc.close())], timeout=CLOSE_SECONDS)
 
     def _finish(self, reason: EndReason) -> None:
-        if not self._over.done():
-            self._over.set_result(reason)
+        super()._finish(reason)
         if not self._connected.done():
             self._connected.set_result(False)
 
@@ -264,9 +241,7 @@ class BrowserCall:
             self._hear(packet)
 
     def _hear(self, packet: AiortcPacket) -> None:
-        now = self._loop.time()
-        self._leg.last = now
-        self._inbound.packet(packet, now)
+        self._leg.packet(packet, self._loop.time())
 
     async def _impaired(self, data: bytes) -> None:
         if len(data) > 1 and data[1] in RTCP_TYPES or self._up is None:
@@ -291,23 +266,9 @@ class BrowserPhone(Calling):
 
     def __init__(self, *, agent: str, drift_ppm: float = 0.0) -> None:
         """``agent`` is who is called."""
-        super().__init__(drift_ppm)
         self._agent = agent
         self._http = httpx.AsyncClient(timeout=HTTP_SECONDS)
-
-    async def __aenter__(self) -> Self:
-        """Nothing is bound."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close connections."""
-        self._clock.stop()
-        await self._http.aclose()
+        super().__init__(drift_ppm, self._http)
 
     async def _dial(self, target: str, options: CallerOptions) -> Call:
         call = BrowserCall(options, self._agent)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -59,11 +61,34 @@ class Background:
 
 
 class Calling(ABC):
-    """Places calls over one transport, any number at once, all on one media clock."""
+    """Places calls over one transport, any number at once, all on one media clock.
 
-    def __init__(self, drift_ppm: float = 0.0) -> None:
-        """The clock runs ``drift_ppm`` parts per million fast."""
+    Use ``async with``.
+    """
+
+    def __init__(self, drift_ppm: float, *parts: AbstractAsyncContextManager[Any]) -> None:
+        """The clock runs ``drift_ppm`` parts per million fast; ``parts`` are open while it is."""
         self._clock = caller_clock(drift_ppm)
+        self._parts = parts
+        self._opened = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open what calls need. Raises OSError where that can't be done."""
+        async with AsyncExitStack() as opened:
+            opened.callback(self._clock.stop)
+            for part in self._parts:
+                await opened.enter_async_context(part)
+            self._opened = opened.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End what is still up and release everything."""
+        await self._opened.aclose()
 
     @property
     def clock_stats(self) -> ClockStats:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from ringtrue.loadtest.caller import RefusedError
 from ringtrue.loadtest.calling import CallerOptions, Calling
@@ -34,25 +33,10 @@ class Phone(Calling):
         self, host: str = "127.0.0.1", *, codecs: Sequence[str] = ("PCMU",), drift_ppm: float = 0.0
     ) -> None:
         """``host`` is an IP literal to bind; ports are free ones. ``codecs`` best first."""
-        super().__init__(drift_ppm)
-        self._host, self._codecs = host, tuple(codecs)
+        self._codecs = tuple(codecs)
         self._pool = PortPool(host)
         self._endpoint = SipEndpoint(host, 0, on_invite=self._refuse)
-
-    async def __aenter__(self) -> Self:
-        """Bind. Raises OSError where that can't be done."""
-        await self._endpoint.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End what is still up and release the ports."""
-        await self._endpoint.close()
-        self._clock.stop()
+        super().__init__(drift_ppm, self._endpoint)
 
     async def _dial(self, target: str, options: CallerOptions) -> Call:
         outgoing = await self._endpoint.call(target, media_of(self._pool, self._codecs, options))

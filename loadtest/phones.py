@@ -46,7 +46,7 @@ async def open_phone(
         )
     agent = target.agent or scenario.agent
     drift = scenario.network.drift_ppm
-    phone: Phone | AnsweringPhone | TwilioPhone | BrowserPhone
+    phone: Calling
     if scenario.direction == "outbound":
         phone = AnsweringPhone(
             host,

@@ -14,8 +14,7 @@ import base64
 import json
 import secrets
 from collections import deque
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -28,16 +27,10 @@ from ringtrue.loadtest.caller import RefusedError
 from ringtrue.loadtest.calling import CallerOptions, Calling
 from ringtrue.loadtest.impaired import emulators
 from ringtrue.loadtest.netem import Netem
+from ringtrue.loadtest.placed import PlacedCall, PlacedLeg
 from ringtrue.streaming.errors import GateError, RingtrueError
 from ringtrue.streaming.gate import SealedFrame, SealGuard
-from ringtrue.streaming.ports import (
-    Call,
-    Direction,
-    EndReason,
-    Inbound,
-    LegStats,
-    frame_bytes,
-)
+from ringtrue.streaming.ports import Call, EndReason, Inbound, LegStats, frame_bytes
 from ringtrue.telephony.codecs.g711 import UlawCodec
 
 RATE: Final = 8000
@@ -82,11 +75,12 @@ class FramePath:
         return self._arrived.popleft() if self._arrived else None
 
 
-class TwilioCallerLeg:
+class TwilioCallerLeg(PlacedLeg):
     """The caller's audio; implements :class:`~ringtrue.streaming.ports.MediaLeg`."""
 
     def __init__(self, stream_sid: str, options: CallerOptions) -> None:
         """For a stream that begins now."""
+        super().__init__()
         up, down = emulators(options.network, options.seed)
         self._up, self._down = FramePath(up), FramePath(down)
         self._sid = stream_sid
@@ -100,8 +94,6 @@ class TwilioCallerLeg:
         self._sequence = 1
         self._chunk = 0
         self._closed = False
-        self._last_heard: float | None = None
-        self._stats = LegStats()
 
     @property
     def rate(self) -> int:
@@ -203,17 +195,6 @@ class TwilioCallerLeg:
             },
         )
 
-    def last_heard(self) -> float | None:
-        """Loop time of the target's last message."""
-        return self._last_heard
-
-    def heard_position(self) -> int | None:
-        """None: what the target has played is its own affair."""
-        return None
-
-    def clear(self) -> None:
-        """Nothing of ours waits at the target."""
-
     def close(self) -> None:
         """End :meth:`outgoing`. Idempotent."""
         self._closed = True
@@ -258,16 +239,16 @@ class TwilioCallerLeg:
         self._wake.set()
 
 
-class TwilioCallerCall:
+class TwilioCallerCall(PlacedCall):
     """One call as its caller has it; implements :class:`~ringtrue.streaming.ports.Call`."""
 
     def __init__(self, socket: ClientConnection, sids: dict[str, str], leg: TwilioCallerLeg):
         """A stream whose ``start`` is queued; carried from now on."""
+        super().__init__()
         self._socket = socket
         self._sids = sids
         self._leg = leg
         loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[EndReason] = loop.create_future()
         self._tasks = [
             loop.create_task(self._receive(), name=f"{self.id} receive"),
             loop.create_task(self._send(), name=f"{self.id} send"),
@@ -284,19 +265,9 @@ class TwilioCallerCall:
         return "twilio"
 
     @property
-    def direction(self) -> Direction:
-        """Placed by us."""
-        return Direction.OUTBOUND
-
-    @property
     def remote(self) -> str:
         """The target's stream."""
         return self._sids["streamSid"]
-
-    @property
-    def local(self) -> str:
-        """Our own number: none."""
-        return ""
 
     @property
     def leg(self) -> TwilioCallerLeg:
@@ -306,7 +277,7 @@ class TwilioCallerCall:
     async def hangup(self, reason: EndReason = EndReason.AGENT_HUNG_UP) -> None:
         """Say ``stop`` and close; returns once closed. Idempotent."""
         if not self._over.done():
-            self._over.set_result(reason)
+            self._finish(reason)
             sids = {key: self._sids[key] for key in ("accountSid", "callSid")}
             self._leg.tell("stop", stop=sids)
         self._leg.close()
@@ -319,10 +290,6 @@ class TwilioCallerCall:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def ended(self) -> EndReason:
-        """Wait until the call is over."""
-        return await asyncio.shield(self._over)
 
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()
@@ -339,8 +306,7 @@ class TwilioCallerCall:
         except (ValueError, TwilioError):
             reason = EndReason.ERROR
         self._leg.close()
-        if not self._over.done():
-            self._over.set_result(reason)
+        self._finish(reason)
 
     async def _send(self) -> None:
         try:
@@ -357,7 +323,6 @@ class TwilioPhone(Calling):
         self, auth_token: str, *, agent: str | None = None, drift_ppm: float = 0.0
     ) -> None:
         """``auth_token`` signs the webhook. Raises ``ValueError`` without one."""
-        super().__init__(drift_ppm)
         if not auth_token:
             raise ValueError(
                 "a Twilio target needs the auth token that it checks webhooks with: "
@@ -366,20 +331,7 @@ class TwilioPhone(Calling):
         self._validator = RequestValidator(auth_token)
         self._agent = agent
         self._http = httpx.AsyncClient(timeout=HTTP_SECONDS)
-
-    async def __aenter__(self) -> Self:
-        """Nothing is bound."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close connections."""
-        self._clock.stop()
-        await self._http.aclose()
+        super().__init__(drift_ppm, self._http)
 
     async def _dial(self, target: str, options: CallerOptions) -> Call:
         sids = {"accountSid": _sid("AC"), "callSid": _sid("CA"), "streamSid": _sid("MZ")}

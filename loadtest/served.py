@@ -37,14 +37,17 @@ class Served:
     process: subprocess.Popen[bytes]
     sip_port: int
     http_port: int
-    records: Path
+    records_dir: Path
     log: Path
+
+    @property
+    def url(self) -> str:
+        """Of its web server."""
+        return f"http://{SIP_HOST}:{self.http_port}"
 
     def get(self, path: str) -> str:
         """The text of a page. Raises ``OSError`` where there is none."""
-        with urllib.request.urlopen(
-            f"http://{SIP_HOST}:{self.http_port}{path}", timeout=10
-        ) as page:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as page:
             text: str = page.read().decode()
             return text
 
@@ -59,7 +62,8 @@ class Served:
         return found
 
 
-def _free(kind: int) -> int:
+def free_port(kind: int = socket.SOCK_DGRAM) -> int:
+    """A port of loopback that was free a moment ago."""
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind((SIP_HOST, 0))
         port: int = sock.getsockname()[1]
@@ -70,17 +74,17 @@ def _free(kind: int) -> int:
 def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
     """Serve in ``folder`` with ``RINGTRUE_*`` settings, given without that prefix.
 
-    The server's own log and records lie in ``folder``. Raises :class:`ServedError`.
+    The server's own log (``server.log``) and records lie in ``folder``. Raises
+    :class:`ServedError`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sip, http = _free(socket.SOCK_DGRAM), _free(socket.SOCK_STREAM)
     chosen = {
         "SIP__HOST": SIP_HOST,
-        "SIP__PORT": str(sip),
+        "SIP__PORT": str(free_port()),
         "SIP__RTP_PORT_MIN": "30000",
         "SIP__RTP_PORT_MAX": "33999",
         "HTTP__HOST": SIP_HOST,
-        "HTTP__PORT": str(http),
+        "HTTP__PORT": str(free_port(socket.SOCK_STREAM)),
         "RECORDS__DIR": str(folder / "records"),
         "RECORDS__KEEP": "10000",
         "SERVER__DRAIN_SECONDS": "1",
@@ -97,6 +101,7 @@ def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    sip, http = int(chosen["SIP__PORT"]), int(chosen["HTTP__PORT"])
     served = Served(process, sip, http, folder / "records", log)
     try:
         _await_ready(served)

@@ -92,7 +92,7 @@ def offer(calls: int, per_second: float, turns: int, *, admission: bool) -> Offe
                 time.sleep(0.5)
         results = running.result()
         page = served.metrics()
-        records = [json.loads(path.read_text()) for path in served.records.glob("*.json")]
+        records = [json.loads(path.read_text()) for path in served.records_dir.glob("*.json")]
     reports = [call for result in results for call in result.calls]
     taken = [call for call in reports if call.failure != "not_answered"]
     refused = Counter(call.detail for call in reports if call.failure == "not_answered")

@@ -34,7 +34,7 @@ async def calling() -> AsyncIterator[tuple[SipCall, Peer]]:
             call = await outgoing.answered()
             ack = await peer.heard("ACK")
             yield call, peer
-            if not call._ended.done():
+            if not call._over.done():
                 await say(peer, ack, "BYE", 9)
                 await call.ended()
 

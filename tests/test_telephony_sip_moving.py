@@ -87,7 +87,7 @@ async def test_a_call_is_taken_over_and_goes_on() -> None:
         taken = await taking.answered()
         assert await theirs.ended() is EndReason.CALLER_HUNG_UP
         assert ours.id == identity
-        assert not ours._ended.done()
+        assert not ours._over.done()
         assert [what for what, _ in media.log] == ["answer", "update"]
         assert len(us.shelf.made) == 1
         await ours.hangup()
@@ -104,7 +104,7 @@ async def test_what_cannot_be_described_stays_where_it_is() -> None:
         taking = await c.endpoint.call(us.uri, c.shelf, headers=[("replaces", str(wanted))])
         with pytest.raises(SipError, match="488"):
             await taking.answered()
-        assert not theirs._ended.done()
+        assert not theirs._over.done()
         await theirs.hangup()
         assert await ours.ended() is EndReason.CALLER_HUNG_UP
 
@@ -157,7 +157,7 @@ async def test_attended_transfer_between_three() -> None:
         assert await followed[0] == 200
         assert [what for what, _ in a.shelf.made[0].log] == ["answer", "offer", "set_answer"]
         at_c = await c.next()
-        assert not at_a._ended.done()
+        assert not at_a._over.done()
         await at_c.hangup()
         assert await at_a.ended() is EndReason.CALLER_HUNG_UP
 
@@ -183,7 +183,7 @@ async def test_a_referral_is_refused(
         result = await to_us.transfer(c.uri, within=5)
         assert result == TransferResult(TransferOutcome.FAILED, status)
         assert not c.calls
-        assert not ours._ended.done()
+        assert not ours._over.done()
         await to_us.hangup()
 
 
@@ -214,10 +214,10 @@ async def test_we_go_where_we_are_sent(leaves: bool, answers: int) -> None:
         if answers == 200:
             await to_us.ended()
             at_c = await c.next()
-            assert not ours._ended.done()
+            assert not ours._over.done()
             await at_c.hangup()
         elif not leaves:
-            assert not ours._ended.done()
+            assert not ours._over.done()
             await to_us.hangup()
         assert await ours.ended() is EndReason.CALLER_HUNG_UP
 

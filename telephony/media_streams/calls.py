@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from ringtrue.streaming.ports import Direction, EndReason
+from ringtrue.telephony.calls import CallHandle
 from ringtrue.telephony.media_streams.leg import StreamLeg
 from ringtrue.telephony.media_streams.wire import (
     Digit,
@@ -81,8 +82,11 @@ class StreamSocket(Protocol):
         ...
 
 
-class StreamCall:
-    """One call; implements :class:`~ringtrue.streaming.ports.Call`."""
+class StreamCall(CallHandle):
+    """One call; implements :class:`~ringtrue.streaming.ports.Call`.
+
+    Its transport is the carrier's name, its parties are the numbers that the carrier gave.
+    """
 
     def __init__(
         self,
@@ -98,46 +102,20 @@ class StreamCall:
         leg: StreamLeg | None = None,
     ) -> None:
         """A stream that has begun and shown who it is; :meth:`run` drives it."""
+        super().__init__(
+            call_id, transport=transport, remote=remote, local=local, direction=direction
+        )
         self._socket = socket
         self._wire = wire
-        self._id, self._transport = call_id, transport
-        self._remote, self._local = remote, local
-        self._direction = direction
         self._agent = agent
         self._leg = StreamLeg(wire) if leg is None else leg
         self._leg.alive(asyncio.get_running_loop().time())
-        self._over: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()
         self._close_code = NORMAL
         self._said_goodbye = False
         self._sending_since: float | None = None
         self.ignored = 0
         """Messages of kinds this version does not know."""
-
-    @property
-    def id(self) -> str:
-        """Safe to log."""
-        return self._id
-
-    @property
-    def transport(self) -> str:
-        """The carrier's name."""
-        return self._transport
-
-    @property
-    def direction(self) -> Direction:
-        """Who placed it."""
-        return self._direction
-
-    @property
-    def remote(self) -> str:
-        """The caller's number as the carrier gave it. Never log it whole."""
-        return self._remote
-
-    @property
-    def local(self) -> str:
-        """The number that was dialled."""
-        return self._local
 
     @property
     def agent(self) -> str | None:
@@ -157,10 +135,6 @@ class StreamCall:
                 await self._closed.wait()
         except TimeoutError:
             log.warning("stream_close_slow", call=self._id)
-
-    async def ended(self) -> EndReason:
-        """Wait until the call is over; safe to await many times."""
-        return await asyncio.shield(self._over)
 
     async def run(self) -> EndReason:
         """Carry messages both ways until the call is over, then close the websocket."""

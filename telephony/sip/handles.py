@@ -51,7 +51,10 @@ _REASONS: Final = {
 
 
 class SipCall(MovableCall):
-    """An established call; implements :class:`ringtrue.streaming.ports.Call`."""
+    """An established call; implements :class:`ringtrue.streaming.ports.Call`.
+
+    Its parties are URIs as signalled.
+    """
 
     def __init__(
         self,
@@ -64,40 +67,12 @@ class SipCall(MovableCall):
         local: str,
     ) -> None:
         """Made by :class:`ServerInvite` and :class:`~.placing.OutgoingCall`."""
-        super().__init__(driver, handle, media, remote)
-        self._id = f"sip-{handle}"
-        self._direction = direction
-        self._local = local
+        super().__init__(driver, handle, media, direction=direction, remote=remote, local=local)
         self._reason = EndReason.AGENT_HUNG_UP
         self.confirmed: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         """Set by the first ACK, to its SDP; cancelled where the call ends without."""
 
         driver.parties[handle] = self
-
-    @property
-    def id(self) -> str:
-        """Unique for the process's lifetime, safe to log."""
-        return self._id
-
-    @property
-    def transport(self) -> str:
-        """Always ``sip``."""
-        return "sip"
-
-    @property
-    def direction(self) -> Direction:
-        """Who placed it."""
-        return self._direction
-
-    @property
-    def remote(self) -> str:
-        """The far party's URI as signalled. Never log it whole."""
-        return self._remote
-
-    @property
-    def local(self) -> str:
-        """The URI that was dialled, or that we called from."""
-        return self._local
 
     @property
     def leg(self) -> MediaLeg:
@@ -106,14 +81,10 @@ class SipCall(MovableCall):
 
     async def hangup(self, reason: EndReason = EndReason.AGENT_HUNG_UP) -> None:
         """Say BYE; returns once it is answered or timed out (at most 64*T1, 32 s)."""
-        if not self._ended.done():
+        if not self._over.done():
             self._reason = reason
             self.begin_bye()
-        await asyncio.shield(self._ended)
-
-    async def ended(self) -> EndReason:
-        """Wait until the call is over."""
-        return await asyncio.shield(self._ended)
+        await asyncio.shield(self._over)
 
     @property
     def on_hold(self) -> bool:
@@ -127,7 +98,7 @@ class SipCall(MovableCall):
         agreed. Raises :class:`CallFailedError` where it refuses and :class:`SipStateError` while
         another change is under way or where the call is over.
         """
-        if self._changing is not None or self._ended.done():
+        if self._changing is not None or self._over.done():
             raise SipStateError("the call is over, or another change of it is under way")
         if on is self._on_hold:
             return
@@ -255,8 +226,8 @@ class SipCall(MovableCall):
         self._settle_transfer(TransferResult(TransferOutcome.UNCONFIRMED))
         if self._transferred:
             reason = EndReason.TRANSFERRED  # whoever says BYE first
-        if not self._ended.done():
-            self._ended.set_result(reason)
+        if not self._over.done():
+            self._over.set_result(reason)
 
 
 class ServerInvite:

@@ -67,7 +67,7 @@ class Following:
         Raises :class:`SipError` and :class:`MediaError` where it can't be placed; the far end is
         told 503 then.
         """
-        headers = [("referred-by", f"<{self._call.remote_uri}>")]
+        headers = [("referred-by", f"<{self._call.remote}>")]
         if self._referral.replaces is not None:
             headers += [("replaces", self._referral.replaces), ("require", "replaces")]
         driver = self._driver

@@ -11,7 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 
-from ringtrue.streaming.ports import Call, EndReason, TransferOutcome, TransferResult
+from ringtrue.streaming.ports import (
+    Call,
+    Direction,
+    EndReason,
+    TransferOutcome,
+    TransferResult,
+)
+from ringtrue.telephony.calls import CallHandle
 from ringtrue.telephony.sip.driver import Driver
 from ringtrue.telephony.sip.errors import CallFailedError, SipStateError
 from ringtrue.telephony.sip.events import Event, ReferEnded, Referred
@@ -56,16 +63,26 @@ class Referral:
         self._call.tell_referral(status, reason)
 
 
-class MovableCall(ABC):
+class MovableCall(CallHandle, ABC):
     """What :class:`~.handles.SipCall` has of it."""
 
-    def __init__(self, driver: Driver, handle: str, media: MediaSession, remote: str) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        handle: str,
+        media: MediaSession,
+        *,
+        direction: Direction,
+        remote: str,
+        local: str,
+    ) -> None:
         """``handle`` is the call's dialog for now, ``remote`` its far end's URI."""
+        super().__init__(
+            f"sip-{handle}", transport="sip", remote=remote, local=local, direction=direction
+        )
         self._driver = driver
         self._handle = handle
         self._media = media
-        self._remote = remote
-        self._ended: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._wants_answer = False
         self._on_hold = False
         self._changing: asyncio.Future[None] | None = None
@@ -98,7 +115,7 @@ class MovableCall(ABC):
         Raises :class:`SipParseError` on a bad ``to``, :class:`SipStateError` while another
         transfer is under way or where a call is over, :class:`SipCapacityError`.
         """
-        if self._transfer is not None or self._ended.done():
+        if self._transfer is not None or self._over.done():
             raise SipStateError("the call is over, or another transfer of it is under way")
         ua = self._driver.ua
         target: str | NameAddr = to
@@ -158,17 +175,12 @@ class MovableCall(ABC):
         driver.ua.bye(old, driver.now(), reason=reason_of(EndReason.TRANSFERRED))
         driver.pump()
 
-    @property
-    def remote_uri(self) -> str:
-        """The far party's URI as signalled. Never log it whole."""
-        return self._remote
-
     async def begin_following(self) -> bytes:
         """Offer this call's media to somebody else; the far end may leave meanwhile.
 
         Raises :class:`SipStateError` where the call is over.
         """
-        if self._ended.done():
+        if self._over.done():
             raise SipStateError("the call is over")
         offer = await self._media.offer()
         self._following = True
@@ -177,7 +189,7 @@ class MovableCall(ABC):
     async def follow(self, answer: bytes) -> None:
         """Somebody else has answered the offer. Raises :class:`MediaError`, and
         :class:`SipStateError` where the call is over."""
-        if self._ended.done():
+        if self._over.done():
             raise SipStateError("the call is over")
         await self._media.set_answer(answer)
         self._left = None

@@ -17,7 +17,8 @@ from aiortc import RTCDataChannel
 
 from ringtrue.config.webrtc_settings import IceServer
 from ringtrue.streaming.gate import SealGuard
-from ringtrue.streaming.ports import Direction, EndReason
+from ringtrue.streaming.ports import EndReason
+from ringtrue.telephony.calls import CallHandle
 from ringtrue.telephony.webrtc import events
 from ringtrue.telephony.webrtc.candidates import Fragment
 from ringtrue.telephony.webrtc.connection import Connection
@@ -41,8 +42,13 @@ GOODBYE: Final = 0.1
 """Seconds the last event has to reach the page before the connection closes."""
 
 
-class WebRtcCall:
-    """One call; implements :class:`~ringtrue.streaming.ports.Call`."""
+class WebRtcCall(CallHandle):
+    """One call; implements :class:`~ringtrue.streaming.ports.Call`.
+
+    Its id is ``webrtc-``, 16 random hexadecimal digits, and the mark of its process, if any. It is
+    inbound: browsers call, they aren't called. ``remote`` is the page's address as HTTP saw it,
+    ``local`` the agent that was called.
+    """
 
     def __init__(
         self,
@@ -58,8 +64,8 @@ class WebRtcCall:
 
         Raises :class:`~.errors.UnsupportedAiortcError` if the installed aiortc can't be guarded.
         """
-        self._id = f"webrtc-{secrets.token_hex(8)}{mark}"
-        self._remote, self._local = remote, local
+        call_id = f"webrtc-{secrets.token_hex(8)}{mark}"
+        super().__init__(call_id, transport="webrtc", remote=remote, local=local)
         self._connect_timeout = connect_timeout
         self._reconnect_seconds = reconnect_seconds
         self._ice_servers = tuple(ice_servers)
@@ -75,37 +81,11 @@ class WebRtcCall:
         self._outbox = Outbox()
         self._channels: dict[Connection, RTCDataChannel] = {}
         self._up: asyncio.Future[bool] = loop.create_future()
-        self._over: asyncio.Future[EndReason] = loop.create_future()
         self._closed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.refused_messages = 0
         """Messages from the page that meant nothing."""
-
-    @property
-    def id(self) -> str:
-        """``webrtc-``, 16 random hexadecimal digits, and the mark of its process, if any."""
-        return self._id
-
-    @property
-    def transport(self) -> str:
-        """``webrtc``."""
-        return "webrtc"
-
-    @property
-    def direction(self) -> Direction:
-        """Always inbound: browsers call, they aren't called."""
-        return Direction.INBOUND
-
-    @property
-    def remote(self) -> str:
-        """The page's address as HTTP saw it. Never log it whole."""
-        return self._remote
-
-    @property
-    def local(self) -> str:
-        """The agent that was called."""
-        return self._local
 
     @property
     def leg(self) -> WebRtcLeg:
@@ -184,10 +164,6 @@ class WebRtcCall:
                 await self._closed.wait()
         except TimeoutError:
             log.warning("webrtc_close_slow", call=self._id)
-
-    async def ended(self) -> EndReason:
-        """Wait until the call is over; safe to await many times."""
-        return await asyncio.shield(self._over)
 
     def _connect(self) -> Connection:
         return Connection(

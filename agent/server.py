@@ -9,8 +9,7 @@ import ipaddress
 import signal
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 
@@ -54,6 +53,7 @@ from ringtrue.agent.workers.link import SupervisorLink
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
+from ringtrue.streaming.lifetime import Running
 from ringtrue.streaming.ports import Call, EndReason
 from ringtrue.telephony.rtp.ports import PortPool
 from ringtrue.telephony.rtp.session import session_factory
@@ -106,7 +106,7 @@ class AgentChoice:
         return self.named(self._routes.get(user, user))
 
 
-class Server:
+class Server(Running):
     """Everything that runs in one process."""
 
     def __init__(
@@ -265,7 +265,7 @@ class Server:
         self.ready = True
         log.info("server.ready", sip=self.sip_port, http=self.http_port)
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Take no more calls, let those in progress finish, then release everything.
 
         Health and metrics are served, and new callers told 503, until the last call is over.
@@ -300,24 +300,6 @@ class Server:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.calls.loop_watch.stop()
-
-    async def __aenter__(self) -> Self:
-        """Start; what was started is released if the rest fails."""
-        try:
-            await self.start()
-        except BaseException:
-            await self.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop."""
-        await self.stop()
 
     async def _invited(self, invite: ServerInvite) -> None:
         source = invite.remote[0]

@@ -320,7 +320,7 @@ async def test_media_health_and_refusals_go_on_while_draining() -> None:
     async def through_the_end(caller: VirtualCaller) -> None:
         nonlocal stopping
         await caller.wait_for_agent_to_start()
-        stopping = asyncio.get_running_loop().create_task(server.stop())
+        stopping = asyncio.get_running_loop().create_task(server.close())
         await asyncio.sleep(0.2)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.http_port}") as web:
             seen["ready"] = (await web.get("/readyz")).status_code

@@ -11,8 +11,7 @@ import asyncio
 import itertools
 import json
 import socket
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,6 +27,7 @@ from ringtrue.agent.workers.sums import Totals
 from ringtrue.agent.workers.wire import Kind, Message, of_relayed
 from ringtrue.config.settings import Settings
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.streaming.lifetime import Running
 from ringtrue.telephony.sip.dispatch import NOBODY
 from ringtrue.telephony.sip.front import Front, Relayed
 from ringtrue.telephony.sip.transport import TransportOutput
@@ -50,7 +50,7 @@ class WorkersError(RingtrueError):
     """No worker came up."""
 
 
-class Supervisor:
+class Supervisor(Running):
     """N workers behind one set of addresses. Use as ``async with``."""
 
     def __init__(self, settings: Settings, count: int) -> None:
@@ -144,24 +144,6 @@ class Supervisor:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         log.info("workers.stopped")
-
-    async def __aenter__(self) -> Self:
-        """Start; what was started is released if the rest fails."""
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
 
     def _bind_web(self) -> None:
         http = self.settings.http

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
+from ringtrue.streaming.lifetime import Closing
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.account import Account
 from ringtrue.telephony.sip.auth_server import AuthPolicy, AuthServer
@@ -39,7 +39,7 @@ GOODBYE: Final = 2.0
 OnInvite = Callable[[ServerInvite], Awaitable[None]]
 
 
-class SipEndpoint:
+class SipEndpoint(Closing):
     """A SIP user agent on the network.
 
     ``on_invite`` runs as a task per call. It answers or rejects; where it returns without
@@ -182,15 +182,6 @@ class SipEndpoint:
         """Start."""
         await self.start()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
 
     async def locate(
         self, target_uri: str, *, via: Hop | SipUri | None = None, account: str | None = None

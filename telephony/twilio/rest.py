@@ -10,12 +10,12 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.streaming.lifetime import Closing
 from ringtrue.telephony.twilio.status import CallStatus
 
 API: Final = "https://api.twilio.com"
@@ -95,7 +95,7 @@ class NewCall:
         return form
 
 
-class TwilioRest:
+class TwilioRest(Closing):
     """A client for one account; close it after use."""
 
     def __init__(
@@ -145,19 +145,6 @@ class TwilioRest:
     async def close(self) -> None:
         """Close connections."""
         await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Itself."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        await self.close()
 
     async def _post(
         self,

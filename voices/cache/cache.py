@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 
+from ringtrue.streaming.lifetime import Closing
 from ringtrue.voices.cache.breaker import BreakerState
 from ringtrue.voices.cache.errors import CacheClosedError, RedisLinkError
 from ringtrue.voices.cache.link import Clock, LinkStats, RedisLink, loop_time
@@ -106,7 +106,7 @@ class _Flight:
     """Whether what it brings may be kept; not if the voice was dropped meanwhile."""
 
 
-class VoiceCache:
+class VoiceCache(Closing):
     """Reads through both levels. Use as ``async with``; all calls from one event loop."""
 
     def __init__(
@@ -129,19 +129,6 @@ class VoiceCache:
         self._pending: dict[tuple[str, str], None] = {}
         self._closed = False
         self._stats = CacheStats()
-
-    async def __aenter__(self) -> Self:
-        """Nothing is connected yet."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """As :meth:`close`."""
-        await self.close()
 
     @property
     def stats(self) -> CacheStats:

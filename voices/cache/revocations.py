@@ -11,13 +11,13 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
 from redis.asyncio.client import PubSub, Redis
 from redis.exceptions import RedisError
 
+from ringtrue.streaming.lifetime import Closing
 from ringtrue.voices.cache.bus import CHANNEL, News, Revocation, packed, unpacked
 from ringtrue.voices.cache.errors import RedisLinkError
 from ringtrue.voices.cache.freshness import Freshness
@@ -77,7 +77,7 @@ class _Listener:
     on_gap: OnGap | None
 
 
-class Revocations:
+class Revocations(Closing):
     """The bus, as one process sees it. Use as ``async with``; all calls from one event loop.
 
     Without Redis it reaches this process only, and :meth:`fresh` is always a no: another process
@@ -119,15 +119,6 @@ class Revocations:
         if self._client is not None and self._task is None:
             self._task = asyncio.create_task(self._run(self._client), name="revocations")
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """As :meth:`close`."""
-        await self.close()
 
     @property
     def stats(self) -> BusStats:

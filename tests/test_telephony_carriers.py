@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from peers.agents import EchoAgent, GatedAgent, ToneAgent
+from peers.agents import AgentServer, ToneAgent
 from peers.carriers import (
     CALLER,
     DIALLED,
@@ -37,35 +37,13 @@ from peers.webrtc_client import amplitude
 from ringtrue.config.carrier_settings import CarriersSettings
 from ringtrue.streaming.ports import EndReason, MediaLeg
 from ringtrue.telephony.carriers.router import carriers_router
-from ringtrue.telephony.media_streams.calls import StreamCall
 
 EVERY = pytest.mark.parametrize("kind", PHONES, ids=lambda kind: kind.name)
 
 
-class Server:
-    """The router with an agent behind it."""
-
-    def __init__(self) -> None:
-        self.agent: type[GatedAgent] = EchoAgent
-        self.agents: list[GatedAgent] = []
-        self.calls: list[StreamCall] = []
-        self.full = False
-        self.url = ""
-        self.done = asyncio.Event()
-
-    async def answer(self, call: StreamCall) -> None:
-        agent = self.agent(call)
-        self.calls.append(call)
-        self.agents.append(agent)
-        try:
-            await agent.run()
-        finally:
-            self.done.set()
-
-
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    held = Server()
+async def server() -> AsyncIterator[AgentServer]:
+    held = AgentServer()
     app = FastAPI()
     settings = CarriersSettings.model_validate(SETTINGS)
     app.include_router(carriers_router(held.answer, settings, full=lambda: held.full, mark="~w1"))
@@ -100,7 +78,7 @@ async def until(condition: Callable[[], Any], seconds: float = 8.0) -> None:
 
 
 @asynccontextmanager
-async def calling(server: Server, phone: Phone) -> AsyncIterator[ClientConnection]:
+async def calling(server: AgentServer, phone: Phone) -> AsyncIterator[ClientConnection]:
     """``phone`` on a call: 600 Hz said in real time, and everything answered."""
     url = await phone.ring(server.url)
     async with connect(url, additional_headers=phone.headers) as websocket:
@@ -148,7 +126,7 @@ async def _take(phone: Phone, websocket: ClientConnection) -> None:
 
 
 @EVERY
-async def test_a_call_from_start_to_end(server: Server, kind: type[Phone]) -> None:
+async def test_a_call_from_start_to_end(server: AgentServer, kind: type[Phone]) -> None:
     phone = kind()
     async with calling(server, phone) as websocket:
         await until(lambda: amplitude(bytes(phone.heard), 600, phone.rate) > 7000)
@@ -181,7 +159,7 @@ async def test_a_call_from_start_to_end(server: Server, kind: type[Phone]) -> No
 
 @EVERY
 async def test_the_agent_hangs_up(
-    server: Server, kind: type[Phone], ended_by_rest: list[tuple[str, str]]
+    server: AgentServer, kind: type[Phone], ended_by_rest: list[tuple[str, str]]
 ) -> None:
     server.agent = ToneAgent
     phone = kind()
@@ -207,7 +185,9 @@ async def test_the_agent_hangs_up(
 
 
 @EVERY
-async def test_a_dropped_connection_is_a_lost_far_end(server: Server, kind: type[Phone]) -> None:
+async def test_a_dropped_connection_is_a_lost_far_end(
+    server: AgentServer, kind: type[Phone]
+) -> None:
     phone = kind()
     async with calling(server, phone) as websocket:
         await until(lambda: server.agents)
@@ -218,7 +198,7 @@ async def test_a_dropped_connection_is_a_lost_far_end(server: Server, kind: type
 
 @pytest.mark.parametrize("kind", [Telnyx, Plivo, Exotel, Vonage], ids=lambda kind: kind.name)
 async def test_a_token_is_good_once_and_for_its_own_carrier(
-    server: Server, kind: type[Phone]
+    server: AgentServer, kind: type[Phone]
 ) -> None:
     phone = kind()
     url = await phone.ring(server.url)
@@ -233,7 +213,9 @@ async def test_a_token_is_good_once_and_for_its_own_carrier(
 
 
 @EVERY
-async def test_a_stream_that_begins_wrongly_is_closed(server: Server, kind: type[Phone]) -> None:
+async def test_a_stream_that_begins_wrongly_is_closed(
+    server: AgentServer, kind: type[Phone]
+) -> None:
     first = json.loads(kind().start()[-1])
     broken: list[str | bytes] = ["nonsense", "[]", b"\0", json.dumps({"event": "media"})]
     if kind is not Vonage:
@@ -252,7 +234,7 @@ async def test_a_stream_that_begins_wrongly_is_closed(server: Server, kind: type
 
 @EVERY
 async def test_a_message_that_means_nothing_ends_the_call(
-    server: Server, kind: type[Phone]
+    server: AgentServer, kind: type[Phone]
 ) -> None:
     phone = kind()
     async with calling(server, phone) as websocket:
@@ -262,12 +244,12 @@ async def test_a_message_that_means_nothing_ends_the_call(
     assert server.agents[0].end is EndReason.ERROR
 
 
-async def refused(server: Server, method: str, path: str, **options: Any) -> int:
+async def refused(server: AgentServer, method: str, path: str, **options: Any) -> int:
     async with httpx.AsyncClient() as client:
         return (await client.request(method, f"{server.url}{path}", **options)).status_code
 
 
-async def test_webhooks_that_no_carrier_signed_are_refused(server: Server) -> None:
+async def test_webhooks_that_no_carrier_signed_are_refused(server: AgentServer) -> None:
     for name in ("telnyx", "plivo", "exotel", "vonage"):
         for method in ("GET", "POST"):
             assert await refused(server, method, f"/{name}/voice") == 403
@@ -289,7 +271,7 @@ async def test_webhooks_that_no_carrier_signed_are_refused(server: Server) -> No
         assert await refused(server, "POST", "/vonage/voice", **options) == 403
 
 
-async def test_a_full_server_says_so_in_each_carriers_words(server: Server) -> None:
+async def test_a_full_server_says_so_in_each_carriers_words(server: AgentServer) -> None:
     server.full = True
     for kind in (Telnyx, Plivo, Vonage):
         with pytest.raises((AssertionError, ValueError)):  # no stream in the answer
@@ -301,7 +283,7 @@ async def test_a_full_server_says_so_in_each_carriers_words(server: Server) -> N
             pass
 
 
-async def test_genesys_is_believed_signed_lately_and_once(server: Server) -> None:
+async def test_genesys_is_believed_signed_lately_and_once(server: AgentServer) -> None:
     host, target = server.url.partition("://")[2], "/genesys/audiohook"
     phone = Genesys()
     good = phone.signed(host, target)
@@ -323,7 +305,7 @@ async def test_genesys_is_believed_signed_lately_and_once(server: Server) -> Non
     assert not await knock(phone.signed(host, target) | {"x-api-key": "guess"})
 
 
-async def test_genesys_may_try_the_connection(server: Server) -> None:
+async def test_genesys_may_try_the_connection(server: AgentServer) -> None:
     phone = Genesys()
     phone.conversation = "00000000-0000-0000-0000-000000000000"
     url = await phone.ring(server.url)

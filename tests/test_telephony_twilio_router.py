@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from peers.agents import EchoAgent, GatedAgent, ToneAgent
+from peers.agents import AgentServer, ToneAgent
 from peers.http import serving
 from peers.twilio_client import (
     Rejected,
@@ -32,31 +32,10 @@ AUTH = "0123456789abcdef0123456789abcdef"
 PUBLIC = "https://voice.example.com/ringtrue"
 
 
-class Server:
-    """The router with an agent behind it."""
-
-    def __init__(self, agent: type[GatedAgent] = EchoAgent) -> None:
-        self.agent = agent
-        self.agents: list[GatedAgent] = []
-        self.calls: list[StreamCall] = []
-        self.full = False
-        self.url = ""
-        self.done = asyncio.Event()
-
-    async def answer(self, call: StreamCall) -> None:
-        agent = self.agent(call)
-        self.calls.append(call)
-        self.agents.append(agent)
-        try:
-            await agent.run()
-        finally:
-            self.done.set()
-
-
 @pytest.fixture
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[AgentServer]:
     options = getattr(request, "param", {})
-    held = Server()
+    held = AgentServer()
     app = FastAPI()
     app.include_router(
         twilio_router(held.answer, auth_token=AUTH, full=lambda: held.full, **options)
@@ -89,7 +68,7 @@ def loudness(pcm: bytes, frequency: float) -> float:
     return best
 
 
-async def test_a_call_is_heard_and_answered(server: Server) -> None:
+async def test_a_call_is_heard_and_answered(server: AgentServer) -> None:
     async with dial(server.url, AUTH, caller="+15005550006") as caller:
         caller.say(tone(1.0, 600))
         await caller.press("5")
@@ -108,7 +87,7 @@ async def test_a_call_is_heard_and_answered(server: Server) -> None:
     assert loudness(bytes(agent.inbound), 600) > 7000
 
 
-async def test_marks_tell_what_was_heard_and_clear_empties_twilio(server: Server) -> None:
+async def test_marks_tell_what_was_heard_and_clear_empties_twilio(server: AgentServer) -> None:
     server.agent = ToneAgent
     async with dial(server.url, AUTH) as caller:
         await until(lambda: len(caller.marks_returned) >= 5)
@@ -122,7 +101,7 @@ async def test_marks_tell_what_was_heard_and_clear_empties_twilio(server: Server
         await until(lambda: (leg.heard_position() or 0) > before)
 
 
-async def test_the_agent_hangs_up(server: Server) -> None:
+async def test_the_agent_hangs_up(server: AgentServer) -> None:
     async with dial(server.url, AUTH) as caller:
         await until(lambda: server.calls)
         await server.calls[0].hangup()
@@ -132,7 +111,7 @@ async def test_the_agent_hangs_up(server: Server) -> None:
     assert await server.calls[0].ended() is EndReason.AGENT_HUNG_UP
 
 
-async def test_a_websocket_that_drops_is_a_lost_far_end(server: Server) -> None:
+async def test_a_websocket_that_drops_is_a_lost_far_end(server: AgentServer) -> None:
     async with dial(server.url, AUTH) as caller:
         await until(lambda: server.calls)
         caller.websocket.transport.abort()
@@ -140,7 +119,7 @@ async def test_a_websocket_that_drops_is_a_lost_far_end(server: Server) -> None:
     assert server.agents[0].end is EndReason.FAR_END_LOST
 
 
-async def test_an_agent_that_fails_ends_the_call(server: Server) -> None:
+async def test_an_agent_that_fails_ends_the_call(server: AgentServer) -> None:
     class Broken(ToneAgent):
         async def run(self) -> None:
             raise RuntimeError("no voice")
@@ -151,7 +130,7 @@ async def test_an_agent_that_fails_ends_the_call(server: Server) -> None:
     assert await server.calls[0].ended() is EndReason.AGENT_HUNG_UP
 
 
-async def test_a_hostile_frame_closes_with_1008(server: Server) -> None:
+async def test_a_hostile_frame_closes_with_1008(server: AgentServer) -> None:
     async with dial(server.url, AUTH) as caller:
         await until(lambda: server.calls)
         await caller.websocket.send('{"event":"media"}')
@@ -161,14 +140,14 @@ async def test_a_hostile_frame_closes_with_1008(server: Server) -> None:
     assert server.agents[0].end is EndReason.ERROR
 
 
-async def test_a_full_server_answers_busy(server: Server) -> None:
+async def test_a_full_server_answers_busy(server: AgentServer) -> None:
     server.full = True
     with pytest.raises(Rejected, match="busy"):
         await ring(server.url, AUTH)
 
 
 @pytest.mark.parametrize("header", [{}, {"X-Twilio-Signature": "c2lnbmF0dXJl"}])
-async def test_an_unsigned_webhook_is_refused(server: Server, header: dict[str, str]) -> None:
+async def test_an_unsigned_webhook_is_refused(server: AgentServer, header: dict[str, str]) -> None:
     async with httpx.AsyncClient() as client:
         response = await client.post(
             f"{server.url}/twilio/voice", data={"CallSid": new_sid("CA")}, headers=header
@@ -177,7 +156,7 @@ async def test_an_unsigned_webhook_is_refused(server: Server, header: dict[str, 
     assert "Stream" not in response.text
 
 
-async def test_a_signature_covers_the_form(server: Server) -> None:
+async def test_a_signature_covers_the_form(server: AgentServer) -> None:
     form = {"CallSid": new_sid("CA"), "AccountSid": new_sid("AC"), "From": "+15005550006"}
     headers = signed_headers(AUTH, f"{server.url}/twilio/voice", form)
     async with httpx.AsyncClient() as client:
@@ -193,7 +172,7 @@ async def test_a_signature_covers_the_form(server: Server) -> None:
 
 
 @pytest.mark.parametrize("server", [{"public_url": PUBLIC}], indirect=True)
-async def test_behind_a_proxy_the_public_url_is_what_counts(server: Server) -> None:
+async def test_behind_a_proxy_the_public_url_is_what_counts(server: AgentServer) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="403"):
         await ring(server.url, AUTH)
     dialled, _, _ = await ring(server.url, AUTH, public_url=PUBLIC)
@@ -201,7 +180,7 @@ async def test_behind_a_proxy_the_public_url_is_what_counts(server: Server) -> N
 
 
 @pytest.mark.parametrize("server", [{"account_sid": "AC" + "0" * 32}], indirect=True)
-async def test_another_account_is_refused(server: Server) -> None:
+async def test_another_account_is_refused(server: AgentServer) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="403"):
         await ring(server.url, AUTH)
     await ring(server.url, AUTH, account_sid="AC" + "0" * 32)
@@ -220,14 +199,14 @@ async def refused(url: str, *messages: dict[str, Any]) -> int | None:
     return None
 
 
-async def test_a_stream_without_its_token_is_refused(server: Server) -> None:
+async def test_a_stream_without_its_token_is_refused(server: AgentServer) -> None:
     media = server.url.replace("http", "ws") + "/twilio/media"
     assert await refused(media, CONNECTED, START) == 1008
     assert await refused(media, START) == 1008
     assert not server.calls
 
 
-async def test_a_token_is_good_once_and_for_its_own_call(server: Server) -> None:
+async def test_a_token_is_good_once_and_for_its_own_call(server: AgentServer) -> None:
     dialled, call_sid, account_sid = await ring(server.url, AUTH)
     own: dict[str, Any] = START["start"] | {
         "callSid": call_sid,
@@ -241,14 +220,14 @@ async def test_a_token_is_good_once_and_for_its_own_call(server: Server) -> None
 
 
 async def test_a_silent_websocket_is_closed(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: AgentServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ringtrue.telephony.twilio.calls.START_TIMEOUT", 0.1)
     media = server.url.replace("http", "ws") + "/twilio/media"
     assert await refused(media) == 1008
 
 
-async def test_several_callers_at_once(server: Server) -> None:
+async def test_several_callers_at_once(server: AgentServer) -> None:
     async def one(frequency: float) -> float:
         async with dial(server.url, AUTH) as caller:
             caller.say(tone(0.8, frequency))

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from ringtrue.streaming.clock import MediaClock
 from ringtrue.streaming.gate import Draft, Gate, Ticket
 from ringtrue.streaming.ports import Call, EndReason, Inbound, frame_samples
+from ringtrue.telephony.media_streams.calls import StreamCall
 
 
 class GatedAgent(ABC):
@@ -84,3 +85,25 @@ class ToneAgent(GatedAgent):
             8000 * math.sin(2 * math.pi * 440 * n / rate) for n in range(start, start + samples)
         )
         return struct.pack(f"<{samples}h", *(int(value) for value in wave))
+
+
+class AgentServer:
+    """What answers a router's calls, each with an agent of its own, and remembers them."""
+
+    def __init__(self) -> None:
+        self.agent: type[GatedAgent] = EchoAgent
+        self.agents: list[GatedAgent] = []
+        self.calls: list[StreamCall] = []
+        self.full = False
+        self.url = ""
+        self.done = asyncio.Event()
+
+    async def answer(self, call: StreamCall) -> None:
+        """Talk until the call is over."""
+        agent = self.agent(call)
+        self.calls.append(call)
+        self.agents.append(agent)
+        try:
+            await agent.run()
+        finally:
+            self.done.set()

@@ -112,10 +112,31 @@ async def _asked(method: str, url: str, **options: Any) -> httpx.Response:
     return answer
 
 
-class Telnyx(Phone):
+class Numbered(Phone):
+    """One whose messages say their running number and the stream's id."""
+
+    stream = ""
+    names = ("sequence_number", "stream_id")
+    number: type[str] | type[int] = str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sequence = 1
+
+    def numbered(self, event: str, **rest: Any) -> dict[str, Any]:
+        self.sequence += 1
+        of_sequence, of_stream = self.names
+        return {
+            "event": event,
+            of_sequence: self.number(self.sequence),
+            of_stream: self.stream,
+            **rest,
+        }
+
+
+class Telnyx(Numbered):
     name = "telnyx"
     stream = "22222222-3333-4444-5555-666666666666"
-    sequence = 1
 
     def signed(self, body: bytes) -> dict[str, str]:
         stamp = str(int(time.time()))
@@ -147,13 +168,8 @@ class Telnyx(Phone):
         }
         return [
             json.dumps({"event": "connected", "version": "1.0.0"}),
-            json.dumps(self._numbered("start", start=start)),
+            json.dumps(self.numbered("start", start=start)),
         ]
-
-    def _numbered(self, event: str, **rest: Any) -> dict[str, Any]:
-        self.sequence += 1
-        number = str(self.sequence)
-        return {"event": event, "sequence_number": number, "stream_id": self.stream, **rest}
 
     def audio(self, pcm: bytes) -> str:
         media = {
@@ -162,10 +178,10 @@ class Telnyx(Phone):
             "timestamp": str(self.chunk * 20),
             "payload": base64.b64encode(audioop.lin2ulaw(pcm, 2)).decode(),
         }
-        return json.dumps(self._numbered("media", media=media))
+        return json.dumps(self.numbered("media", media=media))
 
     def key(self, digit: str) -> str:
-        return json.dumps(self._numbered("dtmf", dtmf={"digit": digit}))
+        return json.dumps(self.numbered("dtmf", dtmf={"digit": digit}))
 
     def take(self, message: str | bytes) -> list[str]:
         content = json.loads(message)
@@ -177,20 +193,21 @@ class Telnyx(Phone):
                 self.clears += 1
             case "mark":
                 mark = content["mark"]
-                return self.back(mark["name"], self._numbered("mark", mark=mark))
+                return self.back(mark["name"], self.numbered("mark", mark=mark))
             case other:
                 raise AssertionError(f"Telnyx knows no {other!r}")
         return []
 
     def end(self) -> str:
         stop = {"user_id": "3e6f995f", "call_control_id": "v3:call"}
-        return json.dumps(self._numbered("stop", stop=stop))
+        return json.dumps(self.numbered("stop", stop=stop))
 
 
-class Plivo(Phone):
+class Plivo(Numbered):
     name = "plivo"
     stream = "87654321-4321-4321-4321-cba987654321"
-    sequence = 1
+    names = ("sequenceNumber", "streamId")
+    number = int
 
     def signed(self, url: str, form: dict[str, str]) -> dict[str, str]:
         nonce = secrets.token_hex(8)
@@ -225,11 +242,6 @@ class Plivo(Phone):
         first = {"event": "start", "sequenceNumber": 1, "start": start, "extra_headers": ""}
         return [json.dumps(first)]
 
-    def _numbered(self, event: str, **rest: Any) -> dict[str, Any]:
-        self.sequence += 1
-        number = self.sequence
-        return {"event": event, "sequenceNumber": number, "streamId": self.stream, **rest}
-
     def audio(self, pcm: bytes) -> str:
         media = {
             "track": "inbound",
@@ -237,11 +249,11 @@ class Plivo(Phone):
             "chunk": self.next_chunk(),
             "payload": base64.b64encode(audioop.lin2ulaw(pcm, 2)).decode(),
         }
-        return json.dumps(self._numbered("media", media=media))
+        return json.dumps(self.numbered("media", media=media))
 
     def key(self, digit: str) -> str:
         dtmf = {"track": "inbound", "digit": digit, "timestamp": "1705312200500"}
-        return json.dumps(self._numbered("dtmf", dtmf=dtmf))
+        return json.dumps(self.numbered("dtmf", dtmf=dtmf))
 
     def take(self, message: str | bytes) -> list[str]:
         content = json.loads(message)
@@ -254,19 +266,19 @@ class Plivo(Phone):
                 self.heard += audioop.ulaw2lin(ulaw, 2)
             case "clearAudio":
                 self.clears += 1
-                return [json.dumps(self._numbered("clearedAudio"))]
+                return [json.dumps(self.numbered("clearedAudio"))]
             case "checkpoint":
                 name = content["name"]
-                return self.back(name, self._numbered("playedStream", name=name))
+                return self.back(name, self.numbered("playedStream", name=name))
             case other:
                 raise AssertionError(f"Plivo knows no {other!r}")
         return []
 
 
-class Exotel(Phone):
+class Exotel(Numbered):
     name = "exotel"
     stream = "MZ" + "e" * 24
-    sequence = 1
+    names = ("sequence_number", "stream_sid")
 
     async def ring(self, base: str) -> str:
         query = {"CallSid": "e1", "CallFrom": CALLER, "CallTo": DIALLED}
@@ -287,13 +299,8 @@ class Exotel(Phone):
         }
         return [
             json.dumps({"event": "connected"}),
-            json.dumps(self._numbered("start", start=start)),
+            json.dumps(self.numbered("start", start=start)),
         ]
-
-    def _numbered(self, event: str, **rest: Any) -> dict[str, Any]:
-        self.sequence += 1
-        number = str(self.sequence)
-        return {"event": event, "sequence_number": number, "stream_sid": self.stream, **rest}
 
     def audio(self, pcm: bytes) -> str:
         media = {
@@ -301,10 +308,10 @@ class Exotel(Phone):
             "timestamp": str(self.chunk * 20),
             "payload": base64.b64encode(pcm).decode(),
         }
-        return json.dumps(self._numbered("media", media=media))
+        return json.dumps(self.numbered("media", media=media))
 
     def key(self, digit: str) -> str:
-        return json.dumps(self._numbered("dtmf", dtmf={"digit": digit, "duration": "100"}))
+        return json.dumps(self.numbered("dtmf", dtmf={"digit": digit, "duration": "100"}))
 
     def take(self, message: str | bytes) -> list[str]:
         content = json.loads(message)
@@ -319,14 +326,14 @@ class Exotel(Phone):
                 self.clears += 1
             case "mark":
                 mark = content["mark"]
-                return self.back(mark["name"], self._numbered("mark", mark=mark))
+                return self.back(mark["name"], self.numbered("mark", mark=mark))
             case other:
                 raise AssertionError(f"Exotel knows no {other!r}")
         return []
 
     def end(self) -> str:
         stop = {"call_sid": "CA" + "e" * 24, "account_sid": "AC" + "e" * 24, "reason": "stopped"}
-        return json.dumps(self._numbered("stop", stop=stop))
+        return json.dumps(self.numbered("stop", stop=stop))
 
 
 class Vonage(Phone):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ringtrue.loadtest.line import caller_clock
 from ringtrue.loadtest.scenario.schema import Network
 from ringtrue.streaming.clock import ClockStats
 from ringtrue.streaming.gate import FrameKind, Watermarker
+from ringtrue.streaming.lifetime import Running
 from ringtrue.streaming.ports import Call
 
 CLEAN: Final = Network()
@@ -60,7 +60,7 @@ class Background:
         return bytes(np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes())
 
 
-class Calling(ABC):
+class Calling(Running):
     """Places calls over one transport, any number at once, all on one media clock.
 
     Use ``async with``.
@@ -72,21 +72,13 @@ class Calling(ABC):
         self._parts = parts
         self._opened = AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         """Open what calls need. Raises OSError where that can't be done."""
-        async with AsyncExitStack() as opened:
-            opened.callback(self._clock.stop)
-            for part in self._parts:
-                await opened.enter_async_context(part)
-            self._opened = opened.pop_all()
-        return self
+        self._opened.callback(self._clock.stop)
+        for part in self._parts:
+            await self._opened.enter_async_context(part)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
         """End what is still up and release everything."""
         await self._opened.aclose()
 

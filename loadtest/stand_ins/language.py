@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from ringtrue.loadtest.scenario.schema import Behaviour, Llm
+from ringtrue.streaming.lifetime import Running
 
 MODEL: Final = "stand-in"
 MAX_HEAD: Final = 64 * 1024
@@ -26,7 +26,7 @@ IDLE_SECONDS: Final = 60.0
 CREATED: Final = 1_700_000_000
 
 
-class LanguageStandIn:
+class LanguageStandIn(Running):
     """The server. Use ``async with``; :attr:`behaviour` may change while it runs."""
 
     def __init__(self, given: Llm, seed: int, host: str = "127.0.0.1") -> None:
@@ -54,25 +54,15 @@ class LanguageStandIn:
         """Behave otherwise from now on; dead breaks off what it was saying."""
         self._behaviour = behaviour
         if behaviour == "dead":
-            await self._shut()
+            await self.close()
         elif self._server is None:
             await self._listen()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         """Listen on a free port. Raises OSError where that can't be done."""
         await self._listen()
         if self._behaviour == "dead":
-            await self._shut()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close every connection."""
-        await self._shut()
+            await self.close()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(
@@ -80,7 +70,8 @@ class LanguageStandIn:
         )
         self._port = self._server.sockets[0].getsockname()[1]
 
-    async def _shut(self) -> None:
+    async def close(self) -> None:
+        """Close every connection, and listen no more. Idempotent."""
         if self._server is None:
             return
         self._server.close()

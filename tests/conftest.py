@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -31,6 +31,9 @@ from peers.postgres import Postgres, running_postgres
 from peers.redis import RedisServer, running_redis
 from store_links import Urls
 from virtual_time import VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from ringtrue.streaming.graph import SharedModels
 
 GRACE = 3.0
 """Real seconds granted to threads, sockets and processes that are already on their way out."""
@@ -210,6 +213,16 @@ async def _no_leaked_tasks() -> AsyncIterator[None]:
 def _leak_guard(request: pytest.FixtureRequest) -> None:
     if pytest_asyncio.is_async_test(request.node):
         request.getfixturevalue("_no_leaked_tasks")
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[SharedModels]:
+    """What all calls of a process share, without the model of turns' ends."""
+    from ringtrue.streaming.graph import SharedModels  # seconds to import: for who wants it only
+
+    made = SharedModels(smart_turn=False)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,13 +39,6 @@ RECEPTION = load_agents()["reception"]
 RINGS = 1.0
 TAKEN_OVER = TransferResult(TransferOutcome.TRANSFERRED, 200)
 UNSUPPORTED = TransferResult(TransferOutcome.UNSUPPORTED, 405)
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[SharedModels]:
-    made = SharedModels(smart_turn=False)
-    yield made
-    made.close()
 
 
 class Phone(ScriptedCall):

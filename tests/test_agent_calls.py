@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +50,6 @@ pytestmark = pytest.mark.virtual_time
 AGENT = load_agents()["reception"]
 WORDS = 10
 SPEECH_SECONDS = WORDS * WORD_SECONDS
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[SharedModels]:
-    made = SharedModels(smart_turn=False)
-    yield made
-    made.close()
 
 
 def settings(**server: Any) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -31,13 +31,6 @@ BILLING = RECEPTION.transfers["billing"].to
 RINGS = 3.0
 OK = TransferResult(TransferOutcome.TRANSFERRED, 200)
 BUSY = TransferResult(TransferOutcome.FAILED, 486)
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[SharedModels]:
-    made = SharedModels(smart_turn=False)
-    yield made
-    made.close()
 
 
 class PhoneCall(ScriptedCall):

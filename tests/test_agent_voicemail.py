@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,13 +61,6 @@ class Engines(ScriptedEngines):
 
 class PlacedCall(ScriptedCall):
     direction = Direction.OUTBOUND
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[SharedModels]:
-    made = SharedModels(smart_turn=False)
-    yield made
-    made.close()
 
 
 def beep() -> np.ndarray:

@@ -272,6 +272,45 @@ async def test_a_text_that_does_not_come_is_not_waited_for(stuck: str) -> None:
         assert len(graph.up(ErrorFrame)) == 1
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("takes", "heard"), [(1.6, True), (2.6, False)])
+async def test_an_engine_that_works_is_given_more_time_not_all_of_it(
+    takes: float, heard: bool
+) -> None:
+    recognizer = Busy([Transcript("hours", 0.9)], takes)
+    service = StreamingRecognizer(recognizer, stall_seconds=0.9)
+    async with running(service, rate=RATE) as graph:
+        await graph.push(started(), *audio(1, 2))
+        await asyncio.sleep(0.5)
+        stopped_at = asyncio.get_running_loop().time()
+        await graph.push(stopped())
+        kind = TranscriptionFrame if heard else NothingRecognizedFrame
+        await graph.until(lambda: graph.down(kind))
+        waited = graph.at(graph.down(kind)[0]) - stopped_at
+        assert waited == pytest.approx(takes if heard else 2.1, abs=0.25)
+        assert bool(graph.up(ErrorFrame)) is not heard
+
+
+class Busy(Scripted):
+    """One whose final texts take long, and who says meanwhile that it works."""
+
+    def __init__(self, finals: list[Transcript], takes: float) -> None:
+        super().__init__(finals)
+        self._takes = takes
+
+    def open(self, rate: int) -> Scripted:
+        super().open(rate)
+        return self
+
+    @property
+    def alive(self) -> bool:
+        return True
+
+    async def finish(self) -> Transcript:
+        await asyncio.sleep(self._takes)
+        return await super().finish()
+
+
 @dataclass
 class Stuck(Scripted):
     """One that never comes back from one of its acts."""

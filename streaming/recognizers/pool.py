@@ -122,6 +122,11 @@ class OpenUtterance:
         """Seconds of audio sent and not yet decoded, as far as the worker has told."""
         return 0.0 if self.final.done() else (self._sent - self._done) / self._rate
 
+    @property
+    def alive(self) -> bool:
+        """Whether its worker has answered within the last two beats."""
+        return self._worker.missed < 2
+
     def _abort(self, why: str) -> NoReturn:
         self.cancel(why)
         raise RecognizerError(why)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,16 @@ class Transcript:
 
     rejected: bool = False
     """True where words were found and dropped because of their confidence."""
+
+
+@runtime_checkable
+class Pulsed(Protocol):
+    """A recognizer's stream that knows whether its engine still works."""
+
+    @property
+    def alive(self) -> bool:
+        """The engine has answered lately: what it owes is late, not lost."""
+        ...
 
 
 class RecognizerStream(Protocol):

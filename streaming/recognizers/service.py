@@ -40,7 +40,7 @@ from pipecat.utils.errors import ErrorCategory
 from pipecat.utils.time import time_now_iso8601
 
 from ringtrue.streaming.errors import RecognizerError
-from ringtrue.streaming.recognizers.port import Recognizer, RecognizerStream
+from ringtrue.streaming.recognizers.port import Pulsed, Recognizer, RecognizerStream
 
 _T = TypeVar("_T")
 
@@ -51,6 +51,12 @@ PREROLL_SECONDS: Final = 0.6
 
 VAD_STOP_SECONDS: Final = 0.2
 """The VAD's pause before it reports the end: part of the time from speech to text."""
+
+PATIENCE: Final = 2.5
+"""Times as long as for one that may be dead an engine that works is waited for."""
+
+PULSE_SECONDS: Final = 0.2
+"""How often it is looked at meanwhile."""
 
 
 @dataclass
@@ -99,7 +105,8 @@ class StreamingRecognizer(STTService):
         """``recognizer`` must be loaded, and is not closed here: it serves other calls too.
 
         A final text that isn't there ``stall_seconds`` after the VAD's stop is not waited for, or
-        after twice what the recognizer says that it may take; None: as long as it takes. An
+        after twice what the recognizer says that it may take; :data:`PATIENCE` times as long where
+        the engine is known to work on it; None: as long as it takes. An
         utterance longer than ``max_utterance_seconds`` is cut into several transcriptions.
         """
         super().__init__(
@@ -118,6 +125,8 @@ class StreamingRecognizer(STTService):
         self._due: float | None = None
         """Loop time at which the final text is late."""
 
+        self._stopped_at = 0.0
+        self._patience: asyncio.TimerHandle | None = None
         self._limit: asyncio.Timeout | None = None
         self._preroll: deque[bytes] = deque()
         self._preroll_bytes = 0
@@ -209,13 +218,27 @@ class StreamingRecognizer(STTService):
         if self._speaking:
             self._speaking = False
             if self._stall is not None:
-                self._expect_final(self.get_event_loop().time() + self._stall)
+                self._stopped_at = self.get_event_loop().time()
+                self._expect_final(self._stopped_at + self._stall)
             self._put(_Act.FINISH)
 
     def _expect_final(self, due: float | None) -> None:
         self._due = due
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if due is not None and isinstance(self._stream, Pulsed):
+            loop = self.get_event_loop()
+            self._patience = loop.call_at(due - PULSE_SECONDS / 2, self._wait_on, due, self._stream)
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(due)
+
+    def _wait_on(self, due: float, stream: Pulsed) -> None:
+        """Give an engine that works, but has much to do, a little longer."""
+        assert self._stall is not None
+        until = due + PULSE_SECONDS
+        if stream.alive and until - self._stopped_at <= PATIENCE * self._stall:
+            self._expect_final(until)
 
     async def _in_time(self, work: Awaitable[_T]) -> _T:
         """What the stream does, unless the final text is late by then."""

@@ -101,6 +101,11 @@ class SphinxStream:
         self._shown = ""
         self._cmn: str | None = None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process that decodes has answered lately."""
+        return self._utterance is not None and self._utterance.alive
+
     async def start(self) -> None:
         """Open an utterance. Raises :class:`RecognizerError` when full or down."""
         await self.cancel()

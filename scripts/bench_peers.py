@@ -4,7 +4,8 @@ Every server runs alone on one core, the callers and the language model on the o
 the same language model (a process of its own that speaks OpenAI's wire format with fixed
 delays), the same recognizer and synthesizer stand-ins (fixed delays, no computation), silero and,
 but for FastRTC, smart-turn. Ringtrue runs with its gate, seals, watermark and audit log on, the
-peers have nothing of the kind. What is compared is the stack: transport, turns, graph, playout.
+peers have nothing of the kind; its admission is off, for the peers take every call. What is
+compared is the stack: transport, turns, graph, playout.
 
 Turn latency runs from a caller's last speech sample to the first sample of the answer at the
 caller's ear; TTFA from the text handed to the synthesizer to the first of its samples there.
@@ -246,6 +247,7 @@ def _configured(folder: Path, port: int, token: str, llm: str) -> Path:
     (agents / "peer.yaml").write_text(AGENT)
     settings = {
         "server": {"max_calls": 500},
+        "admission": {"enabled": False},  # the others take every call, too
         "sip": {"enabled": False},
         "http": {"host": "127.0.0.1", "port": port, "public_url": f"http://127.0.0.1:{port}"},
         "twilio": {"enabled": True, "auth_token": token},

@@ -110,6 +110,22 @@ def test_an_echo_that_moves_is_found_again() -> None:
     assert rms(left[-4 * 8000 :]) < 40
 
 
+@pytest.mark.parametrize(("quiet", "late"), [(0.5, True), (4.0, False)])
+def test_on_a_line_that_has_sent_nothing_back_no_caller_is_held_back(
+    quiet: float, late: bool
+) -> None:
+    guard, sent = EchoGuard(8000), spoken("rms")[: 8 * 8000]
+    near = spoken("awb")[: 2 * 8000]
+    heard = np.zeros(len(sent), np.int16)
+    start = int(quiet * 8000)
+    heard[start : start + len(near)] = near
+    held = 0
+    for n in range(0, len(sent), 160):
+        held += not guard.heard(heard[n : n + 160].tobytes())
+        guard.sent(sent[n : n + 160].tobytes())
+    assert bool(held) is late
+
+
 def test_only_the_rates_of_calls_are_taken() -> None:
     with pytest.raises(ValueError, match="rate is 48000; allowed: 8000, 16000"):
         EchoGuard(48000)

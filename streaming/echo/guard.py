@@ -33,6 +33,9 @@ HOLD_TICKS: Final = 40
 HOLD_LEAST_TICKS: Final = 10
 """Of it is looked at from 200 ms on: less is alike by chance."""
 
+CLEAR_TICKS: Final = 75
+"""A line that has sent nothing back of 1.5 s of speech is clear: nothing is held back on it."""
+
 HOLD_PEAK: Final = 250
 """Of a frame that may be more than noise (16-bit samples)."""
 
@@ -117,6 +120,7 @@ class EchoGuard:
         self._settling = 0
         self._held = bytearray()
         self._hold_left = HOLD_TICKS
+        self._clear = 0
 
     def sent(self, pcm: bytes) -> None:
         """The frame that goes out now."""
@@ -137,8 +141,12 @@ class EchoGuard:
             return self._cancel(self._canceller, pcm)
         if not self._spoke:
             return self._released(pcm)
-        if self._hold_left and (self._held or np.frombuffer(pcm, np.int16).max() > HOLD_PEAK):
-            return self._hold(pcm)
+        if self._hold_left:
+            if self._held or np.frombuffer(pcm, np.int16).max() > HOLD_PEAK:
+                return self._hold(pcm)
+            self._clear += loud
+            if self._clear >= CLEAR_TICKS:
+                self._hold_left = 0
         self._seek(LOOK_TICKS)
         return pcm
 

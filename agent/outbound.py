@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
+from ringtrue.agent.background import Background
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.dial_ledger import Charge, DialLedger
 from ringtrue.agent.dial_outcomes import DialOutcome, PlacedState
@@ -150,7 +151,7 @@ class Outbound:
         self._ring_seconds = ring_seconds
         self._on_placed = on_placed
         self._held: Register[PlacedCall] = Register("call", kept=KEPT, clock=clock)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("outbound.task_failed")
         self._closed = False
 
     def place(self, order: Order) -> PlacedCall:
@@ -182,11 +183,11 @@ class Outbound:
             raise _full()
         charge = self._ledger.admit(order.tenant, rules, route.rate, self._now())
         if self._calls.reserve(Direction.OUTBOUND) is not None:
-            self._spawn(self._ledger.close(charge, self._now()), "outbound-release")
+            self._background.spawn(self._ledger.close(charge, self._now()), "outbound-release")
             raise _full()
         self._held.add(placed)
         work = self._run(placed, order, rules, route, charge, line)
-        placed.task = self._spawn(work, f"outbound-{placed.id}")
+        placed.task = self._background.spawn(work, f"outbound-{placed.id}")
 
     def places(self, tenant: str) -> bool:
         """Whether calls are placed for ``tenant`` at all."""
@@ -243,9 +244,9 @@ class Outbound:
             return
         placed.cancelled = True
         if placed.active is not None:
-            self._spawn(placed.active.hangup(EndReason.CANCELLED), "outbound-hangup")
+            self._background.spawn(placed.active.hangup(EndReason.CANCELLED), "outbound-hangup")
         elif placed.attempt is not None:
-            self._spawn(placed.attempt.cancel(), "outbound-cancel")
+            self._background.spawn(placed.attempt.cancel(), "outbound-cancel")
 
     def stop_dialling(self) -> None:
         """Place no more, and give up what is not answered; answered calls go on."""
@@ -257,8 +258,8 @@ class Outbound:
     async def close(self) -> None:
         """Wait for what is left to end, once every call was ended; idempotent."""
         self.stop_dialling()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        if self._background.tasks:
+            _, late = await asyncio.wait(self._background.tasks, timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -292,14 +293,14 @@ class Outbound:
             self._change(placed, PlacedState.ANSWERED)
             self._tell(placed, order, None)
             if placed.cancelled:  # between the answer and here
-                self._spawn(call.hangup(EndReason.CANCELLED), "outbound-hangup")
+                self._background.spawn(call.hangup(EndReason.CANCELLED), "outbound-hangup")
 
             def complete(record: CallRecord) -> None:
                 record.dialled_at = dialled_at
                 record.early_media_ms = placed.early_media_ms
 
             watching = watch_charge(self._ledger, call, charge, rules)
-            watch = self._spawn(watching, "outbound-watch")
+            watch = self._background.spawn(watching, "outbound-watch")
             reserved = False  # the place is given back by the run
             try:
                 run = self._calls.run(call, order.agent, on_record=complete, desk=order.desk)
@@ -376,17 +377,6 @@ class Outbound:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("outbound.task_failed", task=task.get_name(), exc_info=error)
-
 
 class _Watcher(Progress):
     """What happens to one attempt, written down."""
@@ -410,7 +400,7 @@ class _Watcher(Progress):
             trunk=self._route.trunk,
         )
         if placed.cancelled:  # while the name was looked up
-            self._outbound._spawn(attempt.cancel(), "outbound-cancel")
+            self._outbound._background.spawn(attempt.cancel(), "outbound-cancel")
 
     def rings(self, early: MediaLeg | None) -> None:
         if self._placed.state is PlacedState.DIALLING:

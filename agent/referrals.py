@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
+from ringtrue.agent.background import Background
 from ringtrue.agent.dial_ledger import Charge, DialLedger
 from ringtrue.agent.dial_plan import DialPlan, DialRefusal, DialRefusedError
 from ringtrue.agent.dial_watch import watch_charge
@@ -82,7 +83,7 @@ class Follower:
         self._plan = plan
         self._ledger = ledger
         self._endpoint = endpoint
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("referral.task_failed")
 
     async def follow(
         self, tenant: str, to: str, call: SipCall, referral: Referral, *, within: float
@@ -113,34 +114,25 @@ class Follower:
             await self._ledger.close(charge, self._now())
         else:
             charge.answered_at = self._now()
-            self._spawn(self._charged(call, charge, rules))
+            self._background.spawn(self._charged(call, charge, rules), "referral")
         return status
 
     async def close(self) -> None:
         """Stop watching; the charges are closed as they stand."""
-        for task in self._tasks:
+        for task in self._background.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._background.tasks, return_exceptions=True)
 
     async def _charged(self, call: SipCall, charge: Charge, rules: DialTenant) -> None:
         """Until the call is over, or has to be."""
-        watch = self._spawn(watch_charge(self._ledger, call, charge, rules))
+        watch = self._background.spawn(
+            watch_charge(self._ledger, call, charge, rules), "referral-charge"
+        )
         try:
             await call.ended()
         finally:
             watch.cancel()
             await self._ledger.close(charge, self._now())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name="referral-charge")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("referral.task_failed", exc_info=error)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,8 +1,9 @@
-"""sipp as an independent peer, in both directions, over loopback."""
+"""sipp as an independent peer, in both directions, over loopback, good and lossy."""
 
 from __future__ import annotations
 
 import asyncio
+import csv
 import shutil
 import socket
 from collections import Counter
@@ -13,11 +14,12 @@ from sip_media import MediaShelf
 
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.endpoint import SipEndpoint
-from ringtrue.telephony.sip.handles import ServerInvite
+from ringtrue.telephony.sip.handles import ServerInvite, SipCall
+from ringtrue.telephony.sip.replaces import Replaces
 
 SIPP = shutil.which("sipp")
 SCENARIOS = Path(__file__).parent / "peers" / "sipp"
-CALLS = 20
+CALLS = 50
 
 pytestmark = pytest.mark.skipif(SIPP is None, reason="sipp (Debian: sip-tester) is not installed")
 
@@ -50,9 +52,24 @@ async def succeeded(process: asyncio.subprocess.Process) -> None:
     assert process.returncode == 0, output.decode(errors="replace")[-3000:]
 
 
-@pytest.mark.parametrize(("transport", "mode"), [("udp", "u1"), ("tcp", "t1")])
-async def test_twenty_calls_at_once(transport: str, mode: str, tmp_path: Path) -> None:
-    """Answered, held by re-INVITE, ended by BYE."""
+def retransmissions(figures: Path) -> int:
+    """How many messages sipp sent again."""
+    *_, last = csv.DictReader(figures.read_text().splitlines(), delimiter=";")
+    return int(last["Retransmissions(C)"])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "mode", "done"),
+    [
+        ("caller", "u1", ["answer", "update"]),
+        ("caller", "t1", ["answer", "update"]),
+        ("lossy", "u1", ["answer"]),
+    ],
+)
+async def test_fifty_calls_at_once(
+    scenario: str, mode: str, done: list[str], tmp_path: Path
+) -> None:
+    """Answered, held by re-INVITE, ended by BYE; or with a tenth of all messages lost."""
     shelf, reasons = MediaShelf(), Counter[EndReason]()
     at_once = most = 0
 
@@ -68,17 +85,48 @@ async def test_twenty_calls_at_once(transport: str, mode: str, tmp_path: Path) -
     async with SipEndpoint("127.0.0.1", 0, on_invite=answer) as server:
         process = await sipp(
             f"127.0.0.1:{server.port}",
-            *("-sf", str(SCENARIOS / "caller.xml"), "-t", mode, "-p", str(free_port())),
-            *("-m", str(CALLS), "-l", str(CALLS), "-r", "100"),
+            *("-sf", str(SCENARIOS / f"{scenario}.xml"), "-t", mode, "-p", str(free_port())),
+            *("-m", str(CALLS), "-l", str(CALLS), "-r", "1000"),
+            *("-trace_stat", "-stf", "figures.csv"),
             folder=tmp_path,
         )
         await succeeded(process)
         assert server.sizes()["calls"] == 0
+    assert scenario != "lossy" or retransmissions(tmp_path / "figures.csv") > CALLS // 10
     assert reasons == {EndReason.CALLER_HUNG_UP: CALLS}
-    assert most == CALLS
-    assert [[what for what, _ in media.log] for media in shelf.made] == [
-        ["answer", "update"]
-    ] * CALLS
+    assert most == CALLS or scenario == "lossy"
+    assert [[what for what, _ in media.log] for media in shelf.made] == [done] * CALLS
+    assert shelf.all_closed
+
+
+async def test_a_caller_takes_the_place_of_another(tmp_path: Path) -> None:
+    """RFC 3891: the conversation goes on with sipp, and the phone that began it gets BYE."""
+    shelf, answered = MediaShelf(), asyncio.get_running_loop().create_future()
+
+    async def answer(invite: ServerInvite) -> None:
+        call = await invite.answer(shelf)
+        answered.set_result(call)
+        await call.ended()
+
+    async with (
+        SipEndpoint("127.0.0.1", 0, on_invite=answer) as server,
+        SipEndpoint("127.0.0.1", 0, on_invite=answer) as phone,
+        asyncio.timeout(20),
+    ):
+        outgoing = await phone.call(f"sip:x@127.0.0.1:{server.port}", MediaShelf())
+        first = await outgoing.answered()
+        call: SipCall = await answered
+        dialog = server._driver.ua.established(call._handle).dialog
+        replaces = Replaces(dialog.call_id, dialog.local.tag or "", dialog.remote.tag or "")
+        process = await sipp(
+            f"127.0.0.1:{server.port}",
+            *("-sf", str(SCENARIOS / "replacer.xml"), "-p", str(free_port()), "-m", "1"),
+            *("-key", "replaces", str(replaces)),
+            folder=tmp_path,
+        )
+        assert await first.ended() is EndReason.CALLER_HUNG_UP
+        await succeeded(process)
+        assert await call.ended() is EndReason.CALLER_HUNG_UP
     assert shelf.all_closed
 
 

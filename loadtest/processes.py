@@ -1,10 +1,10 @@
-"""The target's processes on this machine, read from ``/proc``: who they are, what they use."""
+"""The target's processes on this machine: who they are, what they use, where they may run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,27 @@ def family(pid: int, proc: Path = PROC) -> list[int]:
     for one in found:
         found.extend(sorted(children.get(one, ())))
     return found
+
+
+def apart() -> tuple[set[int], set[int]]:
+    """Processors for a target and for its callers: the upper half of ours are the callers'.
+
+    Both get all of them where there is only one.
+    """
+    ours = sorted(os.sched_getaffinity(0))
+    half = (len(ours) + 1) // 2
+    return set(ours[:half]), set(ours[half:] or ours)
+
+
+@contextlib.contextmanager
+def running_on(cores: Iterable[int]) -> Iterator[None]:
+    """Keep this thread, and the processes that it starts meanwhile, on ``cores``."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def named(pids: list[int], words: str, proc: Path = PROC) -> Iterator[int]:

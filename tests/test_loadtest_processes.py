@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ringtrue.loadtest.processes import FamilyProbe, family, named, usage
+from ringtrue.loadtest.processes import FamilyProbe, apart, family, named, running_on, usage
 
 
 def process(proc: Path, pid: int, parent: int, command: str, *, name: str = "x") -> None:
@@ -53,3 +53,16 @@ def test_a_probe_reads_this_machine() -> None:
     finally:
         child.communicate(b"\n")
     assert FamilyProbe(child.pid).read() == (None, None, None)
+
+
+def test_a_target_and_its_callers_get_processors_of_their_own() -> None:
+    ours = os.sched_getaffinity(0)
+    target, callers = apart()
+    assert target | callers == ours
+    assert len(ours) == 1 or not target & callers
+    one = {min(ours)}
+    with running_on(one):
+        assert apart() == (one, one)
+        child = [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"]
+        assert subprocess.check_output(child, text=True).split() == [str(min(ours))]
+    assert os.sched_getaffinity(0) == ours

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ringtrue.streaming.errors import RecognizerError
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import OpenUtterance, PoolPolicy, WorkerPool
 from ringtrue.streaming.recognizers.vocabulary import Vocabulary
+from ringtrue.streaming.recognizers.wire import Kind, Message
 
 GRAMMAR = Grammar(vocabulary=Vocabulary(("I want to cancel my order", "where is my order")))
 SPEECH = "where is my order"
@@ -133,6 +135,36 @@ async def test_backlog_is_bounded(pool: WorkerPool) -> None:
     with pytest.raises(RecognizerError, match="4 s behind"):
         await utterance.finish()
     assert await recognize(pool) == SPEECH
+
+
+class Listless:
+    """A worker that is sent to."""
+
+    missed = 0
+
+    def send(self, message: Message) -> None:
+        """Into the void."""
+
+
+@pytest.mark.virtual_time
+async def test_what_waits_is_told_by_how_long_and_not_by_how_much() -> None:
+    """What was kept from before the VAD's start comes at once: that alone is no delay."""
+    utterance = OpenUtterance(Listless(), 1, 8000, PoolPolicy())  # type: ignore[arg-type]
+
+    def progress(seconds: float) -> None:
+        utterance.receive(Message(Kind.PROGRESS, 1, struct.pack("<I", round(8000 * seconds))))
+
+    assert utterance.waiting == 0.0
+    utterance.accept(bytes(2 * 6400))
+    assert utterance.waiting == 0.0
+    await asyncio.sleep(0.05)
+    utterance.accept(bytes(2 * 960))
+    await asyncio.sleep(0.25)
+    assert utterance.waiting == pytest.approx(0.3)
+    progress(0.8)
+    assert utterance.waiting == pytest.approx(0.25)
+    progress(0.92)
+    assert utterance.waiting == 0.0
 
 
 async def test_length_is_bounded() -> None:

@@ -14,6 +14,7 @@ import itertools
 import json
 import struct
 import sys
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -98,6 +99,9 @@ class OpenUtterance:
         self._policy = policy
         self._sent = 0
         self._done = 0
+        self._under_way: deque[tuple[int, float]] = deque()
+        """Blocks not yet decoded: samples sent up to their end, and when."""
+
         self.partial = ""
         """Latest partial text."""
 
@@ -115,12 +119,19 @@ class OpenUtterance:
         elif self._sent > self._policy.max_seconds * self._rate:
             self._abort(f"utterance is longer than {self._policy.max_seconds:g} s")
         else:
+            self._under_way.append((self._sent, asyncio.get_running_loop().time()))
             self._worker.send(Message(Kind.AUDIO, self._number, pcm))
 
     @property
     def waiting(self) -> float:
-        """Seconds of audio sent and not yet decoded, as far as the worker has told."""
-        return 0.0 if self.final.done() else (self._sent - self._done) / self._rate
+        """Seconds since the oldest audio that is not yet decoded was sent.
+
+        Not seconds of audio: what was kept from before the VAD's start comes all at once, and is
+        decoded many times faster than it was spoken.
+        """
+        if self.final.done() or not self._under_way:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._under_way[0][1]
 
     @property
     def alive(self) -> bool:
@@ -157,6 +168,8 @@ class OpenUtterance:
             return
         if message.kind is Kind.PROGRESS:
             (self._done,) = struct.unpack_from("<I", message.payload)
+            while self._under_way and self._under_way[0][0] <= self._done:
+                self._under_way.popleft()
             self.partial = message.payload[4:].decode()
         elif message.kind is Kind.FINAL:
             self.final.set_result(WorkerFinal(**json.loads(message.payload)))
@@ -309,7 +322,7 @@ class WorkerPool:
 
     @property
     def waiting(self) -> float:
-        """Seconds of audio that wait to be decoded, in the utterance that waits most."""
+        """Seconds that audio waits to be decoded, in the utterance where it waits longest."""
         open_now = (u for worker in self._workers for u in worker.utterances.values())
         return max((utterance.waiting for utterance in open_now), default=0.0)
 

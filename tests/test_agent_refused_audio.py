@@ -1,13 +1,18 @@
 """Real calls over every transport, in which something tries to send what may not be heard.
 
-The tone that is offered would be unmistakable at the caller's ear; sealed as it should be, it is
-heard, so that its absence means something.
+Packets are captured below all sockets, decrypted and decoded one by one. The tone that is offered
+would be unmistakable in any of them; sealed as it should be, it is there, so that its absence means
+something.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
+import re
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,13 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
+from aiortc.rtp import RtpPacket, is_rtcp
 from pipecat.frames.frames import InterruptionFrame
 from pydantic import SecretStr
 from test_agent_voice_calls import TENANT, ada, make_house
 
+from peers.capture import Capture, captured, websocket_messages
 from peers.loopback import ensure_ice_address
 from peers.twilio_client import dial
 from peers.webrtc_client import calling
@@ -33,11 +42,15 @@ from ringtrue.config.settings import TwilioSettings
 from ringtrue.loadtest.caller import VirtualCaller
 from ringtrue.loadtest.phone import Phone
 from ringtrue.streaming.errors import GateError
-from ringtrue.streaming.gate import Chunk, Draft, FrameKind, Ticket
+from ringtrue.streaming.gate import Chunk, Draft, FrameKind, SealedFrame, Ticket
 from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.provenance import Lane, unsealed
 from ringtrue.streaming.session import CallSession
 from ringtrue.voices.library import utc_now
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import audioop
 
 pytestmark = [
     pytest.mark.uvloop,
@@ -46,34 +59,46 @@ pytestmark = [
 
 AUTH = "0123456789abcdef0123456789abcdef"
 TONE = 2000.0
+"""Of whatever is only offered where it may not pass, in Hz."""
+
+TONE_ONCE = 1200.0
+"""Of what may pass once."""
+
 BURST_FRAMES = 10
 
+Packets = list[npt.NDArray[np.float64]]
 
-def tone(rate: int) -> bytes:
+
+def tone(rate: int, frequency: float = TONE) -> bytes:
     """20 ms at -4 dBFS."""
-    wave = np.sin(2 * np.pi * TONE * np.arange(rate // 50) / rate)
+    wave = np.sin(2 * np.pi * frequency * np.arange(rate // 50) / rate)
     return bytes((20000 * wave).astype("<i2").tobytes())
 
 
-def tone_frames(pcm: bytes, rate: int) -> int:
-    """How many 10 ms of ``pcm`` are the tone, as loud as it was offered."""
-    width = rate // 100
-    wave = np.frombuffer(pcm, "<i2").astype(float)
-    blocks = wave[: len(wave) // width * width].reshape(-1, width)
-    phase = np.exp(-2j * np.pi * TONE * np.arange(width) / rate)
-    return int((2 * np.abs((blocks * phase).mean(axis=1)) > 6000).sum())
+def carrying(packets: Packets, rate: int, frequency: float = TONE) -> int:
+    """How many packets hold the tone: most of their power is in it, 30 dB below it or louder."""
+    found = 0
+    for wave in packets:
+        phase = np.exp(-2j * np.pi * frequency * np.arange(len(wave)) / rate)
+        amplitude = 2 * abs(np.mean(wave * phase))
+        found += bool(amplitude > 600 and amplitude**2 > np.mean(wave**2))
+    return found
+
+
+def from_mu_law(payload: bytes) -> npt.NDArray[np.float64]:
+    return np.frombuffer(audioop.ulaw2lin(payload, 2), "<i2").astype(float)
 
 
 @dataclass
 class Line:
-    """A caller on one transport, and what came out of the network there."""
+    """A caller on one transport, and what each packet to it holds that was captured."""
 
     rate: int
-    heard: Callable[[], bytes]
+    packets: Callable[[], Packets]
 
 
 @asynccontextmanager
-async def by_sip(server: Server) -> AsyncIterator[Line]:
+async def by_sip(server: Server, capture: Capture) -> AsyncIterator[Line]:
     hang_up = asyncio.Event()
     answered: asyncio.Future[VirtualCaller] = asyncio.get_running_loop().create_future()
 
@@ -82,17 +107,24 @@ async def by_sip(server: Server) -> AsyncIterator[Line]:
         await hang_up.wait()
         await caller.hangup()
 
+    def packets() -> Packets:
+        offers = [each for each in capture.datagrams(server.sip_port) if each.startswith(b"INVITE")]
+        port = re.search(rb"m=audio (\d+) ", offers[0])
+        assert port is not None
+        sent = [RtpPacket.parse(each) for each in capture.datagrams(int(port[1]))]
+        assert {each.payload_type for each in sent} == {0}
+        return [from_mu_law(each.payload) for each in sent]
+
     async with Phone() as phone:
         target = f"sip:ada@127.0.0.1:{server.sip_port}"
         call = asyncio.create_task(phone.call(target, script, name="caller"))
-        caller = await answered
-        yield Line(caller.line.rate, lambda: bytes(caller.line.recording.agent))
+        yield Line((await answered).line.rate, packets)
         hang_up.set()
         assert (await call).ok
 
 
 @asynccontextmanager
-async def by_webrtc(server: Server) -> AsyncIterator[Line]:
+async def by_webrtc(server: Server, capture: Capture) -> AsyncIterator[Line]:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.http_port}") as web:
 
         async def signal(sdp: str) -> str:
@@ -101,13 +133,32 @@ async def by_webrtc(server: Server) -> AsyncIterator[Line]:
             return str((await web.post("/webrtc/offer", json=offer)).json()["sdp"])
 
         async with calling(signal, frequency=0.0) as caller:
-            yield Line(48000, lambda: bytes(caller.heard))
+
+            def packets() -> Packets:
+                keys, opus = caller.srtp_of_the_server(), av.CodecContext.create("opus", "r")
+                heard: Packets = []
+                for data in capture.datagrams(caller.socket_address[1]):
+                    if not 128 <= data[0] < 192 or is_rtcp(data):  # STUN, DTLS (RFC 7983 §7)
+                        continue
+                    sent = RtpPacket.parse(keys.unprotect(data))
+                    (frame,) = opus.decode(av.Packet(sent.payload))
+                    heard.append(32768 * frame.to_ndarray()[0].astype(float))
+                return heard
+
+            yield Line(48000, packets)
 
 
 @asynccontextmanager
-async def by_twilio(server: Server) -> AsyncIterator[Line]:
+async def by_twilio(server: Server, capture: Capture) -> AsyncIterator[Line]:
     async with dial(f"http://127.0.0.1:{server.http_port}", AUTH) as caller:
-        yield Line(8000, caller.heard_pcm)
+        port = caller.websocket.local_address[1]
+
+        def packets() -> Packets:
+            sent = map(json.loads, websocket_messages(capture.stream(port)))
+            media = [each["media"]["payload"] for each in sent if each["event"] == "media"]
+            return [from_mu_law(base64.b64decode(each)) for each in media]
+
+        yield Line(8000, packets)
 
 
 TRANSPORTS = {"sip": by_sip, "webrtc": by_webrtc, "twilio": by_twilio}
@@ -120,11 +171,11 @@ async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
 
 
 async def arrived(lines: dict[str, Line]) -> None:
-    """All of the tone that was allowed is heard on every line."""
+    """All of the tone that was allowed was sent on every line."""
     before: list[int] = []
     async with asyncio.timeout(10):
         while True:
-            counts = [tone_frames(line.heard(), line.rate) for line in lines.values()]
+            counts = [carrying(line.packets(), line.rate) for line in lines.values()]
             if counts == before and min(counts) >= BURST_FRAMES:
                 return
             before = counts
@@ -140,7 +191,7 @@ class Intruder:
     """Of the cloned voice, as its audio carries it."""
 
     played: Chunk
-    """Something that was heard already."""
+    """Something that was sent already."""
 
     earlier: Chunk
     """Made in good order, before a turn that will be cut."""
@@ -198,12 +249,19 @@ class Intruder:
         stale = provenance.utterance(Lane.TONES).seal(tone(rate), now - 200, kind=FrameKind.TONE)
         self.offer("expired", stale)
 
+    def sealed(self, frequency: float, now: float) -> SealedFrame:
+        """A tone that this call may send, out of its gate."""
+        gate = self.session.gate
+        made = tone(self.active.call.leg.rate, frequency)
+        chunk = gate.provenance.utterance(Lane.TONES).seal(made, now, kind=FrameKind.TONE)
+        return gate.admit(Draft.whole(gate._ticket, chunk), now)
+
     def go_around(self, other: Intruder) -> None:
         """Past the gate, at the leg itself."""
         leg, now = self.session._leg, asyncio.get_running_loop().time()
-        again = self.session.gate.admit(Draft(), now)
+        again = self.sealed(TONE_ONCE, now)
         leg.send(again, now)
-        others = other.session.gate.admit(Draft(), now)
+        others = other.sealed(TONE, now)
         for reason, frame in (
             ("unsealed", self.played.pcm),
             ("sequence", again),
@@ -239,10 +297,10 @@ async def test_nothing_that_may_not_be_heard_is_on_any_wire(
     voice = await ada(house)
     lines: dict[str, Line] = {}
     intruders: dict[str, Intruder] = {}
-    async with house.serving() as server:
+    async with house.serving() as server, captured() as capture:
 
         async def called(name: str, over: asyncio.Event) -> None:
-            async with TRANSPORTS[name](server) as lines[name]:
+            async with TRANSPORTS[name](server, capture) as lines[name]:
                 await over.wait()
 
         over = asyncio.Event()
@@ -258,9 +316,10 @@ async def test_nothing_that_may_not_be_heard_is_on_any_wire(
                 now, rate = asyncio.get_running_loop().time(), one.active.call.leg.rate
                 one.foreign = provenance.utterance(Lane.TONES).seal(tone(rate), now)
             await arrived(lines)
-            allowed = {name: len(line.heard()) for name, line in lines.items()}
-            for one, other in zip(ring, ring[1:] + ring[:1], strict=True):
+            allowed = {name: len(line.packets()) for name, line in lines.items()}
+            for one in ring:
                 one.speak()
+            for one, other in zip(ring, ring[1:] + ring[:1], strict=True):
                 one.go_around(other)
             library = server.library
             assert library is not None
@@ -270,16 +329,20 @@ async def test_nothing_that_may_not_be_heard_is_on_any_wire(
                 one.speak_without_consent()
                 await one.speak_of_an_earlier_turn()
             await asyncio.sleep(0.5)
-            heard = {name: (line.heard(), line.rate) for name, line in lines.items()}
+            sent = {name: (line.packets(), line.rate) for name, line in lines.items()}
             over.set()
         await server.calls.last_record()
         await server.audit.flush()
         metric = server.metrics.registry.get_sample_value
         counted = metric("ringtrue_frames_refused_total", {"reason": "unsealed"})
     assert counted == 2 * len(TRANSPORTS)
-    for name, (pcm, rate) in heard.items():
-        assert tone_frames(pcm[: allowed[name]], rate) >= BURST_FRAMES, name
-        assert tone_frames(pcm[allowed[name] :], rate) == 0, name
+    for name, (packets, rate) in sent.items():
+        since = packets[allowed[name] :]
+        assert carrying(packets[: allowed[name]], rate) >= BURST_FRAMES, name
+        assert len(since) > 25, name
+        assert carrying(since, rate) == 0, name
+        # Opus spreads a frame over two packets
+        assert 1 <= carrying(since, rate, TONE_ONCE) <= (2 if name == "webrtc" else 1), name
         intruder = intruders[name]
         call = intruder.active.call.id
         entries = entries_of(

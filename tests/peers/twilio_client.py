@@ -259,7 +259,7 @@ async def dial(
     ``behind_seconds`` is how far Twilio's playout lags behind what it was sent, until ``clear``.
     """
     dialled, call_sid, account_sid = await ring(base_url, auth_token, **options)
-    async with connect(dialled.url) as websocket:
+    async with connect(dialled.url, compression=None) as websocket:
         caller = TwilioCaller(websocket, call_sid, account_sid, new_sid("MZ"), dialled)
         caller.fall_behind(behind_seconds)
         await caller.start()

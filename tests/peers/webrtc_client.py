@@ -17,7 +17,9 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from aiortc.rtcdtlstransport import SRTP_PROFILES
 from av import AudioFrame
+from pylibsrtp import Policy, Session
 
 from ringtrue.telephony.webrtc.events import CHANNEL
 
@@ -96,6 +98,24 @@ class WebRtcCaller:
         for protocol in connection._protocols:
             protocol.send_stun = lambda *_: None
         connection._nominated[1].protocol.send_data = _lost
+
+    def srtp_of_the_server(self) -> Session:
+        """What undoes the encryption of what this caller is sent, from the first packet on.
+
+        Keys as RFC 5764 §4.2 derives them from the DTLS association.
+        """
+        transport = self.pc.getTransceivers()[0].receiver.transport
+        chosen = transport._ssl.get_selected_srtp_profile()
+        profile = next(each for each in SRTP_PROFILES if each.openssl_profile == chosen)
+        view = transport._ssl.export_keying_material(
+            b"EXTRACTOR-dtls_srtp", 2 * (profile.key_length + profile.salt_length)
+        )
+        policy = Policy(
+            key=profile.get_key_and_salt(view, 0 if transport._role == "server" else 1),
+            ssrc_type=Policy.SSRC_ANY_INBOUND,
+            srtp_profile=profile.libsrtp_profile,
+        )
+        return Session(policy)
 
     @property
     def socket_address(self) -> tuple[str, int]:

@@ -116,7 +116,7 @@ class Net:
 
     def _transmit(self, station: Station, output: Send) -> None:
         self.last = output.data
-        if self.parses:
+        if self.parses and output.data[:1].isalpha():  # keepalives are no messages
             station.sent.append((round(self.now, 6), parse_message(output.data)))
         if self.tap is not None and not self.tap(station, output.hop, output.data):
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
@@ -11,6 +13,7 @@ from ringtrue.voices.consent.decision import Reason
 from ringtrue.voices.store.errors import (
     IncidentNotFoundError,
     LifecycleError,
+    VoiceErasedError,
     VoiceFrozenError,
     VoiceNotFoundError,
 )
@@ -84,6 +87,27 @@ async def test_nothing_else_is_done_with_a_frozen_voice(held: tuple[Link, Store,
     await store.incidents.lift(voice.tenant, incident.id, now=NOW, **WHY)
     assert await reason(store, voice) is Reason.WITHDRAWN
     await store.voices.erase(voice.tenant, voice.id, NOW)
+
+
+async def test_a_voice_that_is_being_erased_is_not_frozen_meanwhile(
+    held: tuple[Link, Store, Voice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, store, voice = held
+    vault, begun = store.voices._vault, list[asyncio.Task[object]]()
+    destroy = vault.destroy
+
+    async def slowly(tenant: str, identity: str, now: datetime) -> bool:
+        freezing = store.incidents.freeze(tenant, identity, now=now, **WHY)
+        begun.append(asyncio.create_task(freezing))
+        await asyncio.sleep(0.1)
+        assert not begun[0].done()
+        return await destroy(tenant, identity, now)
+
+    monkeypatch.setattr(vault, "destroy", slowly)
+    await store.voices.erase(voice.tenant, voice.id, NOW)
+    with pytest.raises(VoiceErasedError):
+        await begun[0]
+    assert await store.incidents.list(voice.tenant, lifted=True) == ()
 
 
 async def test_what_is_of_another_tenant_is_not_there(held: tuple[Link, Store, Voice]) -> None:

@@ -324,13 +324,12 @@ class VoiceStore:
 
         Raises :class:`~ringtrue.voices.store.errors.VoiceFrozenError` for one that is evidence.
         """
-        async with self._database.read() as connection:
-            row = await voice_row(connection, tenant, voice, erased=True)
-        if row["lifecycle"] == Lifecycle.FROZEN and voice not in await self._vault.destroyed():
-            raise VoiceFrozenError(voice, "it can't be erased")
-        await self._vault.destroy(tenant, voice, now)
         async with self._database.write() as connection:
+            # under the row's lock, so that it is either erased before it is frozen or not at all
             row = await voice_row(connection, tenant, voice, lock=True, erased=True)
+            if row["lifecycle"] == Lifecycle.FROZEN and voice not in await self._vault.destroyed():
+                raise VoiceFrozenError(voice, "it can't be erased")
+            await self._vault.destroy(tenant, voice, now)
             if row["lifecycle"] != Lifecycle.ERASED:
                 await connection.execute(delete(voice_blobs).where(voice_blobs.c.voice_id == voice))
                 for table in (consents, withdrawals):

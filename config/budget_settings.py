@@ -55,7 +55,7 @@ class BudgetSettings(Section):
     voice_stall_seconds: Annotated[float, Field(ge=0.2, le=10)] = 1.0
     """A synthesizer that makes nothing of a phrase for so long has failed."""
 
-    recognizer_stall_seconds: Annotated[float, Field(ge=0.2, le=10)] = 0.9
+    recognizer_stall_seconds: Annotated[float, Field(ge=0.2, le=10)] = 0.7
     """A recognizer whose final text takes longer has failed, for that turn."""
 
     @model_validator(mode="after")

@@ -250,6 +250,7 @@ class CallGraph:
                                 services.tts,
                                 services.before_tts,
                             ),
+                            awaiting=services.keeper and services.keeper.awaiting,
                         )
                     ],
                 ),

@@ -328,6 +328,9 @@ class TurnLog:
         self._on_turn = on_turn
         self._caller: dict[Stage, float] = {}
         self._turn: TurnRecord | None = None
+        self._ahead = False
+        """The turn was opened before the caller's was over, by what fills the time until it is."""
+
         self._heard: TurnRecord | None = None
         """The turn whose speech is on the wire: the next one may have begun behind it."""
 
@@ -348,7 +351,12 @@ class TurnLog:
 
     def report(self, stage: Stage, at: float) -> None:
         """A moment was reached."""
-        if stage in CALLER_STAGES:
+        if stage in (Stage.SPEECH_ENDED, Stage.VAD_STOPPED):
+            self._ahead = False  # the caller went on, behind what was said meanwhile
+        if self._ahead and self._turn is not None and stage in CALLER_STAGES:
+            self._turn.stages[stage] = at
+            self._ahead = stage is not Stage.TURN_ENDED
+        elif stage in CALLER_STAGES:
             self._caller[stage] = at
             if stage is Stage.TURN_ENDED:
                 self._open()
@@ -391,8 +399,14 @@ class TurnLog:
                 turn.answer.setdefault(stage, at)
         return False
 
-    def filled(self, at: float) -> None:
-        """Something that is not the answer was handed to the synthesizer to fill the time."""
+    def filled(self, at: float, *, ahead: bool = False) -> None:
+        """Something that is not the answer was handed to the synthesizer to fill the time.
+
+        ``ahead``: it fills the time until the caller's turn is known to be over.
+        """
+        if ahead and not self._ahead:
+            self._open()
+            self._ahead = True
         turn = self._turn
         if turn is None or Stage.FIRST_PACKET in turn.answer:
             return
@@ -441,6 +455,7 @@ class TurnLog:
 
     def _open(self) -> TurnRecord:
         self.close()
+        self._ahead = False
         turn = TurnRecord(index=len(self._record.turns), stages=self._caller, budget=self._budget)
         self._turn = turn
         self._caller = {}

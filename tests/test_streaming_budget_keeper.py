@@ -14,7 +14,9 @@ from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
     LLMFullResponseStartFrame,
+    TranscriptionFrame,
     TTSTextFrame,
+    VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -57,6 +59,7 @@ WATCHDOG = WatchdogPolicy(
     give_up_action=TEXTS.give_up_action,
 )
 ANSWER = ("w1 ", "w2 ", "w3 ", "w4 ", "w5.")
+WORDS = ["w1", "w2", "w3", "w4", "w5."]
 
 
 class Hanging(NumberedEngine):
@@ -359,7 +362,7 @@ async def test_a_model_that_does_not_even_begin_is_not_heard_as_silence() -> Non
 
 
 class Deaf(FrameProcessor):
-    """A recognizer that has failed by 0.9 s after each stretch of speech."""
+    """A recognizer that has failed by 0.7 s after each stretch of speech."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
@@ -367,7 +370,7 @@ class Deaf(FrameProcessor):
             return
         await self.push_frame(frame, direction)
         if isinstance(frame, VADUserStoppedSpeakingFrame):
-            await asyncio.sleep(0.9)
+            await asyncio.sleep(0.7)
             await self.push_frame(NothingRecognizedFrame(failed=True))
 
 
@@ -385,6 +388,77 @@ async def test_a_recognizer_that_fails_again_and_again_ends_in_the_transfer() ->
     steps = [step for turn in r.record.turns for step in turn.ladder]
     assert [(step.rung, step.reason) for step in steps] == [(Rung.TRANSFER, "recognizer_failed")]
     assert third.deadline.at(Stage.TRANSCRIPT) is not None
+
+
+class Late(FrameProcessor):
+    """A recognizer whose text comes ``seconds`` after each stretch of speech."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._texts: set[asyncio.Task[None]] = set()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InputAudioRawFrame):
+            return
+        await self.push_frame(frame, direction)
+        if isinstance(frame, VADUserStartedSpeakingFrame):
+            for task in self._texts:
+                task.cancel()
+        elif isinstance(frame, VADUserStoppedSpeakingFrame):
+            task = asyncio.create_task(self._tell())
+            self._texts.add(task)
+            task.add_done_callback(self._texts.discard)
+
+    async def cleanup(self) -> None:
+        await super().cleanup()
+        for task in self._texts:
+            task.cancel()
+
+    async def _tell(self) -> None:
+        await asyncio.sleep(self._seconds)
+        await self.push_frame(
+            TranscriptionFrame(text="hours", user_id="", timestamp="", finalized=True)
+        )
+
+
+async def test_words_that_come_late_are_covered_by_an_opener() -> None:
+    """Whoever recognizes them: nothing but that they aren't there is known."""
+    async with rig(ANSWER, ANSWER, stt=Late(1.4)) as r:
+        for _ in range(2):
+            await r.ask(5)
+            assert 0.9 < max(r.silences()) < 1.2
+            assert r.steps() == [(Rung.OPENER, "recognizer")]
+        assert r.words == ["w901", "w902.", *WORDS, "w911", "w912.", *WORDS]
+        assert r.record.unexplained_silences == []
+        assert len(r.record.turns) == 2
+    turn = r.turn
+    assert turn.stages[Stage.FIRST_PACKET] < turn.stages[Stage.TURN_ENDED]
+    assert turn.answer[Stage.FIRST_PACKET] > turn.stages[Stage.TURN_ENDED]
+    assert {miss.stage for miss in turn.misses} >= {"recognizer", "turn"}
+
+
+async def test_words_that_never_come_are_owed_nothing_once_the_turn_has_ended() -> None:
+    async with rig(("w1 ", "w2."), stt=Late(3600.0)) as r:
+        await r.ask(12)
+        assert r.words[:2] == ["w901", "w902."]
+        assert r.words[2:] in ([], ["w1", "w2."])
+        assert r.actions == []
+
+
+async def test_who_goes_on_while_the_words_are_awaited_is_listened_to() -> None:
+    """The opener stops, and belongs to a turn of its own; the words are answered once."""
+    async with rig(ANSWER, stt=Late(1.4)) as r:
+        question = say(QUESTION)
+        r.leg.play(caller(pause(0.2), question, pause(1.1), question, pause(6)))
+        await asyncio.sleep(0.2 + 2 * len(question) / RATE + 1.1 + 6)
+        assert [word for word in r.words if word < "w9"] == WORDS
+        begun = [at for at, frame in r.heard if getattr(frame, "text", "") == "w1"]
+        assert len(begun) == 1
+        assert r.record.interruptions == 1
+        assert r.record.unexplained_silences == []
+        assert len(r.record.turns) == 2
 
 
 async def test_what_the_keeper_is_asked_in_between_is_owed_once() -> None:

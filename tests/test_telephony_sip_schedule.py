@@ -6,7 +6,7 @@ import gc
 import random
 import weakref
 
-from ringtrue.telephony.sip.schedule import Schedule, Timers
+from ringtrue.telephony.sip.schedule import MAX_DEAD, Schedule, Timers
 
 
 class Alarm:
@@ -72,3 +72,20 @@ def test_what_has_no_timer_is_let_go() -> None:
     del alarm
     gc.collect()
     assert gone() is None
+
+
+def test_timers_far_ahead_of_calls_that_are_over_do_not_pile_up() -> None:
+    schedule = Schedule()
+    lasting = Alarm(1800.0)
+    schedule.track(lasting)
+    for number in range(10_000):
+        session = Alarm(1800.0 + number)
+        schedule.track(session)
+        session.times = []
+        schedule.track(session)
+    assert len(schedule) < 2 * MAX_DEAD
+    assert schedule.next() == 1800.0
+    for item in schedule.due(1800.0):
+        item.handle_timer(1800.0)
+    assert lasting.fired == [(1800.0, 1800.0)]
+    assert schedule.next() is None

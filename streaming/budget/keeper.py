@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import structlog
@@ -29,7 +29,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from ringtrue.streaming.budget.deadline import BudgetPolicy, BudgetStage
+from ringtrue.streaming.budget.deadline import BudgetPolicy, BudgetStage, Deadline
 from ringtrue.streaming.budget.filler import FillerFrame
 from ringtrue.streaming.budget.ladder import Ladder, LadderPolicy, LadderStep, Rung
 from ringtrue.streaming.budget.silence import SilenceMeter
@@ -45,6 +45,12 @@ LEARN_AFTER: Final = 1.0
 
 MAX_UNRECOGNIZED: Final = 3
 """Turns in a row that a recognizer may fail in, before the agent gives up."""
+
+LINE: Final = 0.2
+"""Seconds of silence that the caller has heard and we have not: on the way here, and back."""
+
+GRACE: Final = 0.3
+"""Seconds that an answer is given at least, however late the caller's turn was found to be over."""
 
 RECOGNIZER: Final = "recognizer"
 LLM: Final = "llm"
@@ -152,6 +158,12 @@ class BudgetKeeper(FrameProcessor):
 
         self._responding = self._calling = False
         self._unrecognized = False
+        self._awaiting = False
+        """What is owed is an answer to words that aren't known yet."""
+
+        self._unheard = 0
+        """Fillers that were handed over for those, and had not begun to sound when they came."""
+
         self._failures = 0
         """Turns in a row that the recognizer failed in."""
 
@@ -170,6 +182,27 @@ class BudgetKeeper(FrameProcessor):
         if turn is not None and not self._owed and Stage.FIRST_PHRASE not in turn.stages:
             self._responding = False
             self._owe(self._now())
+            self._arm()
+
+    def awaiting(self, since: float | None) -> None:
+        """The caller is silent since loop time ``since``, but the words are not known yet.
+
+        None: the caller speaks again, and what was said to fill the time stops.
+        """
+        if since is None:
+            if self._awaiting:
+                said = self._fillers
+                self._settle()
+                if said:
+                    self._enacting = self.create_task(
+                        self.broadcast_interruption(), "budget::yield"
+                    )
+        elif not self._owed and not self._gave_up:
+            self._awaiting = True
+            self._fillers, self._handed, self._answered = 0, False, False
+            self._ladder.owe(since - LINE, None)
+            if self._meter is not None:
+                self._meter.owe(since, self._cause)
             self._arm()
 
     def took(self, rung: Rung, reason: str) -> None:
@@ -213,7 +246,7 @@ class BudgetKeeper(FrameProcessor):
         elif isinstance(frame, TTSSpeakFrame) or type(frame) is AggregatedTextFrame:
             self._handed, self._answered = True, False
         elif isinstance(frame, NothingRecognizedFrame) and frame.failed:
-            await self._unheard()
+            await self._not_understood()
         self._arm()
         await self.push_frame(frame, direction)
 
@@ -249,6 +282,8 @@ class BudgetKeeper(FrameProcessor):
         if stage is Stage.VAD_STOPPED:
             self._unrecognized = False
         elif stage is Stage.TURN_ENDED:
+            begun = 0 if self._meter is None else self._meter.utterances
+            self._unheard = max(0, self._fillers - begun) if self._awaiting else 0
             self._settle()
         self._arm()
 
@@ -265,14 +300,23 @@ class BudgetKeeper(FrameProcessor):
             if ended is not None and self._unrecognized:
                 since = deadline.at(Stage.VAD_STOPPED) or ended
                 deadline.explain(BudgetStage.RECOGNIZER, "recognizer_failed")
-        self._fillers, self._handed, self._answered = 0, False, False
+        self._fillers, self._unheard = self._unheard, 0
+        self._handed = self._answered = False
         if not self._unrecognized:
             self._failures = 0
-        self._ladder.owe(since, deadline)
+        self._ladder.owe(self._silent_since(deadline, since), deadline)
         if self._meter is not None:
             self._meter.owe(since, self._cause, None if turn is None else turn.index)
 
-    async def _unheard(self) -> None:
+    def _silent_since(self, deadline: Deadline | None, since: float) -> float:
+        """From when on the ladder counts silence: as the caller does, from their last word on."""
+        spoken = None if deadline is None else deadline.at(Stage.SPEECH_ENDED)
+        ended = None if deadline is None else deadline.at(Stage.TURN_ENDED)
+        if spoken is None or ended is None:
+            return since
+        return max(spoken - LINE, ended + GRACE - self.policy.apology)
+
+    async def _not_understood(self) -> None:
         """The recognizer failed to say what the caller said: again and again is too often."""
         self._unrecognized = True
         self._failures += 1
@@ -283,6 +327,7 @@ class BudgetKeeper(FrameProcessor):
             self.took(self._ladder.policy.last, "recognizer_failed")
 
     def _settle(self) -> None:
+        self._awaiting = False
         self._ladder.settle()
         if self._meter is not None:
             self._meter.settle()
@@ -299,7 +344,7 @@ class BudgetKeeper(FrameProcessor):
                 self._settle()
 
     def _cause(self) -> str:
-        if self._unrecognized:
+        if self._unrecognized or self._awaiting:
             return RECOGNIZER
         if not self._handed:
             return LLM
@@ -334,6 +379,11 @@ class BudgetKeeper(FrameProcessor):
                 done = self._faster is not None and await self._faster()
             elif step.rung is Rung.OPENER:
                 done = await self._open()
+            elif step.rung is Rung.APOLOGY and self._awaiting and not self._fillers:
+                # A turn's first: nothing that is worth an apology has happened yet.
+                openers = self._texts.openers if self.policy.openers else ()
+                done = await self._fill(openers or self._texts.waiting)
+                step = replace(step, rung=Rung.OPENER)
             elif step.rung is Rung.APOLOGY:
                 done = await self._fill(self._texts.waiting or self._texts.openers)
             else:
@@ -377,7 +427,7 @@ class BudgetKeeper(FrameProcessor):
         if self._owed:
             self._fillers += 1
             if self._turns is not None:
-                self._turns.filled(self._now())
+                self._turns.filled(self._now(), ahead=self._awaiting)
 
     async def _give_up(self) -> None:
         if text := self._choose(self._texts.give_up_say):

@@ -52,8 +52,8 @@ PREROLL_SECONDS: Final = 0.6
 VAD_STOP_SECONDS: Final = 0.2
 """The VAD's pause before it reports the end: part of the time from speech to text."""
 
-PATIENCE: Final = 2.5
-"""Times as long as for one that may be dead an engine that works is waited for."""
+PATIENCE: Final = 2.25
+"""Seconds after the pause for which an engine that is known to work is waited for, at least."""
 
 PULSE_SECONDS: Final = 0.2
 """How often it is looked at meanwhile."""
@@ -105,8 +105,8 @@ class StreamingRecognizer(STTService):
         """``recognizer`` must be loaded, and is not closed here: it serves other calls too.
 
         A final text that isn't there ``stall_seconds`` after the VAD's stop is not waited for, or
-        after twice what the recognizer says that it may take; :data:`PATIENCE` times as long where
-        the engine is known to work on it; None: as long as it takes. An
+        after twice what the recognizer says that it may take; for :data:`PATIENCE` where the
+        engine is known to work on it; None: as long as it takes. An
         utterance longer than ``max_utterance_seconds`` is cut into several transcriptions.
         """
         super().__init__(
@@ -237,7 +237,7 @@ class StreamingRecognizer(STTService):
         """Give an engine that works, but has much to do, a little longer."""
         assert self._stall is not None
         until = due + PULSE_SECONDS
-        if stream.alive and until - self._stopped_at <= PATIENCE * self._stall:
+        if stream.alive and until - self._stopped_at <= max(PATIENCE, self._stall):
             self._expect_final(until)
 
     async def _in_time(self, work: Awaitable[_T]) -> _T:

@@ -77,13 +77,16 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         suffices: Callable[[str], bool | None] | None = None,
         answering: Answering | None = None,
         busy: Callable[[], bool] | None = None,
+        awaiting: Callable[[float | None], None] | None = None,
     ) -> None:
         """``judge`` starts a judgement of the audio so far; None counts every stop as complete.
 
         ``completes`` says whether words alone are surely a whole answer, ``expects`` what was
         asked for, ``suffices`` whether the words so far are that (None: unknown). ``answering``
         is told of answers begun ahead of the turn's end; None: there are none. While ``busy``, no
-        judgement is asked for that another call's turn would have to wait for.
+        judgement is asked for that another call's turn would have to wait for. ``awaiting`` is told
+        when a turn that is over by its sound waits for its words, and since when (loop time) the
+        caller has been silent; None: the caller speaks again.
         """
         super().__init__()
         self._judge = judge
@@ -94,6 +97,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._suffices = suffices
         self._answering = answering
         self._busy = busy
+        self._awaiting = awaiting
         self._matches = NormalizedMatch()
         self.pauses = Pauses()
         self._speculation: UserTurnSpeculation | None = None
@@ -145,6 +149,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self._speaking = True
             self._went_on(frame.start_secs)
             self._restart()
+            if self._awaiting is not None:
+                self._awaiting(None)
             await self._withdraw("resumed")
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             self._speaking = self._final = False
@@ -273,6 +279,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         await self._maybe_end()
         if self._complete:
             self._at(self._now() + self._policy.transcript_seconds, self._end)
+            if self._awaiting is not None and self._silent_since is not None:
+                self._awaiting(self._silent_since)
 
     def _at(self, due: float, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._timer is not None:

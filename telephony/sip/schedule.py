@@ -6,7 +6,10 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
+
+MAX_DEAD: Final = 256
+"""Superseded entries that may lie about; beyond, and if they are most, they are swept out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ class Schedule:
         self._heap: list[_Entry] = []
         self._entries: dict[int, _Entry] = {}
         self._order = count()
+        self._dead = 0
+
+    def __len__(self) -> int:
+        """Entries held, superseded ones included."""
+        return len(self._heap)
 
     def track(self, item: Timed) -> None:
         """Look at ``item``'s timers again; call after every change to them.
@@ -74,6 +82,9 @@ class Schedule:
                 return
             entry.item = None
             del self._entries[id(item)]
+            self._dead += 1
+            if self._dead > max(MAX_DEAD, len(self._heap) // 2):
+                self._sweep()
         if when is not None:
             entry = _Entry(when, next(self._order), item)
             self._entries[id(item)] = entry
@@ -83,6 +94,7 @@ class Schedule:
         """When something may be due, or None. Never later than the earliest timer."""
         while self._heap and self._heap[0].item is None:
             heapq.heappop(self._heap)
+            self._dead -= 1
         return self._heap[0].when if self._heap else None
 
     def due(self, now: float) -> Iterator[Timed]:
@@ -96,3 +108,9 @@ class Schedule:
             if actual is not None and actual <= now:
                 yield item
             self.track(item)
+
+    def _sweep(self) -> None:
+        """Keep live entries only: a session's timer would lie there for half an hour after it."""
+        self._heap = [entry for entry in self._heap if entry.item is not None]
+        heapq.heapify(self._heap)
+        self._dead = 0

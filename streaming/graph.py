@@ -243,7 +243,9 @@ class CallGraph:
                             services.completes,
                             expects=services.expects,
                             suffices=services.suffices,
-                            busy=lambda: models.smart_turn is not None and models.smart_turn.busy,
+                            busy=lambda: models.smart_turn is not None and models.smart_turn.crowded,
+                            hasten=self._listener.hasten,
+                            on_cut_short=record.turn_taking.was_cut_short,
                             answering=anticipation(
                                 record.turn_taking,
                                 services.llm,

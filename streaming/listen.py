@@ -18,11 +18,12 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from ringtrue.streaming.record import Stage
-from ringtrue.streaming.turns import PRE_SPEECH_SECONDS, SmartTurnModel, TurnAudio
+from ringtrue.streaming.turns import PRE_SPEECH_SECONDS, SmartTurnModel, TurnAudio, prolonged
 from ringtrue.streaming.turns.frames import (
     SpeechDismissedFrame,
     SpeechHintFrame,
     SpeechPausedFrame,
+    SpeechResumedFrame,
 )
 from ringtrue.streaming.vad import (
     SpeechDetector,
@@ -30,6 +31,7 @@ from ringtrue.streaming.vad import (
     SpeechEvent,
     SpeechHinted,
     SpeechPaused,
+    SpeechResumed,
     SpeechStarted,
 )
 
@@ -90,11 +92,14 @@ class Listener(FrameProcessor):
         if isinstance(event, SpeechPaused):
             await self.push_frame(SpeechPausedFrame())
             return
+        if isinstance(event, SpeechResumed):
+            await self.push_frame(SpeechResumedFrame())
+            return
         now = asyncio.get_running_loop().time()
         self._probe(Stage.SPEECH_ENDED, now - (self._position - event.at) / self._rate)
         self._probe(Stage.VAD_STOPPED, now)
-        policy = self._detector.policy
-        await self.push_frame(VADUserStoppedSpeakingFrame(stop_secs=policy.stop_seconds))
+        silence = (self._position - event.at) / self._rate
+        await self.push_frame(VADUserStoppedSpeakingFrame(stop_secs=silence))
 
     @property
     def eager(self) -> bool:
@@ -105,10 +110,23 @@ class Listener(FrameProcessor):
         """The turn is over: the next speech starts a new segment for the model."""
         self._speech_started = None
 
+    def hasten(self) -> None:
+        """The present pause is probably the end of the turn: tell of it as soon as may be."""
+        self._detector.hasten()
+
     async def judge(self) -> float:
-        """Probability that the caller's turn, as heard so far, is complete."""
+        """Probability that the caller's turn, as heard so far, is complete.
+
+        In a pause that has yet to end the speech: how it will sound if it does. What is missing
+        of the silence is put there from the pause itself, so one judgement does for both.
+        """
         if self._smart_turn is None:
             return 1.0
         started = self._position if self._speech_started is None else self._speech_started
         length = self._position - started + int(PRE_SPEECH_SECONDS * self._rate)
-        return await self._smart_turn.judge(self._audio.segment(length), self._rate)
+        audio = self._audio.segment(length)
+        pause = round(self._detector.pause * self._rate)
+        if pause:
+            missing = round(self._detector.policy.stop_seconds * self._rate) - pause
+            audio = prolonged(audio, pause, missing)
+        return await self._smart_turn.judge(audio, self._rate)

@@ -30,6 +30,9 @@ class TurnTaking:
     wasted_ms: float = 0.0
     """Speech synthesized for them."""
 
+    cut_short: int = 0
+    """Turns that were ended although the caller went on at once."""
+
     pauses: int = 0
     """Times that the agent paused because the caller spoke, or seemed to."""
 
@@ -51,6 +54,10 @@ class TurnTaking:
         """Share of the answers begun early that were dropped; 0 where there were none."""
         return self.dropped.total() / self.speculations if self.speculations else 0.0
 
+    def was_cut_short(self) -> None:
+        """A turn was ended too early."""
+        self.cut_short += 1
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -60,6 +67,7 @@ class TurnTaking:
             "saved_ms": round(self.saved_ms, 1),
             "wasted_tokens": self.wasted_tokens,
             "wasted_ms": round(self.wasted_ms, 1),
+            "cut_short": self.cut_short,
             "pauses": self.pauses,
             "paused_ms": round(self.paused_ms, 1),
             "resumed": self.resumed,

@@ -44,7 +44,10 @@ class VadPolicy:
     hint_seconds: float = 0.096
     """Speech after which it may have begun."""
 
-    pause_seconds: float = 0.096
+    hasty_seconds: float = 0.16
+    """Pause that is enough once :meth:`SpeechDetector.hasten` was called in it."""
+
+    pause_seconds: float = 0.064
     """Pause after which speech may have ended."""
 
     aggressiveness: int = 2
@@ -85,13 +88,23 @@ class SpeechDismissed:
 
 @dataclass(frozen=True, slots=True)
 class SpeechPaused:
-    """Speech may have ended: a stop follows where the pause goes on."""
+    """Speech may have ended: a stop follows where the pause goes on, else that it resumed."""
 
     at: int
     """Position just after its last window."""
 
 
-SpeechEvent = SpeechHinted | SpeechDismissed | SpeechStarted | SpeechPaused | SpeechStopped
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """It had not ended."""
+
+    at: int
+    """Position of its next window's first sample."""
+
+
+SpeechEvent = (
+    SpeechHinted | SpeechDismissed | SpeechStarted | SpeechPaused | SpeechResumed | SpeechStopped
+)
 
 
 class SileroModel:
@@ -140,6 +153,7 @@ class SpeechDetector:
         self._start_windows = max(1, round(self.policy.start_seconds / WINDOW_SECONDS))
         self._stop_windows = max(1, round(self.policy.stop_seconds / WINDOW_SECONDS))
         self._hint_windows = max(1, round(self.policy.hint_seconds / WINDOW_SECONDS))
+        self._hasty_windows = max(1, round(self.policy.hasty_seconds / WINDOW_SECONDS))
         self._pause_windows = max(1, round(self.policy.pause_seconds / WINDOW_SECONDS))
         self._buffer = b""
         self._position = 0
@@ -148,7 +162,7 @@ class SpeechDetector:
         self._open = False
         self._closed_windows = 0
         self._run = 0
-        self._hinted = False
+        self._hinted = self._hasty = False
         self.speaking = False
         self.windows_confirmed = 0
         """Windows the network ran on."""
@@ -157,6 +171,15 @@ class SpeechDetector:
     def undecided(self) -> bool:
         """Speech seems to begin, or to end: the next windows decide."""
         return self._run > 0
+
+    @property
+    def pause(self) -> float:
+        """Seconds of silence so far that may be the end of speech; 0 where there is no speech."""
+        return self._run * self._window / self._rate if self.speaking else 0.0
+
+    def hasten(self) -> None:
+        """The present pause is the end of speech, as far as others can tell: don't wait long."""
+        self._hasty = self.speaking and self._run > 0
 
     def push(self, pcm: bytes) -> list[SpeechEvent]:
         """Take PCM of any length and return what was decided, in order."""
@@ -191,11 +214,14 @@ class SpeechDetector:
             started = end - self._run * self._window
             self.speaking, self._hinted, self._run = True, False, 0
             return SpeechStarted(started)
-        self._run = self._run + 1 if probability < self.policy.release else 0
+        if probability >= self.policy.release:
+            paused, self._run, self._hasty = self._run, 0, False
+            return SpeechResumed(self._position) if paused >= self._pause_windows else None
+        self._run += 1
         stopped = end - self._run * self._window
-        if self._run < self._stop_windows:
+        if self._run < (self._hasty_windows if self._hasty else self._stop_windows):
             return SpeechPaused(stopped) if self._run == self._pause_windows else None
-        self.speaking, self._run = False, 0
+        self.speaking, self._run, self._hasty = False, 0, False
         return SpeechStopped(stopped)
 
     def _dismiss(self) -> SpeechDismissed | None:

@@ -29,7 +29,7 @@ from ringtrue.streaming.turns import (
     TurnPolicy,
 )
 from ringtrue.streaming.turns.expect import Expect
-from ringtrue.streaming.turns.frames import SpeechPausedFrame
+from ringtrue.streaming.turns.frames import SpeechPausedFrame, SpeechResumedFrame
 
 STARTED = VADUserStartedSpeakingFrame()
 STOPPED = VADUserStoppedSpeakingFrame()
@@ -46,15 +46,17 @@ class Turn:
         async def judge() -> float:
             self.judgements += 1
             await asyncio.sleep(delay)
-            assert probability is not None
-            return probability
+            assert self.probability is not None
+            return self.probability
 
+        self.probability = probability
         self.expects = Expect.OPEN
         self.busy = False
         self.ended: list[float] = []
         self.stages: list[Stage] = []
         self.start = asyncio.get_running_loop().time()
-        self.judgements = 0
+        self.judgements = self.cut_short = 0
+        self.hastened: list[bool] = []
         self.told: list[str] = []
         self.strategy = SpokenTurnStop(
             None if probability is None else judge,
@@ -65,6 +67,8 @@ class Turn:
             suffices=lambda text: len(text.split()) >= 4,
             answering=self,
             busy=lambda: self.busy,
+            hasten=lambda: self.hastened.append(True),
+            on_cut_short=self._was_cut_short,
         )
         self.strategy.add_event_handler("on_user_turn_stopped", self._stopped)
 
@@ -76,6 +80,9 @@ class Turn:
 
     def dropped(self, reason: str) -> None:
         self.told.append(reason)
+
+    def _was_cut_short(self) -> None:
+        self.cut_short += 1
 
     async def _stopped(self, *_: object) -> None:
         self.ended.append(asyncio.get_running_loop().time() - self.start)
@@ -298,15 +305,86 @@ def guess(text: str) -> InterimTranscriptionFrame:
 
 
 @pytest.mark.virtual_time
-async def test_a_short_pause_that_sounds_complete_is_judged_once() -> None:
-    for probability, judgements in ((0.9, 1), (0.55, 2)):
-        async with turn(probability) as t:
+@pytest.mark.parametrize(("probability", "wait"), [(0.9, 0.0), (0.55, 0.0), (0.05, 1.08)])
+async def test_a_pause_is_judged_once_and_the_stop_finds_the_judgement_there(
+    probability: float, wait: float
+) -> None:
+    async with turn(probability) as t:
+        await t.take(STARTED, SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(2)
+        assert t.judgements == 1
+        assert t.ended == [pytest.approx(0.1 + wait)]
+
+
+@pytest.mark.virtual_time
+async def test_a_model_in_doubt_is_asked_again_while_silence_is_waited_for() -> None:
+    for second, ended in ((0.7, 0.15), (0.3, 0.7), (0.0, 0.7)):
+        async with turn(0.25) as t:
             await t.take(STARTED, SpeechPausedFrame())
             await asyncio.sleep(0.1)
+            t.probability = second
             await t.take(STOPPED, TEXT)
-            await asyncio.sleep(1)
-            assert t.judgements == judgements
-            assert t.ended == [pytest.approx(0.1 if judgements == 1 else 0.15)]
+            await asyncio.sleep(2)
+            assert t.judgements == 2
+            assert t.ended == [pytest.approx(ended)]
+    async with turn(0.25) as t:
+        await t.take(STARTED, SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        t.busy = True
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(2)
+        assert t.judgements == 1, "another call's turn has to wait for the model"
+
+
+@pytest.mark.virtual_time
+async def test_a_pause_that_was_none_is_not_judged_and_leaves_no_answer() -> None:
+    async with turn(0.9) as t:
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.02)
+        await t.take(SpeechResumedFrame())
+        await asyncio.sleep(0.2)
+        assert t.told == t.hastened == [], "its judgement came to nothing"
+        await t.take(SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(SpeechResumedFrame())
+        assert t.told == ["began", "resumed"]
+        await t.take(SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(0.1)
+        assert t.told == ["began", "resumed", "began", "confirmed"]
+        assert len(t.ended) == 1
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("probability", "sure", "hastened"), [(0.6, True, 1), (0.4, True, 0), (0.95, False, 0)]
+)
+async def test_only_sound_and_words_together_shorten_the_silence_of_the_detector(
+    probability: float, sure: bool, hastened: int
+) -> None:
+    async with turn(probability, sure=sure) as t:
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        assert len(t.hastened) == hastened
+
+
+@pytest.mark.virtual_time
+async def test_a_caller_who_was_cut_short_is_not_hurried_again() -> None:
+    async with turn(0.9, sure=True) as t:
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(0.01)
+        assert len(t.ended) == len(t.hastened) == 1
+        await t.strategy.handle_user_turn_stopped()
+        await asyncio.sleep(0.3)
+        await t.take(STARTED, guess("and more"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        assert len(t.hastened) == 1
+        assert t.cut_short == t.strategy.pauses.cut_short == 1
 
 
 @pytest.mark.virtual_time

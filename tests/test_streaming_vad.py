@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringtrue.streaming.vad import (
+    WINDOW_SECONDS,
     SileroModel,
     SpeechDetector,
     SpeechDismissed,
     SpeechHinted,
     SpeechPaused,
+    SpeechResumed,
     SpeechStarted,
     SpeechStopped,
     VadPolicy,
@@ -145,3 +147,35 @@ def _shared() -> SileroModel:
 def test_other_rates_are_refused(model: SileroModel) -> None:
     with pytest.raises(ValueError, match="8000 or 16000"):
         SpeechDetector(model, 44100)
+
+
+def test_a_hastened_pause_ends_sooner_and_one_that_speech_ends_is_told_of(
+    model: SileroModel, utterance: np.ndarray
+) -> None:
+    rate, policy = 8000, VadPolicy()
+    window = round(rate * WINDOW_SECONDS)
+    pcm = at_rate(utterance, rate)
+
+    def silence_at_the_stop(hasten: bool) -> float:
+        detector = SpeechDetector(model, rate)
+        for at in range(0, len(pcm), 2 * window):
+            events = detector.push(pcm[at : at + 2 * window])
+            if hasten and detector.pause >= policy.pause_seconds:
+                detector.hasten()
+            for event in events:
+                if isinstance(event, SpeechStopped):
+                    return (at // 2 + window - event.at) / rate
+        raise AssertionError("it never stopped")
+
+    assert silence_at_the_stop(False) == pytest.approx(policy.stop_seconds, abs=WINDOW_SECONDS)
+    assert silence_at_the_stop(True) == pytest.approx(policy.hasty_seconds, abs=WINDOW_SECONDS)
+
+    speech = np.frombuffer(pcm, np.int16)
+    loud = speech[np.flatnonzero(np.abs(speech.astype(int)) > 2000)[0] :][: rate // 2]
+    detector = SpeechDetector(model, rate)
+    detector.hasten()  # nobody speaks: nothing to hasten
+    gap = np.zeros(round(0.15 * rate), np.int16)
+    events = detector.push(np.concatenate((loud, gap, loud, gap, loud)).tobytes())
+    kinds = [type(event) for event in events if type(event) is not SpeechHinted]
+    assert kinds[:3] == [SpeechStarted, SpeechPaused, SpeechResumed]
+    assert SpeechStopped not in kinds

@@ -6,6 +6,7 @@ from ringtrue.streaming.turns.smart import (
     PRE_SPEECH_SECONDS,
     SmartTurnModel,
     TurnAudio,
+    prolonged,
 )
 from ringtrue.streaming.turns.stop import SpokenTurnStop
 
@@ -16,4 +17,5 @@ __all__ = [
     "SpokenTurnStop",
     "TurnAudio",
     "TurnPolicy",
+    "prolonged",
 ]

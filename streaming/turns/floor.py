@@ -36,6 +36,7 @@ from ringtrue.streaming.turns.frames import (
     SpeechDismissedFrame,
     SpeechHintFrame,
     SpeechPausedFrame,
+    SpeechResumedFrame,
 )
 from ringtrue.streaming.turns.overlap import Backchannels, Overlap, OverlapPolicy, Verdict
 
@@ -63,6 +64,7 @@ _SPEECH: Final = (
     TranscriptionFrame,
     NothingRecognizedFrame,
     SpeechPausedFrame,
+    SpeechResumedFrame,
 )
 
 
@@ -186,7 +188,7 @@ class FloorKeeper(FrameProcessor):
             overlap.final(frame.text)
         elif isinstance(frame, NothingRecognizedFrame):
             overlap.final("")
-        if not isinstance(frame, SpeechPausedFrame):
+        if not isinstance(frame, SpeechPausedFrame | SpeechResumedFrame):
             self._withheld.append(frame)
         self._poke()
         return True

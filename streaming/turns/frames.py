@@ -20,3 +20,8 @@ class SpeechDismissedFrame(SystemFrame):
 @dataclass
 class SpeechPausedFrame(SystemFrame):
     """A pause inside speech, shorter than what ends it."""
+
+
+@dataclass
+class SpeechResumedFrame(SystemFrame):
+    """It was a pause: the caller goes on."""

@@ -27,6 +27,9 @@ class TurnPolicy:
     complete: float = 0.5
     """Probability from which smart-turn's word is taken at once."""
 
+    doubtful: float = 0.1
+    """Probability from which the model, while it holds the turn for unfinished, may be wrong."""
+
     incomplete_seconds: float = 1.2
     """Silence that ends a turn the model holds for unfinished (probability 0)."""
 
@@ -96,6 +99,8 @@ class Pauses:
         """Nothing is known yet."""
         self._typical = TYPICAL_PAUSE
         self.seen = 0
+        self.cut_short = 0
+        """Turns that were ended although the caller went on."""
 
     def observe(self, seconds: float) -> None:
         """The caller went on after ``seconds`` of silence."""

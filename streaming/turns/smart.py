@@ -40,13 +40,18 @@ class SmartTurnModel:
         """Whether a judgement is under way: one asked for now would have to wait."""
         return self._pending > 0
 
+    @property
+    def crowded(self) -> bool:
+        """Whether one waits already: one asked for now would have to wait for two."""
+        return self._pending > 1
+
     def predict(self, samples: npt.NDArray[np.int16], rate: int) -> float:
         """Probability that the turn whose audio is ``samples`` at ``rate`` Hz is complete."""
         audio = resample_segment(samples, rate, MODEL_RATE)
         return float(self._analyzer._predict_endpoint(audio)["probability"])
 
     async def judge(self, samples: npt.NDArray[np.int16], rate: int) -> float:
-        """:meth:`predict` off the loop."""
+        """:meth:`predict` off the loop. Cancelled before its turn has come, it costs nothing."""
         loop = asyncio.get_running_loop()
         self._pending += 1
         try:
@@ -76,3 +81,15 @@ class TurnAudio:
         """The last ``samples`` samples, or as many as there are."""
         joined = np.frombuffer(b"".join(self._blocks), np.int16)
         return joined[-samples:] if samples else joined[:0]
+
+
+def prolonged(samples: npt.NDArray[np.int16], pause: int, more: int) -> npt.NDArray[np.int16]:
+    """``samples``, whose last ``pause`` are a pause, with ``more`` of the same behind them.
+
+    The pause is continued back and forth, so that a line's noise goes on without a seam.
+    """
+    if more <= 0 or not len(samples):
+        return samples
+    tail = samples[-pause:] if pause else samples[-1:]
+    there_and_back = np.concatenate((tail[::-1], tail))
+    return np.concatenate((samples, np.resize(there_and_back, more)))

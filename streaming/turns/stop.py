@@ -30,7 +30,7 @@ from ringtrue.streaming.recognizers.service import (
 )
 from ringtrue.streaming.stages import Stage
 from ringtrue.streaming.turns.expect import Expect
-from ringtrue.streaming.turns.frames import SpeechPausedFrame
+from ringtrue.streaming.turns.frames import SpeechPausedFrame, SpeechResumedFrame
 from ringtrue.streaming.turns.policy import Pauses, TurnPolicy
 
 log = structlog.get_logger(__name__)
@@ -59,11 +59,13 @@ class Answering(Protocol):
 class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     """Ends the user's turn when the audio says so and the words have arrived.
 
-    On each VAD stop the model is asked; if it holds the turn for complete, the recognizer's final
-    word ends it (a text, or that there is none), or :attr:`TurnPolicy.transcript_seconds` of
-    waiting. If not, a silence whose length depends on the model's probability and on what was
-    asked ends it; so it does, at its longest, where the model fails. Speech starts everything
-    over, and words that come while the caller speaks decide nothing.
+    The model is asked in each pause as soon as it is one; by the VAD's stop it has mostly answered.
+    If it holds the turn for complete, the recognizer's final word ends it (a text, or that there
+    is none), or :attr:`TurnPolicy.transcript_seconds` of waiting; where the words so far are a
+    whole answer, too, the VAD is told not to wait for all its silence. If not, a silence whose
+    length depends on the model's probability and on what was asked ends it, or the model itself,
+    asked once more where it was in doubt; so it does, at its longest, where the model fails.
+    Speech starts everything over, and words that come while the caller speaks decide nothing.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         suffices: Callable[[str], bool | None] | None = None,
         answering: Answering | None = None,
         busy: Callable[[], bool] | None = None,
+        hasten: Callable[[], None] | None = None,
+        on_cut_short: Callable[[], None] | None = None,
         awaiting: Callable[[float | None], None] | None = None,
     ) -> None:
         """``judge`` starts a judgement of the audio so far; None counts every stop as complete.
@@ -86,7 +90,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         is told of answers begun ahead of the turn's end; None: there are none. While ``busy``, no
         judgement is asked for that another call's turn would have to wait for. ``awaiting`` is told
         when a turn that is over by its sound waits for its words, and since when (loop time) the
-        caller has been silent; None: the caller speaks again.
+        caller has been silent; None: the caller speaks again. ``hasten`` asks the VAD for its
+        stop, ``on_cut_short`` is told of turns that ended although the caller went on.
         """
         super().__init__()
         self._judge = judge
@@ -97,6 +102,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._suffices = suffices
         self._answering = answering
         self._busy = busy
+        self._hasten = hasten
+        self._on_cut_short = on_cut_short
         self._awaiting = awaiting
         self._matches = NormalizedMatch()
         self.pauses = Pauses()
@@ -159,11 +166,13 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
             self._silent_since = self._stopped_at - frame.stop_secs
             self._spawn(self._stopped(self._generation))
         elif isinstance(frame, SpeechPausedFrame):
-            self._eager = None
-            free = self._busy is None or not self._busy()
-            if self._anticipates and self._judge is not None and self._speaking and free:
+            self._drop_eager()
+            if self._judge is not None and self._speaking and not self._model_is_busy:
                 self._eager = self._spawn(self._judged())
                 self._spawn(self._paused(self._eager))
+        elif isinstance(frame, SpeechResumedFrame):
+            self._drop_eager()
+            await self._withdraw("resumed")
         elif isinstance(frame, InterimTranscriptionFrame):
             self._partial = frame.text.strip()
         elif isinstance(frame, EagerEndOfTurnCancelFrame):
@@ -195,6 +204,10 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         return self._policy.anticipate and self._answering is not None
 
     @property
+    def _model_is_busy(self) -> bool:
+        return self._busy is not None and self._busy()
+
+    @property
     def _said(self) -> str:
         """All words of the turn, those that may still change included."""
         return " ".join((*self._words, self._partial)).strip()
@@ -202,10 +215,16 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     def _restart(self) -> None:
         self._generation += 1
         self._complete = self._final = self._judging = False
-        self._eager = self._probability = None
+        self._drop_eager()
+        self._probability = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _drop_eager(self) -> None:
+        if self._eager is not None:
+            self._eager.cancel()
+            self._eager = None
 
     def _went_on(self, start_seconds: float) -> None:
         """The caller speaks again: how long was the pause, if it was one inside a turn?"""
@@ -213,6 +232,10 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         inside = ended is None or now - start_seconds - ended < PREMATURE_SECONDS
         if self._silent_since is not None and inside:
             self.pauses.observe(now - start_seconds - self._silent_since)
+            if ended is not None:
+                self.pauses.cut_short += 1
+                if self._on_cut_short is not None:
+                    self._on_cut_short()
         self._silent_since = self._ended_at = None
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -233,20 +256,45 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
     async def _paused(self, eager: asyncio.Task[float]) -> None:
         """A short pause: answer what was said so far, if it sounds complete."""
         probability = await eager
-        if self._eager is eager:
-            await self._speculate(probability, self._policy.eager)
+        if self._eager is not eager:
+            return
+        if self._speaking and self._is_whole(probability) and self._hasten is not None:
+            self._hasten()
+        await self._speculate(probability, self._policy.eager)
+
+    def _is_whole(self, probability: float) -> bool:
+        """Whether sound, words and caller all say that nothing more will come."""
+        return (
+            probability >= self._policy.complete
+            and self._completes is not None
+            and self._completes(self._said)
+            and not self.pauses.cut_short
+        )
 
     async def _stopped(self, generation: int) -> None:
-        probability = 0.0 if self._eager is None else await self._eager
-        if probability < self._policy.eager:
-            probability = await self._judged()
+        eager = self._eager
+        probability = await (self._judged() if eager is None else eager)
         if generation != self._generation or self._speaking:
             return
         self._probability, self._judged_at = probability, self._now()
         if self._plan():
             await self._silence_ended()
-        elif self._final:
+            return
+        if self._final:
             await self._speculate(probability, self._policy.eager_text)
+        doubtful = self._policy.doubtful <= probability < self._policy.complete
+        if eager is not None and doubtful and not self._model_is_busy:
+            await self._judge_again(generation)
+
+    async def _judge_again(self, generation: int) -> None:
+        """In doubt, while silence is waited for: the model has more of it to hear by now."""
+        probability = await self._judged()
+        if generation != self._generation or self._speaking or self._complete:
+            return
+        if probability >= self._policy.complete:
+            self._probability = probability
+            if self._plan():
+                await self._silence_ended()
 
     def _expected(self) -> Expect:
         return Expect.OPEN if self._expects is None else self._expects()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -169,6 +169,9 @@ class Gate:
         self._taken: dict[Lane, int] = {}
         """How many bytes of it were offered."""
 
+        self._again: deque[tuple[Chunk, int]] = deque()
+        """Chunks that may be offered once more, each from this byte on."""
+
         self._rests: deque[tuple[float, float]] = deque(maxlen=MAX_RESTS)
         self._was_speech = False
         self._hash = hashlib.sha256()
@@ -209,7 +212,19 @@ class Gate:
         """The turn is over before its end: nothing made for it passes any more."""
         self.provenance.cut()
         self._current.clear()
+        self._again.clear()
         self.end_utterance()
+
+    def give_back(self, pieces: Sequence[Piece]) -> None:
+        """The far end dropped ``pieces``, the last that passed, unheard: they may be offered again.
+
+        In this order, each sample once, and only until something else passes in their lane. They
+        are checked and marked anew, and the utterance's digest has them twice, as they were sent.
+        """
+        self._again.clear()
+        for chunk, start, _ in pieces:
+            self._current.pop(chunk.lane, None)
+            self._again.append((chunk, start))
 
     def end_utterance(self) -> None:
         """Close the open utterance, finished or cut, and hand its digest to the log."""
@@ -381,10 +396,14 @@ class Gate:
         for chunk, start, stop in draft.pieces:
             lane = chunk.lane
             if chunk is not self._current.get(lane):
-                refusal = self.provenance.refusal(chunk)
+                again = bool(self._again) and chunk is self._again[0][0]
+                refusal = self.provenance.refusal(chunk, again=again)
                 if refusal is not None:
                     return refusal
-                self._current[lane], self._taken[lane] = chunk, 0
+                self._current[lane] = chunk
+                self._taken[lane] = self._again.popleft()[1] if again else 0
+                if not again and lane is Lane.SPEECH:
+                    self._again.clear()
             if start < self._taken[lane]:
                 return Refusal.SEQUENCE
             if not start < stop <= len(chunk.pcm) or (stop - start) % 2:

@@ -20,6 +20,7 @@ from ringtrue.streaming.gate import licence_holds
 from ringtrue.streaming.ports import frame_bytes, frame_samples
 from ringtrue.streaming.provenance import Chunk, FrameKind, Sealer
 from ringtrue.streaming.tones import dtmf_frames
+from ringtrue.streaming.unheard import Unheard, without_first
 
 MarkT = TypeVar("MarkT")
 
@@ -120,6 +121,7 @@ class Playout(Generic[MarkT]):
         self._paused_at: float | None = None
         self._spoken_to = 0  # position after what was taken last; pauses come after it
         self._paused_ticks = 0
+        self._unheard = Unheard()  # kept only where the far end tells what it has played
 
     @property
     def position(self) -> int:
@@ -164,6 +166,38 @@ class Playout(Generic[MarkT]):
     def resume(self) -> None:
         """Go on at the next sample."""
         self._paused_at = None
+
+    def rewind(self, position: int) -> list[Piece]:
+        """While paused: give back what went out of the utterance from ``position`` on.
+
+        The far end has dropped it unheard; it is what is taken next after the pause, and its marks
+        wait again. Returns its pieces in order; none, and nothing changes, where nothing is known
+        to be unheard, or not all of it is of the utterance in progress.
+        """
+        if not (self.paused and self.speaking):
+            return []
+        utterance = self._queue[0]
+        self._unheard.played(position)
+        pieces = self._unheard.pieces(utterance.ticket)
+        if not pieces:
+            return []
+        pieces = without_first(pieces, position - self._unheard.begins)
+        while self._sent and self._sent[-1][0] > position:
+            place = self._unheard.place(self._sent[-1][0])
+            if place is None:
+                break
+            utterance.marks.appendleft((place, self._sent.pop()[1]))
+        for piece in reversed(pieces):
+            if not utterance.chunks or utterance.chunks[0] is not piece.chunk:
+                utterance.chunks.appendleft(piece.chunk)
+            utterance.offset = piece.start
+        given = sum(piece.stop - piece.start for piece in pieces)
+        utterance.pending += given
+        utterance.taken -= given // 2
+        self._pending += given
+        self._spoken_to = min(self._spoken_to, position)
+        self._unheard.clear()
+        return pieces
 
     def has_room(self) -> bool:
         """True while :meth:`write` will accept audio."""
@@ -246,6 +280,7 @@ class Playout(Generic[MarkT]):
             dropped += utterance.pending // 2
         self._queue.clear()
         self._sent.clear()
+        self._unheard.clear()
         self._pending = 0
         paused_at, self._paused_at = self._paused_at, None
         return Cut(tuple(heard), tuple(unheard), taken, dropped, label, paused_at)
@@ -277,6 +312,7 @@ class Playout(Generic[MarkT]):
             dropped += utterance.pending // 2
             self._pending -= utterance.pending
         self._queue = kept
+        self._unheard.clear()
         self.withheld = 0
         return Cut(tuple(heard), tuple(unheard), taken, dropped, label)
 
@@ -306,6 +342,7 @@ class Playout(Generic[MarkT]):
         if utterance.ticket is None:
             utterance.ticket = open_ticket()
             began = utterance.label
+        offset = utterance.taken
         pieces = self._draw(utterance)
         start = self._position
         self._position += self._frame_samples
@@ -319,6 +356,9 @@ class Playout(Generic[MarkT]):
             self._queue.popleft()
         self._spoken_to = self._position
         draft = Draft(utterance.ticket, pieces)
+        if heard_position is not None:
+            self._unheard.played(heard_position)
+            self._unheard.sent(draft, start, offset)
         return Step(draft, self._release(heard_position), began, ended)
 
     def _stays_paused(self) -> bool:

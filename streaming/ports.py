@@ -122,6 +122,19 @@ class Holdable(Protocol):
 
 
 @runtime_checkable
+class Confirming(Protocol):
+    """A leg whose far end plays what it was sent later, and drops what it has not played where
+    :meth:`MediaLeg.clear` says so."""
+
+    def played_by(self, now: float) -> int | None:
+        """Samples of sent audio that it has played by ``now``; None where it never tells.
+
+        An estimate between two of its confirmations, never beyond the next one.
+        """
+        ...
+
+
+@runtime_checkable
 class Holding(Protocol):
     """A call whose far end can be put on hold."""
 

@@ -247,10 +247,11 @@ class Provenance:
         )
         self._floor[Lane.TONES] = self._issued[Lane.TONES]
 
-    def refusal(self, chunk: Chunk) -> Refusal | None:
+    def refusal(self, chunk: Chunk, *, again: bool = False) -> Refusal | None:
         """Why ``chunk`` may not begin to be heard; None where it may, and then only once.
 
-        Takes the same time wherever a tag is wrong.
+        ``again`` is for one that has passed, whose samples the far end dropped unheard. Takes the
+        same time wherever a tag is wrong.
         """
         if type(chunk) is not Chunk or type(chunk.pcm) is not bytes or not chunk.tag:
             return Refusal.UNSEALED
@@ -263,6 +264,10 @@ class Provenance:
         if not genuine:
             return Refusal.UNSEALED
         last = self._last[chunk.lane]
+        if again:
+            passed = self._floor[chunk.lane] < chunk.utterance
+            passed = passed and (chunk.utterance, chunk.seq) <= last
+            return None if passed else Refusal.STALE_TURN
         if chunk.utterance <= self._floor[chunk.lane] or chunk.utterance < last[0]:
             return Refusal.STALE_TURN
         if (chunk.utterance, chunk.seq) <= last:

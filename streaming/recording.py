@@ -113,6 +113,17 @@ class StereoTap:
             self._mask(pair)
         self._push(pair)
 
+    def unheard(self, samples: int) -> None:
+        """The far end dropped the last ``samples`` of the agent: they become silence, as far as
+        they are not a second old."""
+        left = 2 * samples
+        for pair in reversed(self._waiting):
+            if left <= 0:
+                return
+            kept = max(0, len(pair.agent) - left)
+            left -= len(pair.agent)
+            pair.agent = pair.agent[:kept] + self._silence[kept:]
+
     def close(self) -> None:
         """The call is over: let go of what waits."""
         self._block.extend(self._waiting)

@@ -30,7 +30,7 @@ from ringtrue.streaming.gate import (
 from ringtrue.streaming.hold import HoldMusic
 from ringtrue.streaming.output import PlayoutOutput
 from ringtrue.streaming.playout import Cut, Playout
-from ringtrue.streaming.ports import FRAME_MS, Holdable, MediaLeg, frame_bytes
+from ringtrue.streaming.ports import FRAME_MS, Confirming, Holdable, MediaLeg, frame_bytes
 from ringtrue.streaming.provenance import Chunk, Lane, Sealer
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
 from ringtrue.streaming.recording import StereoTap
@@ -122,6 +122,7 @@ class CallSession:
         """Set once the call is being taken down: what is cut from then on is no barge-in."""
 
         self._holdable = leg if isinstance(leg, Holdable) else None
+        self._confirming = leg if isinstance(leg, Confirming) else None
         self._on_hold = self._wants_music = self._resting = False
         self._paused = False
         self._music: tuple[HoldMusic, Sealer, Ticket] | None = None
@@ -274,6 +275,8 @@ class CallSession:
         if paused is not self._paused:
             self._paused = paused
             (self.gate.rest if paused else self.gate.wake)(now, ends=False)
+            if paused:
+                self._withdraw(now)
         if held and not self._resting:
             self.gate.rest(now)
         elif self._resting and not held:
@@ -287,6 +290,24 @@ class CallSession:
             self._music = None
             if held:
                 self.gate.end_utterance()
+
+    def _withdraw(self, now: float) -> None:
+        """Speech is paused: what the far end has not played of it, it shall not; it is sent again
+        afterwards, from that sample on."""
+        played = None if self._confirming is None else self._confirming.played_by(now)
+        pieces = [] if played is None else self.playout.rewind(played)
+        if not pieces:
+            return
+        self.gate.give_back(pieces)
+        self._clear(now)
+        self._spoken -= sum(piece.stop - piece.start for piece in pieces) // 2
+
+    def _clear(self, now: float) -> None:
+        """Have the far end drop what it has not played; the recording has nothing of that."""
+        played = None if self._confirming is None else self._confirming.played_by(now)
+        if played is not None and self._tap is not None:
+            self._tap.unheard(self.playout.position - played)
+        self._leg.clear()
 
     def _relayed(self, now: float) -> Chunk | None:
         """What the far ends of bridged calls say, sealed for this one."""
@@ -375,7 +396,7 @@ class CallSession:
     def _cut(self, cut: Cut[Frame]) -> None:
         self.gate.cut()
         self._music = None  # its ticket is gone too
-        self._leg.clear()
+        self._clear(asyncio.get_running_loop().time())
         if cut.label is None:
             return
         if self.ending:
@@ -390,7 +411,7 @@ class CallSession:
             return
         self.gate.end_utterance()
         self._music = None
-        self._leg.clear()
+        self._clear(asyncio.get_running_loop().time())
         self.turns.heard(cut.heard_samples)
 
     def _digested(self, digest: UtteranceDigest) -> None:

@@ -72,6 +72,7 @@ class StreamLeg:
         self._pulled = False
         self._sent = 0
         self._heard = 0
+        self._heard_at: float | None = None
         self._since_mark = 0
         self._audible = False
         self._marks: dict[str, int] = {}
@@ -126,8 +127,9 @@ class StreamLeg:
     def played(self, name: str) -> None:
         """Take the echo of a mark. One we never sent, or gave up, is ignored."""
         position = self._marks.pop(name, None)
-        if position is not None:
-            self._heard = max(self._heard, position)
+        if position is not None and position > self._heard:
+            self._heard = position
+            self._heard_at = self._last_heard
 
     def reply(self, message: Message) -> None:
         """Queue what the protocol wants said."""
@@ -199,6 +201,16 @@ class StreamLeg:
     def heard_position(self) -> int | None:
         """Samples since the leg opened that the carrier confirmed as played, silence included."""
         return self._heard if self._wire.confirms else None
+
+    def played_by(self, now: float) -> int | None:
+        """Samples played by ``now``: since the last mark came back, playing went on in real time,
+        though not past the next one."""
+        if not self._wire.confirms:
+            return None
+        if self._heard_at is None:
+            return self._heard
+        most = next(iter(self._marks.values()), self._sent)
+        return min(most, self._heard + max(0, int((now - self._heard_at) * self._rate)))
 
     def clear(self) -> None:
         """Drop what waits here and at the carrier; it counts as never heard."""

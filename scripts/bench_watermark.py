@@ -24,7 +24,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +37,7 @@ from watermark_perth import perth
 from watermark_tables import shown, write_between
 
 from ringtrue.voices.watermark.detector import FALSE_ALARM, Detection, Search, detect
-from ringtrue.voices.watermark.embedder import PILOT_SHARE, RATES, Embedder, excitation, tilted
+from ringtrue.voices.watermark.embedder import PILOT_SHARE, RATES, Embedder, excitation
 from ringtrue.voices.watermark.token import Token, symbols
 
 SECONDS: Final = (1, 2, 3, 6, 10)
@@ -130,7 +130,8 @@ def attacks(caller: Audio) -> dict[str, Attack]:
 
 def without_pilot(sent: Audio) -> Audio:
     """As left by who has the detection key and knows where the mark begins."""
-    return marked(sent, chips=-np.sqrt(PILOT_SHARE) * tilted(KEY.detection.pilot))
+    pilot = replace(excitation(KEY, symbols(KEY, token_of(0))), pilot_gain=-math.sqrt(PILOT_SHARE))
+    return marked(sent, chips=replace(pilot, data_gain=0.0))
 
 
 def searched(crop: Audio, first: Search, *, thorough: bool) -> Detection:
@@ -257,7 +258,7 @@ def speed(sources: dict[str, Audio]) -> str:
         legs = [Embedder(chips, rate) for _ in range(100)]
         tick = [frame.tobytes() for frame in pcm[100:200]]
         many = fastest(lambda: [leg.mark(frame) for leg, frame in zip(legs, tick, strict=True)])  # noqa: B023
-        lines.append(f"| a frame of 20 ms at {rate} Hz, alone | {1e6 * each:.1f} µs |")
+        lines.append(f"| a frame of 20 ms at {rate} Hz | {1e6 * each:.1f} µs |")
         lines.append(f"| a frame at {rate} Hz, among 100 legs | {1e4 * many:.1f} µs |")
     sent = to_pcm(marked(host, token_of(0)))
     for name, pcm in (("marked", sent), ("unmarked", to_pcm(host))):

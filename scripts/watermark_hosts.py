@@ -10,8 +10,8 @@ import numpy as np
 from watermark_attacks import RATE, Audio, to_pcm
 from watermark_corpus import active
 
-from ringtrue.voices.watermark.embedder import Embedder, excitation
-from ringtrue.voices.watermark.keys import Chips, MarkKey
+from ringtrue.voices.watermark.embedder import Embedder, Excitation, excitation
+from ringtrue.voices.watermark.keys import MarkKey
 from ringtrue.voices.watermark.token import Token, symbols
 
 KEY: Final = MarkKey(b"of the robustness bench alone...")
@@ -23,7 +23,7 @@ def token_of(number: int) -> Token:
     return Token(0x1000 + number, BEGUN)
 
 
-def marked(host: Audio, token: Token | None = None, *, chips: Chips | None = None) -> Audio:
+def marked(host: Audio, token: Token | None = None, *, chips: Excitation | None = None) -> Audio:
     """``host`` as a gate sends it: with ``token``, or with ``chips``."""
     if chips is None:
         chips = excitation(KEY, symbols(KEY, token or token_of(0)))

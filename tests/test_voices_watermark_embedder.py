@@ -1,10 +1,20 @@
+import math
+
 import numpy as np
 import pytest
 from watermarking import KEY, TOKEN, marked, speech
 
-from ringtrue.voices.watermark.embedder import COMFORT_LSB, RATES, Bank, Embedder, excitation
+from ringtrue.voices.watermark.embedder import (
+    COMFORT_LSB,
+    PILOT_SHARE,
+    RATES,
+    TILT,
+    Embedder,
+    Excitation,
+    excitation,
+)
 from ringtrue.voices.watermark.errors import WatermarkError
-from ringtrue.voices.watermark.keys import PERIOD
+from ringtrue.voices.watermark.keys import FRAME_CHIPS, PERIOD, SYMBOL_CHIPS
 from ringtrue.voices.watermark.token import symbols
 
 CHIPS = excitation(KEY, symbols(KEY, TOKEN))
@@ -53,43 +63,26 @@ def test_legs_share_nothing():
     assert again == first
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_legs_marked_together_are_marked_as_alone(rate: int):
-    size = rate // 50
-    hosts = [speech(rate)[at : at + 20 * size].reshape(-1, size) for at in (0, 5000, 9000)]
-    bank = Bank(rate, 4)
-    gone = bank.join(CHIPS)
-    legs = np.array([bank.join(CHIPS) for _ in hosts])
-    bank.mark(np.array([gone]), hosts[0][:1])
-    bank.leave(gone)
-    late = bank.join(CHIPS)
-    assert late == gone
-    alone = [Embedder(CHIPS, rate) for _ in range(4)]
-    for n in range(20):
-        order = np.array([*legs, late])[:: 1 if n % 2 else -1]
-        frames = np.stack([hosts[k % 3][n] for k in (0, 1, 2, 0)])[:: 1 if n % 2 else -1]
-        together = bank.mark(order, frames)
-        for leg, frame, out in zip(order, frames, together, strict=True):
-            one = alone[[*legs, late].index(leg)]
-            assert one.mark(frame.tobytes()) == out.tobytes()
-
-
-def test_a_full_bank_says_so():
-    bank = Bank(8000, 1)
-    bank.join(CHIPS)
-    with pytest.raises(WatermarkError, match="full: it has 1 legs"):
-        bank.join(CHIPS)
-    with pytest.raises(WatermarkError, match=r"1 legs take shape \(1, 160\), got \(2, 160\)"):
-        bank.mark(np.array([0]), np.zeros((2, 160), np.int16))
-    with pytest.raises(WatermarkError, match="at least one leg, got 0"):
-        Bank(8000, 0)
+def test_chips_made_frame_by_frame_are_those_of_the_whole_period():
+    """A host without any sound shows the comfort noise alone: chips at one level, filtered flat."""
+    token = symbols(KEY, TOKEN)
+    pilot, carrier = KEY.detection.pilot, KEY.carrier
+    data = carrier * np.repeat(token, SYMBOL_CHIPS)
+    chips = math.sqrt(PILOT_SHARE) * pilot + math.sqrt(1 - PILOT_SHARE) * data
+    chips = chips + TILT * (np.roll(chips, 1) + np.roll(chips, -1))
+    expected = np.rint(COMFORT_LSB * chips / math.sqrt(1 + 2 * TILT**2)).astype(int)
+    embedder = Embedder(CHIPS, 8000)
+    frames = [embedder.mark(bytes(320)) for _ in range(PERIOD // FRAME_CHIPS + 1)]
+    noise = np.frombuffer(b"".join(frames), "<i2").astype(int)
+    assert np.array_equal(noise[FRAME_CHIPS:PERIOD], expected[FRAME_CHIPS:])  # the first fades in
+    assert np.array_equal(noise[PERIOD:], expected[:FRAME_CHIPS])
 
 
 def test_wrong_arguments_are_named():
     with pytest.raises(WatermarkError, match="8000, 16000 Hz, got 48000"):
         Embedder(CHIPS, 48000)
     with pytest.raises(WatermarkError, match=f"{PERIOD} chips, got shape"):
-        Embedder(CHIPS[:-1], 8000)
+        Excitation(KEY.signs[:, :-1], CHIPS.symbols)
     with pytest.raises(WatermarkError, match="strength must be above 0 and below 1, got 1"):
         Embedder(CHIPS, 8000, strength=1)
     with pytest.raises(WatermarkError, match="a frame has 320 bytes, got 318"):

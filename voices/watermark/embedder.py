@@ -12,6 +12,7 @@ constants come from measurements on telephone speech.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,6 @@ from ringtrue.voices.watermark.keys import (
     PERIOD_FRAMES,
     SYMBOL_CHIPS,
     SYMBOLS,
-    Chips,
     MarkKey,
 )
 from ringtrue.voices.watermark.lpc import RealArray, lag_window, predict
@@ -34,6 +34,7 @@ from ringtrue.voices.watermark.lpc import RealArray, lag_window, predict
 RATES: Final = (8000, 16000)
 
 Pcm = npt.NDArray[np.int16]
+Signs = npt.NDArray[np.int8]
 
 ORDER: Final = 10
 SUBFRAME: Final = 20
@@ -77,155 +78,138 @@ def _half_band() -> RealArray:
 
 
 _TAPS: Final[RealArray] = _half_band()
+_TILTED: Final = math.sqrt(1 + 2 * TILT**2)
+
+# Where things lie in a leg's state, one array so that the kernel takes few arguments.
+STRENGTH_OF, PILOT_GAIN, DATA_GAIN, TOKEN = 0, 1, 2, 3
+FIXED: Final = TOKEN + SYMBOLS
+"""Entries that never change."""
+
+LEVEL: Final = FIXED
+"""Mean square of the host where it isn't quiet."""
+
+GAIN: Final = LEVEL + 1
+"""At the end of the last frame."""
+
+HOST: Final = GAIN + 1
+RINGING: Final = HOST + HISTORY
+WIDE_HOST: Final = RINGING + ORDER
+WIDE_MARK: Final = WIDE_HOST + HALF_BAND_TAPS - 1
+RESIDUAL: Final = WIDE_MARK + (HALF_BAND_TAPS + 1) // 2
+STATE: Final = RESIDUAL + RESIDUAL_HISTORY + FRAME_CHIPS
 
 
-def excitation(key: MarkKey, symbols: npt.NDArray[np.float64]) -> Chips:
-    """One period of chips, pilot and data, unit power; ``symbols`` are ±1, ``(SYMBOLS,)``."""
-    if symbols.shape != (SYMBOLS,):
-        raise WatermarkError(f"a period carries {SYMBOLS} symbols, got shape {symbols.shape}")
-    data = key.carrier * np.repeat(symbols, SYMBOL_CHIPS)
-    chips = math.sqrt(PILOT_SHARE) * key.detection.pilot + math.sqrt(1 - PILOT_SHARE) * data
-    return tilted(chips)
+@dataclass(frozen=True, slots=True)
+class Excitation:
+    """The chips of one mark, made frame by frame: a whole period of them takes 0.3 MB."""
+
+    signs: Signs
+    """Pilot and carrier, ±1, ``(2, PERIOD)``: the same array for all legs of one key."""
+
+    symbols: npt.NDArray[np.float64]
+    """±1, ``(SYMBOLS,)``."""
+
+    pilot_gain: float = math.sqrt(PILOT_SHARE)
+    data_gain: float = math.sqrt(1 - PILOT_SHARE)
+
+    def __post_init__(self) -> None:
+        if self.signs.shape != (2, PERIOD):
+            raise WatermarkError(f"a period has {PERIOD} chips, got shape {self.signs.shape}")
+        if self.symbols.shape != (SYMBOLS,):
+            shape = self.symbols.shape
+            raise WatermarkError(f"a period carries {SYMBOLS} symbols, got shape {shape}")
 
 
-def tilted(chips: Chips) -> Chips:
-    """A period of chips, lifted towards high frequencies; power as before."""
-    shaped = chips + TILT * (np.roll(chips, 1) + np.roll(chips, -1))
-    return np.asarray(shaped / math.sqrt(1 + 2 * TILT**2), np.float64)
-
-
-class Bank:
-    """Legs of one rate that are marked together: their states side by side, one call a tick."""
-
-    def __init__(self, rate: int, legs: int) -> None:
-        """Room for ``legs`` legs at ``rate`` Hz.
-
-        Raises :class:`WatermarkError` for another rate or for no leg.
-        """
-        if rate not in RATES:
-            raise WatermarkError(f"rate must be one of {', '.join(map(str, RATES))} Hz, got {rate}")
-        if legs < 1:
-            raise WatermarkError(f"a bank has at least one leg, got {legs}")
-        self.rate = rate
-        self.samples = rate // 50
-        """Of one frame."""
-
-        self._free = list(range(legs - 1, -1, -1))
-        self._chips = np.zeros((legs, PERIOD))
-        self._strength = np.zeros(legs)
-        self._frame = np.zeros(legs, np.int64)
-        self._host = np.zeros((legs, HISTORY))
-        self._residual = np.zeros((legs, RESIDUAL_HISTORY))
-        self._shaped = np.zeros((legs, ORDER))
-        self._levels = np.zeros((legs, 2))
-        """Gain at the end of the last frame; mean square of the host where it isn't quiet."""
-
-        self._wide_host = np.zeros((legs, HALF_BAND_TAPS - 1))
-        self._wide_mark = np.zeros((legs, (HALF_BAND_TAPS + 1) // 2))
-
-    def join(self, chips: Chips, *, strength: float = STRENGTH) -> int:
-        """Take in a leg that is marked with ``chips`` from :func:`excitation`; returns its number.
-
-        Raises :class:`WatermarkError` for another shape, a strength outside 0 … 1, or where there
-        is no room.
-        """
-        if chips.shape != (PERIOD,):
-            raise WatermarkError(f"a period has {PERIOD} chips, got shape {chips.shape}")
-        if not 0 < strength < 1:
-            raise WatermarkError(f"strength must be above 0 and below 1, got {strength}")
-        if not self._free:
-            raise WatermarkError(f"the bank is full: it has {len(self._chips)} legs")
-        leg = self._free.pop()
-        self._chips[leg] = chips
-        self._strength[leg] = strength
-        for state in (self._host, self._residual, self._shaped, self._levels):
-            state[leg] = 0.0
-        self._wide_host[leg] = self._wide_mark[leg] = 0.0
-        self._frame[leg] = 0
-        return leg
-
-    def rest(self, legs: npt.NDArray[np.int64]) -> None:
-        """Forget what ``legs`` sounded like, so that the mark of a host that was cut off doesn't
-        ring on into the silence after it.
-        """
-        for state in (self._host, self._residual, self._shaped, self._wide_host, self._wide_mark):
-            state[legs] = 0.0
-        self._levels[legs, 0] = 0.0
-
-    def leave(self, leg: int) -> None:
-        """Make room for another leg."""
-        self._free.append(leg)
-
-    def mark(self, legs: npt.NDArray[np.int64], pcm: Pcm) -> Pcm:
-        """One frame of each of ``legs``, marked: ``(n, samples)`` in and out, no delay.
-
-        Raises :class:`WatermarkError` for another shape.
-        """
-        if pcm.shape != (len(legs), self.samples):
-            raise WatermarkError(
-                f"{len(legs)} legs take shape {(len(legs), self.samples)}, got {pcm.shape}"
-            )
-        out = np.empty(pcm.shape, np.int16)
-        _mark_all(
-            legs,
-            pcm,
-            self._chips,
-            self._strength,
-            self._frame,
-            self._host,
-            self._residual,
-            self._shaped,
-            self._levels,
-            self._wide_host,
-            self._wide_mark,
-            _WINDOW,
-            _LAG_WINDOW,
-            _TAPS,
-            out,
-        )
-        return out
+def excitation(key: MarkKey, symbols: npt.NDArray[np.float64]) -> Excitation:
+    """Pilot and data of ``key``, unit power; ``symbols`` are ±1, ``(SYMBOLS,)``."""
+    return Excitation(key.signs, symbols)
 
 
 class Embedder:
     """Marks one leg. Not for two threads at a time."""
 
-    def __init__(self, chips: Chips, rate: int, *, strength: float = STRENGTH) -> None:
-        """Mark PCM at ``rate`` Hz with ``chips`` from :func:`excitation`.
+    def __init__(self, chips: Excitation, rate: int, *, strength: float = STRENGTH) -> None:
+        """Mark PCM at ``rate`` Hz with ``chips``.
 
-        Raises :class:`WatermarkError` for another rate, shape or a strength outside 0 … 1.
+        Raises :class:`WatermarkError` for another rate or a strength outside 0 … 1.
         """
-        self._bank = Bank(rate, 1)
-        self._legs = np.array([self._bank.join(chips, strength=strength)])
+        if rate not in RATES:
+            raise WatermarkError(f"rate must be one of {', '.join(map(str, RATES))} Hz, got {rate}")
+        if not 0 < strength < 1:
+            raise WatermarkError(f"strength must be above 0 and below 1, got {strength}")
+        self._size = 2 * (rate // 50)
+        self._signs = chips.signs
+        self._frame = 0
+        self._state = np.zeros(STATE)
+        self._state[:FIXED] = [strength, chips.pilot_gain, chips.data_gain, *chips.symbols]
+        self._out = np.zeros(rate // 50, np.int16)
 
     def rest(self) -> None:
-        """Forget the sound before; see :meth:`Bank.rest`."""
-        self._bank.rest(self._legs)
+        """Forget what the leg sounded like, so that the mark of a host that was cut off doesn't
+        ring on into the silence after it; the level the strength is adapted to stays.
+        """
+        self._state[GAIN:] = 0.0
 
     def mark(self, pcm: bytes) -> bytes:
         """One frame of 16-bit PCM, marked; same length, no delay.
 
         Raises :class:`WatermarkError` unless it is one whole frame.
         """
-        size = 2 * self._bank.samples
-        if len(pcm) != size:
-            raise WatermarkError(f"a frame has {size} bytes, got {len(pcm)}")
-        host = np.frombuffer(pcm, "<i2").reshape(1, -1)
-        return self._bank.mark(self._legs, host).tobytes()
+        if len(pcm) != self._size:
+            raise WatermarkError(f"a frame has {self._size} bytes, got {len(pcm)}")
+        frame = self._frame
+        self._frame = (frame + 1) % PERIOD_FRAMES
+        _mark(np.frombuffer(pcm, np.int16), self._signs, frame, self._state, self._out)
+        return self._out.tobytes()
+
+
+@compiled
+def _chips(signs: Signs, state: RealArray, frame: int, out: RealArray) -> None:
+    """The frame's chips, lifted towards high frequencies; unit power."""
+    pilot, data = state[PILOT_GAIN], state[DATA_GAIN]
+    begin = frame * FRAME_CHIPS
+    raw = np.empty(FRAME_CHIPS + 2)
+    for part in range(FRAME_CHIPS // SYMBOL_CHIPS):
+        at = part * SYMBOL_CHIPS
+        symbol = state[TOKEN + begin // SYMBOL_CHIPS + part]
+        pilots = signs[0, begin + at : begin + at + SYMBOL_CHIPS]
+        carriers = signs[1, begin + at : begin + at + SYMBOL_CHIPS]
+        for n in range(SYMBOL_CHIPS):
+            raw[1 + at + n] = pilot * pilots[n] + data * (carriers[n] * symbol)
+    for n, at in ((0, begin - 1), (FRAME_CHIPS + 1, begin + FRAME_CHIPS)):  # the neighbours'
+        at %= PERIOD
+        raw[n] = pilot * signs[0, at] + data * (signs[1, at] * state[TOKEN + at // SYMBOL_CHIPS])
+    for n in range(FRAME_CHIPS):
+        out[n] = (raw[n + 1] + TILT * (raw[n] + raw[n + 2])) / _TILTED
 
 
 @compiled
 def _voicing(residual: RealArray, energy: float) -> float:
     """Highest normalised correlation of the frame's residual with its past, 0 to 1."""
     # All lags side by side, the longest first: their samples are in order then, for vectors.
+    first = RESIDUAL_HISTORY - LONGEST_LAG
     lags = LONGEST_LAG - SHORTEST_LAG + 1
     cross = np.zeros(lags)
-    power = np.full(lags, 1e-3)
     for n in range(0, FRAME_CHIPS, 2):
         sample = residual[RESIDUAL_HISTORY + n]
-        past = residual[RESIDUAL_HISTORY + n - LONGEST_LAG : RESIDUAL_HISTORY + n]
+        past = residual[first + n : first + n + lags]
         for j in range(lags):
             cross[j] += sample * past[j]
-            power[j] += past[j] * past[j]
+    # Energies of every second sample over a frame, one a lag. Sums over windows are put together
+    # from sums to the right and to the left of a fixed sample: taking away what leaves a window
+    # would lose what is quiet behind what is loud.
+    power = np.empty(lags)
+    for phase in range(2):
+        middle = first + phase + FRAME_CHIPS
+        total = 1e-3
+        for at in range(middle - 2, first + phase - 1, -2):
+            total += residual[at] * residual[at]
+            if at - first < lags:
+                power[at - first] = total
+        total = 0.0
+        for at in range(middle, first + lags - 1 + FRAME_CHIPS - 1, 2):
+            total += residual[at] * residual[at]
+            power[at - first - FRAME_CHIPS + 2] += total
     best = 0.0
     for j in range(lags):
         if cross[j] > 0.0:
@@ -234,26 +218,14 @@ def _voicing(residual: RealArray, energy: float) -> float:
 
 
 @compiled
-def _shape(
-    host: RealArray,
-    chips: RealArray,
-    strength: float,
-    history: RealArray,
-    past_residual: RealArray,
-    shaped: RealArray,
-    levels: RealArray,
-    window: RealArray,
-    lags: RealArray,
-    mark: RealArray,
-) -> None:
-    """The mark of one frame of ``host`` at 8 kHz."""
+def _shape(host: RealArray, state: RealArray, mark: RealArray) -> None:
+    """The mark of one frame of ``host`` at 8 kHz; ``mark`` holds its chips before."""
     segment = np.empty(HISTORY + FRAME_CHIPS)
-    segment[:HISTORY] = history
+    segment[:HISTORY] = state[HOST : HOST + HISTORY]
     segment[HISTORY:] = host
     inverse = np.empty(ORDER + 1)
-    predict(segment[ORDER:], window, lags, 4.0 * (BACK + FRAME_CHIPS), inverse)
-    residual = np.empty(RESIDUAL_HISTORY + FRAME_CHIPS)
-    residual[:RESIDUAL_HISTORY] = past_residual
+    predict(segment[ORDER:], _WINDOW, _LAG_WINDOW, 4.0 * (BACK + FRAME_CHIPS), inverse)
+    residual = state[RESIDUAL : RESIDUAL + RESIDUAL_HISTORY + FRAME_CHIPS]
     whitened = residual[RESIDUAL_HISTORY:]
     whitened[:] = 0.0
     for k in range(ORDER + 1):
@@ -265,40 +237,41 @@ def _shape(
         energy += whitened[n] * whitened[n]
         power += host[n] * host[n]
     power /= FRAME_CHIPS
-    scale = strength * (1.5 - _voicing(residual, energy))
+    scale = state[STRENGTH_OF] * (1.5 - _voicing(residual, energy))
     level = math.sqrt(power)
     if level > QUIET_LSB:
-        levels[1] = levels[1] + 0.02 * (power - levels[1]) if levels[1] > 0.0 else power
-        scale *= max(0.5, min(2.0, (level / math.sqrt(levels[1])) ** -0.5))
+        usual = state[LEVEL] + 0.02 * (power - state[LEVEL]) if state[LEVEL] > 0.0 else power
+        state[LEVEL] = usual
+        scale *= max(0.5, min(2.0, (level / math.sqrt(usual)) ** -0.5))
     rms = math.sqrt(energy / FRAME_CHIPS)
-    previous = levels[0]
+    previous = state[GAIN]
     for j in range(SUBFRAMES):
         total = 0.0
         for i in range(SUBFRAME):
-            total += residual[RESIDUAL_HISTORY + j * SUBFRAME + i] ** 2
+            total += whitened[j * SUBFRAME + i] ** 2
         gain = max(COMFORT_LSB, scale * min(rms, ENVELOPE_CAP * math.sqrt(total / SUBFRAME)))
         for i in range(SUBFRAME):
             part = (i + 0.5) / SUBFRAME
-            n = j * SUBFRAME + i
-            mark[n] = (previous * (1.0 - part) + gain * part) * chips[n]
+            mark[j * SUBFRAME + i] *= previous * (1.0 - part) + gain * part
         previous = gain
-    levels[0] = previous
-    widened = np.empty(ORDER + 1)
+    state[GAIN] = previous
     factor = 1.0
     for k in range(1, ORDER + 1):
         factor *= BANDWIDTH
-        widened[k] = inverse[k] * factor
+        inverse[k] *= factor
     ringing = np.empty(ORDER + FRAME_CHIPS)
-    ringing[:ORDER] = shaped
+    ringing[:ORDER] = state[RINGING : RINGING + ORDER]
     for n in range(FRAME_CHIPS):
         total = mark[n]
-        for k in range(1, ORDER + 1):
-            total -= widened[k] * ringing[ORDER + n - k]
+        # The newest sample last: the others' sums need not wait for it.
+        for k in range(ORDER, 0, -1):
+            total -= inverse[k] * ringing[ORDER + n - k]
         ringing[ORDER + n] = total
     mark[:] = ringing[ORDER:]
-    shaped[:] = ringing[FRAME_CHIPS:]
-    history[:] = segment[FRAME_CHIPS:]
-    past_residual[:] = residual[FRAME_CHIPS:]
+    state[RINGING : RINGING + ORDER] = ringing[FRAME_CHIPS:]
+    state[HOST : HOST + HISTORY] = segment[FRAME_CHIPS:]
+    for n in range(RESIDUAL_HISTORY):
+        residual[n] = residual[n + FRAME_CHIPS]
 
 
 @compiled
@@ -310,52 +283,21 @@ def _add(host: Pcm, mark: RealArray, out: Pcm) -> None:
 
 
 @compiled
-def _mark_all(
-    legs: npt.NDArray[np.int64],
-    pcm: Pcm,
-    chips: RealArray,
-    strength: RealArray,
-    frame: npt.NDArray[np.int64],
-    host: RealArray,
-    residual: RealArray,
-    shaped: RealArray,
-    levels: RealArray,
-    wide_host: RealArray,
-    wide_mark: RealArray,
-    window: RealArray,
-    lags: RealArray,
-    taps: RealArray,
-    out: Pcm,
-) -> None:
-    """A frame of each leg; every leg's state is its row of the arrays."""
+def _mark(host: Pcm, signs: Signs, frame: int, state: RealArray, out: Pcm) -> None:
+    """One frame of a leg, whose ``state`` moves on."""
     mark = np.empty(FRAME_CHIPS)
-    for row in range(legs.shape[0]):
-        leg = legs[row]
-        at = frame[leg] * FRAME_CHIPS
-        frame[leg] = (frame[leg] + 1) % PERIOD_FRAMES
-        narrow = np.empty(FRAME_CHIPS)
-        if pcm.shape[1] == FRAME_CHIPS:
-            narrow[:] = pcm[row]
-        else:
-            _halve(pcm[row], wide_host[leg], taps, narrow)
-        _shape(
-            narrow,
-            chips[leg, at : at + FRAME_CHIPS],
-            strength[leg],
-            host[leg],
-            residual[leg],
-            shaped[leg],
-            levels[leg],
-            window,
-            lags,
-            mark,
-        )
-        if pcm.shape[1] == FRAME_CHIPS:
-            _add(pcm[row], mark, out[row])
-        else:
-            wide = np.empty(pcm.shape[1])
-            _double(mark, wide_mark[leg], taps, wide)
-            _add(pcm[row], wide, out[row])
+    _chips(signs, state, frame, mark)
+    narrow = np.empty(FRAME_CHIPS)
+    if host.shape[0] == FRAME_CHIPS:
+        narrow[:] = host
+        _shape(narrow, state, mark)
+        _add(host, mark, out)
+    else:
+        _halve(host, state[WIDE_HOST : WIDE_HOST + HALF_BAND_TAPS - 1], _TAPS, narrow)
+        _shape(narrow, state, mark)
+        wide = np.empty(host.shape[0])
+        _double(mark, state[WIDE_MARK : WIDE_MARK + (HALF_BAND_TAPS + 1) // 2], _TAPS, wide)
+        _add(host, wide, out)
 
 
 @compiled

@@ -109,3 +109,10 @@ class MarkKey:
         chips = self.detection.pilot * balanced
         chips.flags.writeable = False
         return chips
+
+    @cached_property
+    def signs(self) -> npt.NDArray[np.int8]:
+        """Pilot and carrier, ``(2, PERIOD)``, as marking takes them: an eighth of the memory."""
+        signs = np.stack([self.detection.pilot, self.carrier]).astype(np.int8)
+        signs.flags.writeable = False
+        return signs

@@ -77,6 +77,9 @@ class ServerSettings(Section):
     workers: Annotated[int | Literal["auto"], BeforeValidator(_workers)] = 1
     """Processes that calls are spread over; ``auto``: one for each processor."""
 
+    spare_worker: bool = True
+    """Keep another process loaded, where there are several: it takes the place of one that dies."""
+
     max_calls: Annotated[int, Field(ge=1, le=10_000)] = 50
     max_call_seconds: Seconds = 3600
 

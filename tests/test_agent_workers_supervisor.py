@@ -109,6 +109,52 @@ async def test_a_killed_worker_is_replaced() -> None:
         assert it.slots[0].restarts == 0
 
 
+async def test_a_spare_worker_takes_the_place_of_one_that_dies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "SPARE_SECONDS", 0.05)
+    async with running("steady") as (it, web):
+        for _ in range(2):  # and there is another for the next
+            await until(web, "/healthz", spare=True)
+            spare, restarts = it._spare.pid, it.slots[1].restarts
+            victim = it.slots[1].worker
+            assert spare is not None
+            assert victim is not None
+            assert victim.pid is not None
+            os.kill(victim.pid, signal.SIGKILL)
+            async with asyncio.timeout(15):
+                while it.slots[1].restarts == restarts or it.slots[1].state is not SlotState.READY:
+                    await asyncio.sleep(0.05)
+            assert it.slots[1].worker is not None
+            assert it.slots[1].worker.pid == spare
+
+
+async def test_a_spare_worker_that_dies_is_replaced_and_one_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "SPARE_SECONDS", 0.05)
+    async with running("steady", 1) as (it, web):
+        await until(web, "/healthz", spare=True)
+        first = it._spare.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(15):
+            while it._spare.pid in (None, first):
+                await asyncio.sleep(0.05)
+        last = it._spare.pid
+        assert last is not None
+        assert it.slots[0].restarts == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(last, 0)
+
+
+async def test_who_wants_no_spare_worker_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "SPARE_SECONDS", 0.0)
+    async with Supervisor(settings("steady", SERVER__SPARE_WORKER="false"), 1) as it:
+        await asyncio.sleep(0.2)
+        assert it._spare.pid is None
+
+
 async def test_a_signal_drains_and_ends_with_code_0() -> None:
     ready = asyncio.Event()
 

@@ -31,11 +31,13 @@ SCRAPE_SECONDS: Final = 2.0
 
 
 class Worker:
-    """One process. ``owner`` names it for the dispatcher, and no other process ever."""
+    """One process. ``owner`` names it for the dispatcher, and no other process ever.
+
+    It loads as soon as it is started, and serves once it is given a plan.
+    """
 
     def __init__(
         self,
-        plan: WorkerPlan,
         owner: int,
         *,
         on_output: Callable[[int, TransportOutput], None],
@@ -43,8 +45,8 @@ class Worker:
         on_status: Callable[[Worker], None],
     ) -> None:
         """Nothing runs before :meth:`start`."""
-        self.plan = plan
         self.owner = owner
+        self._plan: WorkerPlan | None = None
         self.status = Status(0, open=False)
         self.ready = False
         self._on_output, self._on_ready, self._on_status = on_output, on_ready, on_status
@@ -53,6 +55,17 @@ class Worker:
         self._door: socket.socket | None = None
         self._heard_at = 0.0
         self._scraping: asyncio.Future[bytes] | None = None
+
+    @property
+    def plan(self) -> WorkerPlan:
+        """What it was given to serve; only for one that was."""
+        assert self._plan is not None
+        return self._plan
+
+    @property
+    def living(self) -> bool:
+        """Whether its process was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int | None:
@@ -80,16 +93,24 @@ class Worker:
         door.setblocking(False)
         self._door = door
         await self._channel.open(ours)
+
+    async def give(self, plan: WorkerPlan) -> None:
+        """Let it serve as ``plan`` says, once; it was started before."""
+        self._plan = plan
+        self._heard_at = asyncio.get_running_loop().time()
+        assert self._process is not None
         stdin = self._process.stdin
         assert stdin is not None
-        stdin.write(pickle.dumps(self.plan))
         with contextlib.suppress(ConnectionError):
+            stdin.write(pickle.dumps(plan))
             await stdin.drain()
         stdin.close()
-        self._heard_at = asyncio.get_running_loop().time()
 
     async def ended(self) -> int:
-        """Wait for the end of the process, and see to it where it hangs; returns the exit code."""
+        """Wait for the end of the process, and see to it where it hangs; returns the exit code.
+
+        One without a plan does not hang: it has nothing to say.
+        """
         process = self._process
         assert process is not None
         loop = asyncio.get_running_loop()
@@ -100,8 +121,8 @@ class Worker:
                     break
             except TimeoutError:
                 limit = HUNG_SECONDS if self.ready else START_SECONDS
-                if loop.time() - self._heard_at > limit:
-                    log.error("workers.hung", worker=self.plan.slot, seconds=limit)
+                if self._plan is not None and loop.time() - self._heard_at > limit:
+                    log.error("workers.hung", worker=self._plan.slot, seconds=limit)
                     self.kill()
         self.ready = False
         self._channel.close()

@@ -61,7 +61,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel, door = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     working = load("ringtrue.agent.workers.working")
-    sys.exit(working.run(pickle.load(sys.stdin.buffer), channel, door))
+    try:
+        plan = pickle.load(sys.stdin.buffer)
+    except EOFError:  # a spare one whose supervisor is gone
+        sys.exit(working.LOST)
+    sys.exit(working.run(plan, channel, door))
 
 
 if __name__ == "__main__":

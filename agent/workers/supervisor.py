@@ -23,6 +23,7 @@ from ringtrue.agent.workers.door import Door, OwnAnswer, Seen
 from ringtrue.agent.workers.plan import WorkerPlan, alike, share_of
 from ringtrue.agent.workers.routes import Target, target_of
 from ringtrue.agent.workers.slots import YOUNG, Slot, SlotState
+from ringtrue.agent.workers.spare import Spare
 from ringtrue.agent.workers.sums import Totals
 from ringtrue.agent.workers.wire import Kind, Message, of_relayed
 from ringtrue.config.settings import Settings
@@ -41,6 +42,9 @@ DRAIN_MARGIN: Final = 60.0
 
 END_SECONDS: Final = 20.0
 """How long workers may take to end once they are told to do so now."""
+
+SPARE_SECONDS: Final = 5.0
+"""How long after all workers are ready a spare one is loaded: they have calls to take first."""
 
 FAREWELL_SECONDS: Final = 2.0
 """How long far ends of dead workers' calls have to answer BYE before the sockets close."""
@@ -63,6 +67,7 @@ class Supervisor(Running):
         self.draining = False
         self._owners = itertools.count(NOBODY + 1)
         self._workers: dict[int, Worker] = {}
+        self._spare = Spare(self._made, after=SPARE_SECONDS)
         self._keepers: list[asyncio.Task[None]] = []
         self._chores: set[asyncio.Task[None]] = set()
         self._front: Front | None = None
@@ -113,6 +118,7 @@ class Supervisor(Running):
     async def drain(self) -> None:
         """Take no more calls, let those in progress finish, and return once every worker ended."""
         self.draining = True
+        await self._spare.close()
         if self._front is not None:
             self._front.dispatcher.draining = True
         for slot in self.slots:
@@ -130,6 +136,7 @@ class Supervisor(Running):
     async def close(self) -> None:
         """End every worker, at once where it still has calls; release the addresses."""
         self.draining = True
+        await self._spare.close()
         for slot in self.slots:
             self._stop_slot(slot)
         self.hurry()
@@ -198,19 +205,16 @@ class Supervisor(Running):
 
     async def _run(self, slot: Slot) -> int | None:
         """One worker from its start to its end; returns its exit code."""
-        worker = Worker(
-            self._plan(slot),
-            next(self._owners),
-            on_output=self._said,
-            on_ready=lambda worker: self._ready(slot, worker),
-            on_status=self._reported,
-        )
-        try:
-            await worker.start()
-        except OSError as error:
-            log.error("workers.not_started", worker=slot.number, error=error.strerror)
-            return None
+        worker = self._spare.take()
+        if worker is None:
+            worker = self._made()
+            try:
+                await worker.start()
+            except OSError as error:
+                log.error("workers.not_started", worker=slot.number, error=error.strerror)
+                return None
         slot.worker = self._workers[worker.owner] = worker
+        await worker.give(self._plan(slot))
         if self.draining:
             self._stop_slot(slot)
         try:
@@ -223,6 +227,14 @@ class Supervisor(Running):
             if self._front is not None:
                 self._front.worker_down(worker.owner)
 
+    def _made(self) -> Worker:
+        return Worker(
+            next(self._owners),
+            on_output=self._said,
+            on_ready=self._ready,
+            on_status=self._reported,
+        )
+
     def _plan(self, slot: Slot) -> WorkerPlan:
         front = self._front
         return WorkerPlan(
@@ -234,7 +246,8 @@ class Supervisor(Running):
             http_port=self._http_port,
         )
 
-    def _ready(self, slot: Slot, worker: Worker) -> None:
+    def _ready(self, worker: Worker) -> None:
+        slot = self.slots[worker.plan.slot]
         if self.draining:
             self._stop_slot(slot)
             return
@@ -243,6 +256,9 @@ class Supervisor(Running):
             self._front.worker_up(worker.owner)
         log.info("workers.worker_ready", worker=slot.number, pid=worker.pid)
         self._settled.set()
+        whole = all(each.state is SlotState.READY for each in self.slots)
+        if whole and self.settings.server.spare_worker:
+            self._spare.provide()
 
     def _stop_slot(self, slot: Slot) -> None:
         worker = slot.worker
@@ -305,7 +321,8 @@ class Supervisor(Running):
             return None
         if seen.path == "/healthz":
             looping = any(slot.looping for slot in self.slots)
-            return _json(200, {"status": "failing" if looping else "ok", "workers": self._told()})
+            status, spare = "failing" if looping else "ok", self._spare.pid is not None
+            return _json(200, {"status": status, "workers": self._told(), "spare": spare})
         if seen.path == "/readyz":
             return self._readiness()
         if seen.path == "/metrics" and self.settings.http.metrics:

@@ -1,9 +1,10 @@
-"""The media clock: one 20 ms tick per process drives every call.
+"""The media clock: a tick of every call each 20 ms, driven by one timer.
 
-Ticks lie on a fixed grid from the start, so lateness never accumulates. A tick that comes late
-is followed at once by the ones it delayed, up to :data:`MAX_CATCH_UP`; beyond that the grid is
-moved and the loss counted, because a burst longer than a far end's jitter buffer only adds
-delay.
+Many calls are spread over :data:`PHASES` of the 20 ms, so that the last one's frame does not wait
+for all the others'. Ticks lie on a fixed grid from the start, so lateness never accumulates. A
+tick that comes late is followed at once by the ones it delayed, up to :data:`MAX_CATCH_UP`; beyond
+that the grid is moved and the loss counted, because a burst longer than a far end's jitter buffer
+only adds delay.
 """
 
 from __future__ import annotations
@@ -21,12 +22,21 @@ TICK: Final = FRAME_MS / 1000
 MAX_CATCH_UP: Final = 10
 """Ticks run back to back after a stall (200 ms); later ones are skipped and counted."""
 
+PHASES: Final = 4
+"""Parts of a tick, in which calls have their turn: 5 ms apart."""
+
+PHASE_CALLS: Final = 16
+"""Calls of one phase before the next one is used: each wakes the process 50 times a second."""
+
+EARLY: Final = 0.001
+"""Seconds that a timer may come too early: event loops round to milliseconds."""
+
 LATE: Final = 0.010
 """A tick later than this counts as late: half a frame."""
 
 
 class Ticked(Protocol):
-    """A call, as the clock sees it: two phases, so that all hear before any speaks."""
+    """A call, as the clock sees it: in two steps, so that all of a phase hear before any speaks."""
 
     def tick_in(self, now: float) -> None:
         """Take this tick's 20 ms from the far end."""
@@ -39,7 +49,7 @@ class Ticked(Protocol):
 
 @dataclass(slots=True)
 class ClockStats:
-    """Counters since the clock started, in ticks and seconds."""
+    """Counters since the clock started, in ticks of a phase and seconds."""
 
     ticks: int = 0
     late: int = 0
@@ -48,8 +58,19 @@ class ClockStats:
     busy: float = 0.0
     """CPU seconds of the loop's thread spent inside ticks."""
 
-    lateness: deque[float] = field(default_factory=lambda: deque(maxlen=3000))
-    """Lateness of the last minute's ticks in seconds."""
+    lateness: deque[float] = field(default_factory=lambda: deque(maxlen=3000 * PHASES))
+    """Lateness of the last minute's ticks in seconds; where several are late at once, of one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Phase:
+    """Calls that tick together."""
+
+    offset: float
+    """Seconds after the grid."""
+
+    calls: dict[Ticked, None] = field(default_factory=dict)
+    due: float = 0.0
 
 
 class MediaClock:
@@ -59,36 +80,54 @@ class MediaClock:
         self,
         *,
         on_fault: Callable[[Ticked, BaseException], None] | None = None,
-        on_tick: Callable[[float], None] | None = None,
+        on_tick: Callable[[float, float], None] | None = None,
         tick: float = TICK,
     ) -> None:
         """``on_fault`` is told of a call whose tick raised; that call is dropped from the clock.
 
-        ``on_tick`` is told how many seconds late each tick came, before it runs.
+        ``on_tick`` is told how many seconds late each tick came, before it runs, and how many
+        are left until the next.
         ``tick`` is the seconds from one to the next: a load test's callers have clocks that drift.
         """
         self.tick = tick
-        self._calls: dict[Ticked, None] = {}
+        self._phases = tuple(_Phase(number * tick / PHASES) for number in range(PHASES))
+        self._running: list[_Phase] = []
+        """Those that have calls, the one that is due next first."""
+
         self._on_fault = on_fault
         self._on_tick = on_tick
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._origin = 0.0
         self.stats = ClockStats()
 
     def __len__(self) -> int:
         """How many calls it drives."""
-        return len(self._calls)
+        return sum(len(phase.calls) for phase in self._phases)
 
     def add(self, call: Ticked) -> None:
-        """Tick ``call`` from the next tick on."""
-        self._calls[call] = None
+        """Tick ``call`` from its phase's next tick on: the first with room, else the emptiest."""
+        phase = next(
+            (each for each in self._phases if call in each.calls or len(each.calls) < PHASE_CALLS),
+            None,
+        )
+        if phase is None:
+            phase = min(self._phases, key=lambda each: len(each.calls))
+        phase.calls[call] = None
         if self._timer is None:
-            self._start()
+            self._origin = asyncio.get_running_loop().time()
+            for each in self._phases:
+                each.due = self._origin + self.tick + each.offset
+            self._schedule()
+        elif phase not in self._running:
+            passed = asyncio.get_running_loop().time() - self._origin - phase.offset
+            phase.due = self._origin + phase.offset + (passed // self.tick + 1) * self.tick
+            self._schedule()
 
     def remove(self, call: Ticked) -> None:
         """Stop ticking ``call``; the timer stops with the last one."""
-        self._calls.pop(call, None)
-        if not self._calls:
+        for phase in self._phases:
+            phase.calls.pop(call, None)
+        if not len(self):
             self.stop()
 
     def stop(self) -> None:
@@ -96,47 +135,69 @@ class MediaClock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._running = []
 
-    def _start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + self.tick
-        self._timer = loop.call_at(self._due, self._fire)
+    def _schedule(self) -> None:
+        """Set the timer to the phase that is due next; there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._running = [each for each in self._phases if each.calls]
+        self._running.sort(key=_due)
+        self._timer = asyncio.get_running_loop().call_at(self._running[0].due, self._fire)
 
     def _fire(self) -> None:
         loop = asyncio.get_running_loop()
-        started = time.thread_time()
-        lateness = max(0.0, loop.time() - self._due)
+        started, now = time.thread_time(), loop.time()
+        self._running = [phase for phase in self._running if phase.calls]
+        for phase in self._running:
+            behind = int((now - phase.due) / self.tick)
+            if behind > MAX_CATCH_UP:
+                self.stats.skipped += behind - MAX_CATCH_UP
+                phase.due += (behind - MAX_CATCH_UP) * self.tick
+        self._running.sort(key=_due)
+        noted: list[_Phase] = []
+        # In the order in which they were due: bridged calls hear each other's frames one by one.
+        while self._running and self._running[0].due <= now + EARLY:
+            phase = self._running[0]
+            due = phase.due
+            phase.due += self.tick
+            self._running.sort(key=_due)
+            if phase not in noted:
+                noted.append(phase)
+                self._note(loop.time(), due)
+            self._tick(phase, due)
+        self.stats.busy += time.thread_time() - started
+        if self._running and len(self):
+            self._schedule()
+
+    def _note(self, now: float, due: float) -> None:
+        """A tick that was ``due`` runs at ``now``."""
+        lateness = max(0.0, now - due)
         self.stats.lateness.append(lateness)
         if self._on_tick is not None:
-            self._on_tick(lateness)
+            self._on_tick(lateness, max(0.0, self._running[0].due - now))
         if lateness > LATE:
             self.stats.late += 1
-        behind = int(lateness / self.tick)
-        if behind > MAX_CATCH_UP:
-            self.stats.skipped += behind - MAX_CATCH_UP
-            self._due += (behind - MAX_CATCH_UP) * self.tick
-            behind = MAX_CATCH_UP
-        for _ in range(behind + 1):
-            self._tick(self._due)
-            self._due += self.tick
-        self.stats.busy += time.thread_time() - started
-        self._timer = loop.call_at(self._due, self._fire) if self._calls else None
 
-    def _tick(self, now: float) -> None:
+    def _tick(self, phase: _Phase, now: float) -> None:
         self.stats.ticks += 1
-        for call in tuple(self._calls):
+        for call in tuple(phase.calls):
             try:
                 call.tick_in(now)
             except Exception as error:  # one call's fault must not stop the others' clock
-                self._failed(call, error)
-        for call in tuple(self._calls):
+                self._failed(phase, call, error)
+        for call in tuple(phase.calls):
             try:
                 call.tick_out(now)
             except Exception as error:
-                self._failed(call, error)
+                self._failed(phase, call, error)
 
-    def _failed(self, call: Ticked, error: Exception) -> None:
+    def _failed(self, phase: _Phase, call: Ticked, error: Exception) -> None:
         self.stats.faults += 1
-        self._calls.pop(call, None)
+        phase.calls.pop(call, None)
         if self._on_fault is not None:
             self._on_fault(call, error)
+
+
+def _due(phase: _Phase) -> float:
+    return phase.due

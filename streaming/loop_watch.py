@@ -212,11 +212,11 @@ class LoopWatch:
             self._thread.join()
             self._thread = None
 
-    def tick(self, lateness: float) -> None:
-        """A tick of the media clock came, ``lateness`` seconds late; the next is on its grid."""
+    def tick(self, lateness: float, until_next: float = TICK) -> None:
+        """A tick of the media clock came, ``lateness`` seconds late; when the next one is due."""
         if self._thread is not None:
             self._ticked = self._clock()
-            self._beat(lateness, TICK - lateness % TICK)
+            self._beat(lateness, until_next)
 
     def _arm(self) -> None:
         loop = asyncio.get_running_loop()

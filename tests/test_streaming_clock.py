@@ -7,7 +7,14 @@ from typing import cast
 
 import pytest
 
-from ringtrue.streaming.clock import MAX_CATCH_UP, TICK, MediaClock, Ticked
+from ringtrue.streaming.clock import (
+    MAX_CATCH_UP,
+    PHASE_CALLS,
+    PHASES,
+    TICK,
+    MediaClock,
+    Ticked,
+)
 from virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -120,3 +127,70 @@ async def test_the_timer_stops_with_the_last_call_and_starts_again() -> None:
     await asyncio.sleep(TICK * 2.5)
     clock.remove(call)
     assert len(call.ins) == 4
+
+
+async def test_many_calls_are_spread_over_the_tick() -> None:
+    clock, start = MediaClock(), asyncio.get_running_loop().time()
+    calls = [Call() for _ in range(PHASES * PHASE_CALLS + 6)]
+    for call in calls:
+        clock.add(call)
+    assert len(clock) == len(calls)
+    await asyncio.sleep(10.01)
+    for call in calls:
+        clock.remove(call)
+    shares = [0] * PHASES
+    for call in calls:
+        parts = (call.outs[0] - start) / TICK * PHASES
+        assert parts == pytest.approx(round(parts), abs=1e-4)
+        shares[round(parts) % PHASES] += 1
+        steps = [b - a for a, b in zip(call.outs, call.outs[1:], strict=False)]
+        assert steps == pytest.approx([TICK] * len(steps), abs=1e-6)
+        assert len(call.outs) >= 499
+    assert sorted(shares) == [PHASE_CALLS + 1, PHASE_CALLS + 1, PHASE_CALLS + 2, PHASE_CALLS + 2]
+
+
+async def test_few_calls_wake_the_process_once_a_tick() -> None:
+    late: list[tuple[float, float]] = []
+    clock = MediaClock(on_tick=lambda lateness, wait: late.append((lateness, wait)))
+    calls = [Call() for _ in range(PHASE_CALLS)]
+    for call in calls:
+        clock.add(call)
+    await asyncio.sleep(TICK * 10.5)
+    clock.stop()
+    assert clock.stats.ticks == len(late) == 10
+    assert [wait for _, wait in late] == pytest.approx([TICK] * 10, abs=1e-6)
+
+
+async def test_a_place_that_became_free_is_taken_first() -> None:
+    clock = MediaClock()
+    calls = [Call() for _ in range(PHASE_CALLS + 1)]
+    for call in calls:
+        clock.add(call)
+    await asyncio.sleep(TICK * 3.1)
+    clock.remove(calls[-1])
+    clock.remove(calls[0])
+    late = Call()
+    clock.add(late)
+    await asyncio.sleep(TICK * 3)
+    clock.stop()
+    assert late.ins == pytest.approx(calls[1].ins[-3:], abs=1e-6)
+    assert len(calls[-1].ins) == 3
+    assert clock.stats.ticks == 6 + 3
+
+
+async def test_after_a_stall_phases_catch_up_in_the_order_they_were_due() -> None:
+    clock, order = MediaClock(), []
+
+    class Noting(Call):
+        def tick_in(self, now: float) -> None:
+            order.append(now)
+
+    for _ in range(2 * PHASE_CALLS):
+        clock.add(Noting())
+    await asyncio.sleep(TICK * 1.5)
+    stall(TICK * 5)
+    await asyncio.sleep(TICK * 2)
+    clock.stop()
+    assert order == sorted(order)
+    assert len(set(order)) == pytest.approx(2 * 8, abs=1)
+    assert clock.stats.skipped == 0

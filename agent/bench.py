@@ -22,9 +22,10 @@ from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.gate_bench import GateCost, lines, measure_all
 from ringtrue.agent.loopback import loopback_server
 from ringtrue.agent.server import settle_memory
-from ringtrue.config.settings import Settings
+from ringtrue.config.settings import PipecatService, Settings
 from ringtrue.loadtest.bench import BenchResult, BenchSpec, print_bench, run_bench
 from ringtrue.loadtest.report import Distribution, distribution
+from ringtrue.loadtest.spawn import RECOGNIZER
 from ringtrue.loadtest.timeline import add_distribution, plain_table
 from ringtrue.streaming.record import INTERVALS, CallRecord
 from ringtrue.streaming.turn_taking import TurnTaking, total
@@ -38,6 +39,10 @@ class Row:
     """What one number of calls gave."""
 
     callers: BenchResult
+    anticipates: bool
+    """Whether answers were begun before it was certain that the caller was done."""
+
+    recognizer: str
     intervals_ms: dict[str, Distribution]
     """Each stage over all turns, from the call records."""
 
@@ -62,6 +67,12 @@ class Row:
         return self.cpu_percent["media"] + self.cpu_percent["graph"]
 
     @property
+    def callers_cpu(self) -> float:
+        """What a caller costs on the same machine, in percent of a core."""
+        up = sum(call.duration_ms for call in self.callers.calls) / 1000
+        return round(100 * self.callers.caller_cpu_seconds / up, 2) if up else 0.0
+
+    @property
     def ok(self) -> bool:
         """Nobody failed, and the first audio came within its budget."""
         p95 = self.intervals_ms["ttfa"].p95
@@ -72,6 +83,9 @@ class Row:
         return {
             "calls": self.callers.spec.calls,
             "turns": self.callers.spec.turns,
+            "anticipates": self.anticipates,
+            "recognizer": self.recognizer,
+            "callers_cpu_percent_per_call": self.callers_cpu,
             "callers": json.loads(self.callers.to_json()),
             "intervals_ms": {name: asdict(value) for name, value in self.intervals_ms.items()},
             "cpu_percent_per_call": self.cpu_percent,
@@ -86,15 +100,36 @@ class Row:
         }
 
 
-async def run(settings: Settings, calls: Sequence[int], turns: int, out: Path) -> int:
-    """Measure each number of ``calls``, print and write the results; 0 if all is in budget."""
+async def run(
+    settings: Settings,
+    calls: Sequence[int],
+    turns: int,
+    out: Path,
+    *,
+    stand_in: bool = False,
+    compare: bool = False,
+) -> int:
+    """Measure each number of ``calls``, print and write the results; 0 if all is in budget.
+
+    ``stand_in`` puts a recognizer that costs next to nothing in place of the configured one;
+    ``compare`` measures each number once more without answers begun early, and sets both beside
+    each other.
+    """
     console = Console()
+    if stand_in:
+        stt = PipecatService(engine="pipecat", service=RECOGNIZER)
+        settings = settings.model_copy(update={"stt": stt})
+    wanted = (True, False) if compare else (settings.turns.anticipate,)
     rows = []
     for count in calls:
-        console.print(f"measuring {count} calls, {turns} turns each ...", style="dim")
-        row = await measure(settings, count, turns)
-        print_row(row, console)
-        rows.append(row)
+        for anticipate in wanted:
+            console.print(f"measuring {count} calls, {turns} turns each ...", style="dim")
+            turning = settings.turns.model_copy(update={"anticipate": anticipate})
+            row = await measure(settings.model_copy(update={"turns": turning}), count, turns)
+            print_row(row, console)
+            rows.append(row)
+    if compare:
+        print_compared(rows, console)
     costs = await asyncio.to_thread(measure_all)
     for line in lines(costs):
         console.print(line, highlight=False)
@@ -132,6 +167,8 @@ async def measure(settings: Settings, calls: int, turns: int) -> Row:
         up = sum(record.ended_at - record.answered_at for record in records if record.ended_at)
         return Row(
             callers=result,
+            anticipates=settings.turns.anticipate,
+            recognizer=getattr(settings.stt, "service", settings.stt.engine),
             intervals_ms=intervals(records),
             cpu_percent={
                 part: round(100 * (after[part] - before[part]) / up, 3) if up else 0.0
@@ -170,7 +207,7 @@ def print_row(row: Row, console: Console) -> None:
         add_distribution(table, name, value)
     console.print(table)
     parts = ", ".join(f"{part} {value:.2f}" for part, value in row.cpu_percent.items())
-    console.print(f"CPU per call, % of a core: {parts}")
+    console.print(f"CPU per call, % of a core: {parts}; a caller's own: {row.callers_cpu}")
     console.print(
         f"media + graph {row.overhead:.2f} % of a core per call (goal {OVERHEAD_GOAL_PERCENT:g}); "
         f"TTFA p95 {row.intervals_ms['ttfa'].p95} ms (goal under {TTFA_GOAL_MS:g})"
@@ -188,6 +225,28 @@ def print_row(row: Row, console: Console) -> None:
         f"({100 * taking.wasted_rate:.0f} % wasted: {taking.wasted_tokens} tokens, "
         f"{taking.wasted_ms:.0f} ms of speech); {saved:.0f} ms of work ahead of each said"
     )
+    premature = sum(turn.premature for call in row.callers.calls for turn in call.turns)
+    console.print(
+        f"turns ended although the caller went on {taking.cut_short}, "
+        f"answers heard before the caller was done {premature}"
+    )
+
+
+def print_compared(rows: Sequence[Row], console: Console) -> None:
+    """Print what beginning answers early bought, and what it wasted."""
+    console.print("answers begun early, and not (ms)", style="bold")
+    table = plain_table()
+    for title in ("calls", "begun early", "turn p50", "p95", "TTFA p50", "p95", "wasted"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        turn, ttfa = row.callers.turn_latency_ms, row.intervals_ms["ttfa"]
+        table.add_row(
+            str(row.callers.spec.calls),
+            str(row.turn_taking.speculations) if row.anticipates else "off",
+            *(str(value) for value in (turn.p50, turn.p95, ttfa.p50, ttfa.p95)),
+            f"{100 * row.turn_taking.wasted_rate:.0f} %",
+        )
+    console.print(table)
 
 
 def machine() -> str:

@@ -109,12 +109,22 @@ def bench(
     ] = None,
     turns: Annotated[int, typer.Option(min=1, max=200, help="Turns a call.")] = 6,
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("build/bench"),
+    stand_in: Annotated[
+        bool,
+        typer.Option(
+            "--stand-in",
+            help="With a recognizer that knows the callers' prompts, at next to no cost.",
+        ),
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Measure without answers begun early, too.")
+    ] = False,
 ) -> None:
     """Measure latency, CPU and delay with callers in a process of their own."""
     settings = settings_of(config)
     from ringtrue.agent.bench import run as measure
 
-    run(measure(settings, calls or [1, 10], turns, out))
+    run(measure(settings, calls or [1, 10], turns, out, stand_in=stand_in, compare=compare))
 
 
 @app.command()

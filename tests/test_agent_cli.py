@@ -116,14 +116,21 @@ def test_the_benchmark_is_asked_for_what_was_given(
 ) -> None:
     asked = []
 
-    async def run(settings: object, calls: list[int], turns: int, out: Path) -> int:
-        asked.append((calls, turns, out))
+    async def run(
+        settings: object, calls: list[int], turns: int, out: Path, *, stand_in: bool, compare: bool
+    ) -> int:
+        asked.append((calls, turns, out, stand_in, compare))
         return 0
 
     monkeypatch.setattr("ringtrue.agent.bench.run", run)
     assert ringtrue("bench", "--out", tmp_path) == 0
     assert ringtrue("bench", "--calls", 3, "--calls", 5, "--turns", 2, "--out", tmp_path) == 0
-    assert asked == [([1, 10], 6, tmp_path), ([3, 5], 2, tmp_path)]
+    assert ringtrue("bench", "--stand-in", "--compare", "--out", tmp_path) == 0
+    assert asked == [
+        ([1, 10], 6, tmp_path, False, False),
+        ([3, 5], 2, tmp_path, False, False),
+        ([1, 10], 6, tmp_path, True, True),
+    ]
 
 
 def test_doctor_prints_json(ringtrue: Any, capsys: pytest.CaptureFixture[str]) -> None:

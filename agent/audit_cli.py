@@ -58,21 +58,29 @@ def verify(
 ) -> None:
     """Find anything in the logs that is not as it was written. Exit code 1 if there is."""
     settings = settings_of(config, quiet=True)
-    from ringtrue.agent.audit.opening import audit_dir
+    from ringtrue.agent.audit.errors import WitnessError
+    from ringtrue.agent.audit.opening import audit_dir, local_witness
     from ringtrue.agent.audit.verifying import verify
     from ringtrue.agent.audit.witness import read_witness
 
     place = directory or audit_dir(settings)
+    local = local_witness(settings) if directory is None else None
     if not place.is_dir():
         raise typer.BadParameter(f"{place}: no such directory", param_hint="--dir")
     moment = None if since is None else moment_of(since)
     console = Console(stderr=True)
+    try:
+        notes = [] if local is None else local.notes()
+    except WitnessError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(REFUSED) from None
+    notes += [] if witness is None else read_witness(witness)
     with console.status("Reading …", spinner="dots") as status:
         report = verify(
             place,
             _keys(settings, key),
             since=moment,
-            witness=[] if witness is None else read_witness(witness),
+            witness=notes,
             live=live,
             on_progress=lambda entries: status.update(f"{entries:,} entries read …"),
         )
@@ -90,6 +98,8 @@ def verify(
         typer.echo(f"note: {note}")
     for problem in report.problems:
         typer.secho(f"{problem.where}: {problem.what}", fg=typer.colors.RED)
+    if local is not None and any("witness" in problem.where for problem in report.problems):
+        typer.echo(f"This machine's witness is {local.path}.")
     if not report.logs and report.good:
         typer.echo("There is no log here.")
     elif report.good:
@@ -208,6 +218,7 @@ async def _export(
 ) -> int:
     from ringtrue.agent.audit.opening import audit_config, open_audit
     from ringtrue.agent.evidence import Export, Spoke, consents_in, export_call
+    from ringtrue.agent.recording_setup import recordings_dir
     from ringtrue.voices.library import open_library
     from ringtrue.voices.library_config import library_config
 
@@ -216,7 +227,7 @@ async def _export(
             return await consents_in(library)(spoke)
 
     setup = await asyncio.to_thread(audit_config, settings)
-    export = Export(call, out, asked_by, reveal_text, detector)
+    export = Export(call, out, asked_by, reveal_text, detector, recordings_dir(settings))
     async with open_audit(settings) as recorder:
         done = await export_call(setup, export, recorder, consents, directory=directory)
     if as_json:

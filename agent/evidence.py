@@ -13,6 +13,7 @@ from ringtrue.agent.audit.evidence import bundle_files, revealed, write_bundle
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.audit.opening import AuditConfig
 from ringtrue.agent.audit.searching import FromLog, prove_call
+from ringtrue.agent.recordings_kept import Described, evidence_of
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.store.errors import VoiceNotFoundError
 
@@ -48,6 +49,9 @@ class Export:
     detector: Path | None = None
     """A watermark detector's report to add."""
 
+    recordings: Path | None = None
+    """Where recordings of calls are; the call's are named, not added."""
+
 
 async def export_call(
     setup: AuditConfig,
@@ -68,6 +72,9 @@ async def export_call(
     report = None
     if export.detector is not None:
         report = await asyncio.to_thread(export.detector.read_bytes)
+    recorded: list[Described] = []
+    if export.recordings is not None:
+        recorded = await asyncio.to_thread(evidence_of, export.recordings, place, export.call)
     spoke = spoke_in(logs, export.call)
     files = bundle_files(
         export.call,
@@ -79,6 +86,7 @@ async def export_call(
         consents=await consents(spoke) if spoke else (),
         texts=revealed(logs, setup.texts) if export.reveal_text else (),
         report=report,
+        recordings=recorded,
     )
     await asyncio.to_thread(write_bundle, export.out, files)
     detail = {"texts": export.reveal_text}

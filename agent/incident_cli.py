@@ -106,6 +106,7 @@ async def _freeze(
 ) -> int:
     from ringtrue.agent.audit.opening import audit_config, open_audit
     from ringtrue.agent.incidents import open_incident, write_bundles
+    from ringtrue.agent.recording_setup import recordings_dir
     from ringtrue.agent.voice_library import open_voices
     from ringtrue.voices.library import utc_now
 
@@ -124,6 +125,7 @@ async def _freeze(
                     reason=reason,
                     asked_by=asked_by,
                     now=utc_now(),
+                    recordings=recordings_dir(settings),
                     since=since,
                     on_frozen=lambda _: status.update("Frozen. Looking for what it said …"),
                     on_progress=lambda entries: status.update(f"Frozen. {entries:,} entries …"),
@@ -138,6 +140,7 @@ async def _freeze(
                     recorder,
                     library,
                     bundles,
+                    recordings=recordings_dir(settings),
                     on_progress=lambda done: status.update(f"{done} of {total} bundles …"),
                 )
     if as_json:
@@ -212,6 +215,7 @@ def _described(opened: Opened, made: Bundles | None) -> dict[str, Any]:
         "seconds": round(affected.seconds, 3),
         "outputs_listed": affected.listed,
         "held": dict(opened.held),
+        "recordings": dict(opened.recordings),
     }
     if made is not None:
         described["bundles"] = [str(bundle.path) for bundle in made.written]
@@ -239,7 +243,8 @@ def _show(opened: Opened, made: Bundles | None) -> None:
         typer.echo(f"The latest {SHOWN} of {len(affected.calls)} calls; --json lists all.")
     typer.echo(
         f"{affected.utterances} utterances in {len(affected.calls)} calls, "
-        f"{affected.seconds:.0f} s in all. Their entries are kept until `incident lift --release`."
+        f"{affected.seconds:.0f} s in all. Their entries, and {len(opened.recordings)} recordings, "
+        "are kept until `incident lift --release`."
     )
     if made is None and affected.calls:
         latest = affected.calls[-1].call

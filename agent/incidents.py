@@ -1,8 +1,8 @@
 """Incidents: a voice is stopped everywhere at once, what it said is found, and kept.
 
-Freezing comes first and waits for nothing. Then everything in the audit log is held back from
-retention, what the voice said is looked up, and the hold is narrowed to that. All of it is
-recorded.
+Freezing comes first and waits for nothing. Then everything in the audit log and every recording is
+held back from retention, what the voice said is looked up, and the hold is narrowed to that. All of
+it is recorded.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.audit.opening import AuditConfig
 from ringtrue.agent.audit.segments import segments_of, slots_of
 from ringtrue.agent.evidence import Export, Exported, consents_in, export_call
+from ringtrue.agent.recordings_kept import recordings_in
 from ringtrue.voices.library import VoiceLibrary
 from ringtrue.voices.store.incidents import Incident
 
@@ -44,6 +45,9 @@ class Opened:
     affected: Affected
     held: Mapping[str, int]
     """Log → the first entry that retention keeps."""
+
+    recordings: Mapping[str, str]
+    """Affected call → its recording's id, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,15 @@ async def open_incident(
     reason: str,
     asked_by: str,
     now: datetime,
+    recordings: Path,
     since: datetime | None = None,
     on_frozen: Callable[[Incident], None] = lambda incident: None,
     on_progress: Callable[[int], None] = lambda entries: None,
 ) -> Opened:
     """Freeze ``voice`` (id or name), and find and hold what it said (since ``since``).
 
-    ``directory`` has the audit logs; ``on_frozen`` is told as soon as the voice is stopped. One
-    that is frozen already is only looked up again.
+    ``directory`` has the audit logs, ``recordings`` the recordings of calls; ``on_frozen`` is told
+    as soon as the voice is stopped. One that is frozen already is only looked up again.
 
     Raises ValueError on an unfit reason, :class:`~ringtrue.voices.store.errors.StoreError` where
     nothing was frozen, and OSError where the logs can't be read: the voice is frozen then.
@@ -85,9 +90,11 @@ async def open_incident(
         affected_by, directory, tenant, incident.voice, since=since, on_progress=on_progress
     )
     held = await asyncio.to_thread(_narrowed, directory, affected)
-    await asyncio.to_thread(write_hold, directory, Hold(incident.id, held))
-    recorder.record(_found(incident, asked_by, affected, held))
-    return Opened(incident, new, affected, held)
+    heard = frozenset(call.call for call in affected.calls)
+    found, going_on = await asyncio.to_thread(_recorded, recordings, tenant, heard)
+    await asyncio.to_thread(write_hold, directory, Hold(incident.id, held, heard | going_on))
+    recorder.record(_found(incident, asked_by, affected, held, len(found)))
+    return Opened(incident, new, affected, held, found)
 
 
 async def lift_incident(
@@ -132,10 +139,13 @@ async def write_bundles(
     library: VoiceLibrary,
     out: Path,
     *,
+    recordings: Path,
     directory: Path | None = None,
     on_progress: Callable[[int], None] = lambda calls: None,
 ) -> Bundles:
     """Write a bundle of evidence for every affected call into the directory ``out``.
+
+    ``recordings`` is where the calls' recordings are.
 
     Entries of the last seconds may not be signed yet; their calls are named as to be done later.
     Raises OSError, and :class:`~ringtrue.agent.audit.errors.LogBrokenError` where a log doesn't
@@ -146,7 +156,7 @@ async def write_bundles(
     written, later = [], []
     for number, call in enumerate(opened.affected.calls, 1):
         path = out / bundle_name(call.call)
-        export = Export(call.call, path, opened.incident.opened_by)
+        export = Export(call.call, path, opened.incident.opened_by, recordings=recordings)
         try:
             written.append(
                 await export_call(setup, export, recorder, consents, directory=directory)
@@ -176,12 +186,31 @@ def _narrowed(directory: Path, affected: Affected) -> dict[str, int]:
     }
 
 
-def _found(incident: Incident, asked_by: str, affected: Affected, held: Mapping[str, int]) -> Event:
+def _recorded(
+    directory: Path, tenant: str, heard: frozenset[str]
+) -> tuple[dict[str, str], frozenset[str]]:
+    """The recordings of the calls ``heard``, and the calls that are being recorded.
+
+    What those said last may not be in the log yet.
+    """
+    own = [one for one in recordings_in(directory)[0] if one.header.tenant == tenant]
+    found = {one.header.call: one.header.id for one in own if one.header.call in heard}
+    return found, frozenset(one.header.call for one in own if not one.complete)
+
+
+def _found(
+    incident: Incident,
+    asked_by: str,
+    affected: Affected,
+    held: Mapping[str, int],
+    recordings: int,
+) -> Event:
     detail: dict[str, str | int | bool] = {
         "incident": incident.id,
         "action": "found",
         "calls": len(affected.calls),
         "utterances": affected.utterances,
+        "recordings": recordings,
         "milliseconds": round(1000 * affected.seconds),
     }
     if affected.calls:

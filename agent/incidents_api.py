@@ -139,6 +139,9 @@ class IncidentDesk:
     directory: FilePath
     """Of the audit logs."""
 
+    recordings: FilePath
+    """Of the recordings of calls."""
+
     recorder: Recorder
     clock: Callable[[], datetime]
 
@@ -174,6 +177,7 @@ async def freeze(
         reason=new.reason,
         asked_by=asker(key),
         now=desk.clock(),
+        recordings=desk.recordings,
     )
     path = f"{request.scope.get('root_path', '')}/incidents/{opened.incident.id}"
     response.headers.update(HEADERS | {"Location": path})

@@ -95,7 +95,7 @@ def _settings(scenario: Scenario, folder: Path, seed: int) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "stt": {"engine": "pipecat", "service": RECOGNIZER},
         "voices": {"enabled": False, "dir": str(folder), "watermark_key_file": str(path)},
-        "audit": {"dir": str(folder / "audit")},
+        "audit": {"dir": str(folder / "audit"), "local_witness": "off"},
         "records": {"dir": str(folder / "records")},
         "admission": {"enabled": False},
         "agents": {"default": scenario.serve.agent},

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from ringtrue.agent.audit.log import Recorder
+from ringtrue.agent.audit.opening import audit_dir
 from ringtrue.agent.recordings import Recordings
 from ringtrue.config.agent_schema import Agent
 from ringtrue.config.settings import Settings
@@ -63,4 +64,4 @@ def recordings_of(
     """
     wanted = any(agent.recording.enabled for agent in agents)
     keys = recording_keys(settings, make=True) if wanted else None
-    return Recordings(recordings_dir(settings), keys, recorder=recorder)
+    return Recordings(recordings_dir(settings), keys, recorder=recorder, holds=audit_dir(settings))

@@ -27,16 +27,14 @@ from ringtrue.agent.audit.entries import Event, Kind
 from ringtrue.agent.audit.log import Recorder
 from ringtrue.agent.recording_files import (
     SUFFIX,
-    Found,
     Header,
     RecordingError,
     RecordingWriter,
     Summary,
-    erase,
     key_place,
-    look,
     read_header,
 )
+from ringtrue.agent.recordings_kept import HeldError, erase_unheld
 from ringtrue.config.agent_schema import Agent
 from ringtrue.streaming.graph import Services
 from ringtrue.streaming.llm.disclosure import Told
@@ -86,14 +84,17 @@ class Recordings:
         keys: KeyManagement | None,
         *,
         recorder: Recorder | None = None,
+        holds: Path | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Keep recordings in ``directory``, made on first use.
 
         ``keys`` wraps their data keys (None: nothing is recorded here, only erased in time),
-        ``recorder`` keeps the audit entries, ``clock`` gives the time of day in UTC.
+        ``recorder`` keeps the audit entries, ``holds`` is the audit logs' directory, where
+        incidents say what is kept; ``clock`` gives the time of day in UTC.
         """
         self.directory = directory
+        self._holds = holds
         self.stats = RecordingStats()
         self._keys = keys
         self._recorder = recorder
@@ -114,7 +115,10 @@ class Recordings:
         return tape
 
     async def expire(self) -> int:
-        """Erase what is kept no longer; how many that were. One that can't be erased is logged."""
+        """Erase what is kept no longer, unless an incident keeps it; how many that were.
+
+        One that can't be erased is logged.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._expire)
 
     async def keep_tidy(self) -> None:
@@ -139,7 +143,9 @@ class Recordings:
                 header = read_header(path)
                 if header.keep_until > now:
                     continue
-                erase(path)
+                erase_unheld(path, header, self._holds)
+            except HeldError:
+                continue
             except (OSError, RecordingError) as error:
                 log.error("recording.not_erased", file=path.name, error=_reason(error))
                 continue
@@ -304,17 +310,6 @@ class Tape:
         if tap is None:
             return Summary(0, 0, self._dropped)
         return Summary(tap.frames, tap.masked, self._dropped)
-
-
-def recordings_in(directory: Path) -> tuple[list[Found], list[str]]:
-    """Every recording in ``directory``, oldest first, and what is wrong with those unreadable."""
-    found, problems = [], []
-    for path in directory.glob(f"*{SUFFIX}"):
-        try:
-            found.append(look(path))
-        except RecordingError as error:
-            problems.append(str(error))
-    return sorted(found, key=lambda one: one.header.started), problems
 
 
 def audit_recording(

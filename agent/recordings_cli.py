@@ -34,12 +34,20 @@ AskedOption = Annotated[str, typer.Option(help="Who asks, as the log names it.")
 def list_all(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List recordings, oldest first."""
     settings = settings_of(config, quiet=True)
+    from ringtrue.agent.audit.holds import read_holds
+    from ringtrue.agent.audit.opening import audit_dir
     from ringtrue.agent.recording_setup import recordings_dir
-    from ringtrue.agent.recordings import recordings_in
+    from ringtrue.agent.recordings_kept import recordings_in
 
     found, problems = recordings_in(recordings_dir(settings))
+    holds = read_holds(audit_dir(settings))
+    keepers = {
+        one.header.call: next((hold.id for hold in holds if hold.keeps(one.header.call)), None)
+        for one in found
+    }
     if as_json:
-        print_json({"recordings": [_described(one) for one in found], "unreadable": problems})
+        listed = [{**_described(one), "kept_by": keepers[one.header.call]} for one in found]
+        print_json({"recordings": listed, "unreadable": problems})
         return
     whole = Column("call", no_wrap=True)  # what exporting asks for
     table = Table(whole, "recording", "agent", "begun", "seconds", "kept until", "state")
@@ -51,7 +59,7 @@ def list_all(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             header.agent,
             f"{header.started:%Y-%m-%d %H:%M}",
             f"{one.seconds:.1f}",
-            f"{header.keep_until:%Y-%m-%d}",
+            keepers[header.call] or f"{header.keep_until:%Y-%m-%d}",
             "complete" if one.complete else "no end",
         )
     Console().print(table)
@@ -127,13 +135,17 @@ async def _export(settings: Settings, call: str, out: Path, asked_by: str, *, as
 
 async def _erase(settings: Settings, call: str, asked_by: str, *, as_json: bool) -> int:
     from ringtrue.agent.audit.entries import Kind
-    from ringtrue.agent.audit.opening import open_audit
-    from ringtrue.agent.recording_files import erase
+    from ringtrue.agent.audit.opening import audit_dir, open_audit
     from ringtrue.agent.recordings import audit_recording
+    from ringtrue.agent.recordings_kept import HeldError, erase_unheld
 
     found = await asyncio.to_thread(_named, settings, call)
     async with open_audit(settings) as recorder:
-        await asyncio.to_thread(erase, found.path)
+        try:
+            await asyncio.to_thread(erase_unheld, found.path, found.header, audit_dir(settings))
+        except HeldError as error:
+            typer.secho(f"{found.header.id}: {error}", err=True, fg=typer.colors.RED)
+            return REFUSED
         kind, detail = Kind.RECORDING_ERASED, {"by": "request"}
         audit_recording(recorder, kind, found.header, detail, requester=asked_by)
     if as_json:
@@ -163,7 +175,7 @@ async def _expire(settings: Settings, *, as_json: bool) -> int:
 def _named(settings: Settings, call: str) -> Found:
     """The recording that ``call`` names; exit code 1 where there is none."""
     from ringtrue.agent.recording_setup import recordings_dir
-    from ringtrue.agent.recordings import recordings_in
+    from ringtrue.agent.recordings_kept import recordings_in
 
     found, _ = recordings_in(recordings_dir(settings))
     for one in found:

@@ -25,6 +25,10 @@ class AuditSettings(Section):
     witness: str | None = None
     """A file (absolute path) or an http(s) URL that gets every signed checkpoint."""
 
+    local_witness: str = "auto"
+    """A directory (absolute path), best on another disk, that keeps the newest signed checkpoint of
+    each log; ``auto``: ``ringtrue/witness`` in the user's state directory (XDG); or ``off``."""
+
     checkpoint_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 10
     """How long an entry is unsigned at most, and what a crash could cost at most."""
 
@@ -45,4 +49,11 @@ class AuditSettings(Section):
     def _place(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://", "/")):
             raise ValueError("neither an absolute path nor an http(s) URL")
+        return value
+
+    @field_validator("local_witness")
+    @classmethod
+    def _local_place(cls, value: str) -> str:
+        if value not in ("auto", "off") and not value.startswith("/"):
+            raise ValueError(f"{value!r} is neither auto, off nor an absolute path")
         return value

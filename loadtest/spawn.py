@@ -124,7 +124,7 @@ def _settings(
         "twilio": {"enabled": True, "auth_token": token},
         "agents": {"default": serve.agent},
         "voices": {"dir": str(folder / "voices")},
-        "audit": {"dir": str(folder / "audit")},
+        "audit": {"dir": str(folder / "audit"), "local_witness": "off"},
         "records": {"dir": str(folder / "records"), "keep": 100_000},
         "recordings": {"dir": str(folder / "recordings")},
         "logging": {"format": "json"},

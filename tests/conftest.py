@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     data = tempfile.TemporaryDirectory(prefix="ringtrue-tests-")
     config.add_cleanup(data.cleanup)
     os.environ["XDG_DATA_HOME"] = data.name
+    os.environ["XDG_STATE_HOME"] = str(Path(data.name, "state"))
     hypothesis.settings.register_profile(
         "project",
         deadline=None,  # the machine is shared; slowness is no finding

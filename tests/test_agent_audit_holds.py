@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from audit_logs import KEYS, add, entries, kinds, moment, opened
 
 from ringtrue.agent.audit.affected import affected_by
 from ringtrue.agent.audit.entries import Event, Kind, Output
-from ringtrue.agent.audit.holds import Hold, kept_from, read_holds, release_hold, write_hold
+from ringtrue.agent.audit.holds import (
+    Hold,
+    keeper_of,
+    kept_from,
+    read_holds,
+    release_hold,
+    settled,
+    write_hold,
+)
 from ringtrue.agent.audit.verifying import verify
 from ringtrue.agent.audit.writer import LogWriter, WriterPolicy
 
@@ -44,10 +53,28 @@ def test_a_hold_is_read_as_it_was_written(tmp_path: Path) -> None:
         write_hold(tmp_path, Hold("../x", {}))
 
 
+def test_a_hold_waits_for_who_is_deleting(tmp_path: Path) -> None:
+    written = threading.Event()
+
+    def freeze() -> None:
+        write_hold(tmp_path, Hold(INCIDENT, {}, frozenset({"call-1"})))
+        written.set()
+
+    with settled(tmp_path), settled(tmp_path):
+        thread = threading.Thread(target=freeze)
+        thread.start()
+        assert not written.wait(0.05)
+        assert keeper_of(tmp_path, "call-1") is None  # so it may be deleted; the hold comes after
+    thread.join(10)
+    assert written.is_set()
+    assert (keeper_of(tmp_path, "call-1"), keeper_of(tmp_path, "call-2")) == (INCIDENT, None)
+
+
 def test_a_damaged_hold_keeps_everything(tmp_path: Path) -> None:
     write_hold(tmp_path, Hold(INCIDENT, {"w00": 7}))
     (tmp_path / "holds" / f"{INCIDENT}.json").write_text("{")
     assert kept_from(tmp_path / "w00") == 0
+    assert keeper_of(tmp_path, "call-1") == INCIDENT
 
 
 def test_retention_leaves_what_is_held(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ async def test_after_the_end_nothing_is_recorded_and_nothing_raised(tmp_path: Pa
 async def test_a_witness_gets_every_checkpoint(tmp_path: Path) -> None:
     witness = tmp_path / "elsewhere" / "notes"
     for number in range(2):
-        async with audit_log(tmp_path / "audit", witness=FileWitness(witness)) as log:
+        async with audit_log(tmp_path / "audit", witnesses=[FileWitness(witness)]) as log:
             log.record(said(number))
             await log.flush()
     notes = read_witness(witness)
@@ -202,7 +202,7 @@ class Sulking:
 
 async def test_a_failing_witness_is_an_alarm_and_no_loss(tmp_path: Path) -> None:
     witness = Sulking()
-    async with audit_log(tmp_path, witness=witness) as log:
+    async with audit_log(tmp_path, witnesses=[witness]) as log:
         await until(lambda: log.witness_fault == "not now")
         log.record(said(1))
         assert await log.flush()
@@ -232,7 +232,7 @@ async def test_a_witness_over_http(tmp_path: Path) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         witness = witness_at(f"http://127.0.0.1:{port}/checkpoints")
-        async with audit_log(tmp_path, witness=witness):
+        async with audit_log(tmp_path, witnesses=[witness]):
             pass
     assert len(got) == 2
     notes = [body.decode() for body in got]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,19 @@ from library_links import NAME, PURPOSE, candidate, statement
 from ringtrue.agent.audit.holds import read_holds
 from ringtrue.agent.audit.opening import audit_dir, audit_keys
 from ringtrue.agent.incidents import bundle_name
+from ringtrue.agent.recording_files import SUFFIX, Header, RecordingWriter, Summary
+from ringtrue.agent.recording_setup import recordings_dir
 from ringtrue.agent.server import Server
 from ringtrue.agent.voice_library import open_voices
+from ringtrue.streaming.recording import StereoChunk
+from ringtrue.voices.keys.management import WrappedKey
+from ringtrue.voices.keys.sealing import DataKey
 from ringtrue.voices.ledger import LedgerError
 from ringtrue.voices.library import utc_now
 from ringtrue.voices.licensing import ConsentRefusedError
 from ringtrue.voices.store.errors import VoiceFrozenError
 
+RECORDING = "rec-0123456789abcdef"
 SPOKEN = {"text": "w1 w2", "purpose": PURPOSE}
 
 pytestmark = pytest.mark.keeps("the recognizer's and the engines' threads end with the server")
@@ -31,6 +40,21 @@ pytestmark = pytest.mark.keeps("the recognizer's and the engines' threads end wi
 
 def incidents(place: ClonedServer) -> list[dict[str, Any]]:
     return sorted(place.entries(kind="incident"), key=lambda entry: str(entry["at"]))
+
+
+def spoken_in(place: ClonedServer) -> list[str]:
+    return sorted({str(entry["call"]) for entry in place.entries(kind="utterance")})
+
+
+def recorded(place: ClonedServer, call: str) -> None:
+    """A recording of ``call`` that is kept no longer."""
+    directory = recordings_dir(place.settings)
+    directory.mkdir(parents=True)
+    nobody, long_ago = WrappedKey("mk", bytes(12), bytes(48)), datetime(2024, 1, 1, tzinfo=UTC)
+    header = Header(RECORDING, call, TENANT, "ada", 8000, long_ago, long_ago, nobody)
+    writer = RecordingWriter(directory / f"{RECORDING}{SUFFIX}", header, DataKey.generate())
+    writer.append(StereoChunk(bytes(16000), bytes(16000)))
+    writer.finish(Summary(50, 0, 0))
 
 
 @asynccontextmanager
@@ -60,6 +84,7 @@ async def test_the_command_stops_lists_keeps_and_lifts(place: ClonedServer, tmp_
                 assert answer.status_code == 200
         await server.audit.flush()
         await asyncio.sleep(0.3)  # until what was said is signed
+        recorded(place, spoken_in(place)[0])
         ran = await place.run(
             "incident", "freeze", "--voice", NAME, "--reason", "heard in a fraud",
             "--asked-by", "ops", "--bundles", tmp_path / "evidence", "--json",
@@ -71,6 +96,7 @@ async def test_the_command_stops_lists_keeps_and_lifts(place: ClonedServer, tmp_
         assert [call["utterances"] for call in done["calls"]] == [1, 1]
         assert all(len(call["outputs"][0]["sha256"]) == 64 for call in done["calls"])
         assert done["later"] == []
+        assert done["recordings"] == {spoken_in(place)[0]: RECORDING}
         assert sorted(done["bundles"]) == sorted(
             str(tmp_path / "evidence" / bundle_name(call["call"])) for call in done["calls"]
         )
@@ -80,6 +106,13 @@ async def test_the_command_stops_lists_keeps_and_lifts(place: ClonedServer, tmp_
     key = audit_keys(place.settings)[0].hex()
     for bundle in done["bundles"]:
         assert (await place.run("evidence", "verify", bundle, "--key", key)).code == 0
+    kept = zipfile.ZipFile(next(each for each in done["bundles"] if spoken_in(place)[0] in each))
+    (told,) = json.loads(kept.read("recordings.json"))
+    assert (told["id"], told["complete"], len(told["sha256"])) == (RECORDING, True, 64)
+    assert told["kept_by"] == done["incident"]["id"]
+    ran = await place.run("recordings", "erase", RECORDING)
+    assert (ran.code, "is evidence of" in ran.err) == (1, True)
+    assert (await place.run("recordings", "expire", "--json")).json() == {"erased": 0}
     identity = done["incident"]["id"]
     (hold,) = read_holds(audit_dir(place.settings))
     assert (hold.id, dict(hold.first)) == (identity, done["held"])
@@ -92,6 +125,7 @@ async def test_the_command_stops_lists_keeps_and_lifts(place: ClonedServer, tmp_
     ran = await place.run("incident", "lift", identity, "--reason", "closed", "--release")
     assert ran.code == 0, ran.err
     assert read_holds(audit_dir(place.settings)) == ()
+    assert (await place.run("recordings", "expire", "--json")).json() == {"erased": 1}
     assert (await place.run("incident", "list", "--json")).json() == {"incidents": []}
     ran = await place.run("incident", "lift", identity, "--reason", "again")
     assert (ran.code, "lifted already" in ran.err) == (2, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import pytest
 
 from ringtrue.agent import recordings as recordings_module
 from ringtrue.agent.audit.entries import Event, Kind
+from ringtrue.agent.audit.holds import Hold, release_hold, write_hold
 from ringtrue.agent.recording_export import export, reader_of
 from ringtrue.agent.recording_files import (
     FRAME,
@@ -25,7 +27,8 @@ from ringtrue.agent.recording_files import (
     look,
     read_header,
 )
-from ringtrue.agent.recordings import QUEUE_CHUNKS, Recordings, Tape, recordings_in
+from ringtrue.agent.recordings import QUEUE_CHUNKS, Recordings, Tape
+from ringtrue.agent.recordings_kept import HeldError, erase_unheld, evidence_of, recordings_in
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents, parse_agent, shipped_agents
 from ringtrue.streaming.clock import TICK
 from ringtrue.streaming.graph import Services
@@ -37,6 +40,7 @@ from ringtrue.voices.keys.management import KeyRing
 RATE = 8000
 SIZE = frame_bytes(RATE)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+INCIDENT = "inc_0123456789abcdef"
 KEYS = KeyRing({"mk-1": bytes(range(32))}, "mk-1")
 
 
@@ -63,7 +67,10 @@ class Studio:
         self.now = START
         self.log = Log()
         self.directory = directory
-        self.recordings = Recordings(directory, KEYS, recorder=self.log, clock=lambda: self.now)
+        self.holds = directory.with_name("audit")
+        self.recordings = Recordings(
+            directory, KEYS, recorder=self.log, holds=self.holds, clock=lambda: self.now
+        )
         shipped = load_agents()["demo"]
         self.agent = recorded(shipped)
 
@@ -328,6 +335,25 @@ async def test_recordings_are_erased_in_time(studio: Studio) -> None:
     assert studio.recordings.stats.expired == 1
     last = studio.log.events[-1]
     assert (last.kind, last.call, last.detail["by"]) == (Kind.RECORDING_ERASED, "old", "retention")
+
+
+async def test_an_incident_keeps_recordings_beyond_their_time(studio: Studio) -> None:
+    for call in ("heard", "other"):
+        await studio.recorded(noise(1), call)
+    studio.now = START + timedelta(days=400)
+    write_hold(studio.holds, Hold(INCIDENT, {}))  # until it is known what to keep, all of it is
+    assert await studio.recordings.expire() == 0
+    write_hold(studio.holds, Hold(INCIDENT, {}, frozenset({"heard"})))
+    assert await studio.recordings.expire() == 1
+    (kept,) = studio.found
+    assert kept.header.call == "heard"
+    with pytest.raises(HeldError, match=f"evidence of {INCIDENT}"):
+        erase_unheld(kept.path, kept.header, studio.holds)
+    (told,) = evidence_of(studio.directory, studio.holds, "heard")
+    assert told["kept_by"] == INCIDENT
+    assert told["sha256"] == hashlib.sha256(kept.path.read_bytes()).hexdigest()
+    release_hold(studio.holds, INCIDENT)
+    assert await studio.recordings.expire() == 1
 
 
 async def test_what_is_erased_loses_its_key_first(studio: Studio, tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ FORMAT: Final = 1
 REPORT: Final = "detector.json"
 """Where a watermark detector's report goes."""
 
+RECORDINGS: Final = "recordings.json"
+"""What is known of the call's recordings."""
+
 _README: Final = """\
 Evidence of call {call}
 Made {made}.
@@ -44,6 +47,8 @@ checkpoints/      the signed checkpoints (C2SP tlog-checkpoint, Ed25519)
 consents.json     the signed records of every cloned voice that was heard
 texts.json        what was said, where it was kept and is revealed, with each entry's own key
 {report}     the watermark detector's report on a recording, if one was added
+recordings.json   the call's recordings that the operator keeps, with the SHA-256 of each encrypted
+                  file; the log's entries "recording." say when one began, ended or was erased
 keys.json         the public keys
 manifest.json     SHA-256 of every file; manifest.sig signs it
 
@@ -88,12 +93,13 @@ def bundle_files(
     consents: Sequence[bytes] = (),
     texts: Sequence[Mapping[str, str | int]] = (),
     report: bytes | None = None,
+    recordings: Sequence[Mapping[str, str | float | bool | None]] = (),
 ) -> dict[str, bytes]:
     """Every file of a bundle by its name.
 
     ``keys``: the public keys that the checkpoints may be by; ``consents``: what
     :meth:`~ringtrue.voices.library.VoiceLibrary.export_consent` gave for each voice; ``report``:
-    the watermark detector's.
+    the watermark detector's; ``recordings``: what is known of the call's.
     """
     lines = []
     for log in sorted(logs, key=lambda log: log.origin):
@@ -111,6 +117,8 @@ def bundle_files(
         files["texts.json"] = json.dumps(list(texts), ensure_ascii=False, indent=1).encode()
     if report is not None:
         files[REPORT] = report
+    if recordings:
+        files[RECORDINGS] = json.dumps(list(recordings), indent=1).encode()
     files["verify.py"] = resources.files(__package__).joinpath("published.py").read_bytes()
     files["README.txt"] = _README.format(
         call=call, made=iso(now), name=name, report=REPORT

@@ -1,17 +1,23 @@
-"""Entries that retention must not delete, whatever their age: evidence of an incident.
+"""What nobody may delete, whatever its age: evidence of an incident.
 
-A hold is a file beside the logs that names, for each log, the first entry to be kept; everything
-from there on is. It is no part of the log: who deletes it lets retention delete entries, which the
-log then says (``log.retention``), as it says that the hold was made.
+A hold is a file beside the logs that names, for each log, the first entry to be kept (everything
+from there on is), and the calls whose recordings are. It is no part of the log: who deletes it lets
+retention delete entries and recordings, which the log then says (``log.retention``,
+``recording.erased``), as it says that the hold was made.
+
+Who deletes holds a lock from looking at the holds until it is done (:func:`settled`), and who
+writes a hold waits for it: what is held is there when the hold is, or was gone before.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +28,7 @@ HOLDS: Final = "holds"
 """The directory of holds, beside the logs."""
 
 _ID: Final = re.compile(r"[a-z]+_[0-9a-f]{16}")
+_LOCK: Final = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +42,58 @@ class Hold:
     """Log (its directory's name) → the first entry to be kept. Of a log that isn't named every
     entry is, for it was begun since."""
 
+    calls: frozenset[str] | None = None
+    """The calls whose recordings are kept; None: those of all."""
+
+    def keeps(self, call: str) -> bool:
+        """Whether the recording of ``call`` is kept."""
+        return self.calls is None or call in self.calls
+
 
 def write_hold(directory: Path, hold: Hold) -> None:
-    """Keep from now on what ``hold`` says, in place of an earlier one of its id. Raises OSError."""
-    place = directory / HOLDS
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Keep from now on what ``hold`` says, in place of an earlier one of its id.
+
+    Waits for whoever is deleting. Blocking. Raises OSError.
+    """
     path = _path(directory, hold.id)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    data = json.dumps({"id": hold.id, "first": dict(hold.first)}, sort_keys=True).encode()
+    value: dict[str, object] = {"id": hold.id, "first": dict(hold.first)}
+    if hold.calls is not None:
+        value["calls"] = sorted(hold.calls)
+    data = json.dumps(value, sort_keys=True).encode()
+    with _locked(directory, fcntl.LOCK_EX):
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        sync_directory(path.parent)
+
+
+@contextmanager
+def settled(directory: Path) -> Iterator[None]:
+    """While it is open no hold is added: for whoever looks at them and then deletes.
+
+    Blocking, as long as a hold is being written. Raises OSError.
+    """
+    with _locked(directory, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _locked(directory: Path, how: int) -> Iterator[None]:
+    place = directory / HOLDS
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        fcntl.flock(descriptor, how)
+        yield
     finally:
-        part.unlink(missing_ok=True)
-    sync_directory(place)
+        os.close(descriptor)
 
 
 def release_hold(directory: Path, hold: str) -> bool:
@@ -75,9 +116,10 @@ def read_holds(directory: Path) -> tuple[Hold, ...]:
         try:
             value = json.loads(path.read_bytes())
             first = {str(slot): int(seq) for slot, seq in value["first"].items()}
+            calls = frozenset(map(str, value["calls"])) if "calls" in value else None
         except (ValueError, KeyError, TypeError, AttributeError):
-            first = {}
-        found.append(Hold(path.stem, first))
+            first, calls = {}, None
+        found.append(Hold(path.stem, first, calls))
     return tuple(found)
 
 
@@ -85,6 +127,11 @@ def kept_from(slot: Path) -> int | None:
     """The first entry of a log that a hold keeps, with all that follow; None: none does."""
     firsts = [hold.first.get(slot.name, 0) for hold in read_holds(slot.parent)]
     return min(firsts, default=None)
+
+
+def keeper_of(directory: Path, call: str) -> str | None:
+    """The incident that keeps the recording of ``call``; None: none does. Raises OSError."""
+    return next((hold.id for hold in read_holds(directory) if hold.keeps(call)), None)
 
 
 def _path(directory: Path, hold: str) -> Path:

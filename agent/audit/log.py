@@ -102,7 +102,7 @@ class AuditLog:
         texts: TextKeeper,
         *,
         trusted: Sequence[bytes] = (),
-        witness: Witness | None = None,
+        witnesses: Sequence[Witness] = (),
         policy: LogPolicy | None = None,
         clock: Callable[[], datetime] = _now,
         on_fault: Callable[[str | None], None] | None = None,
@@ -118,7 +118,7 @@ class AuditLog:
         self._signer = signer
         self._texts = texts
         self._trusted = tuple(trusted)
-        self._witness = witness
+        self._witnesses = tuple(witnesses)
         self._policy = policy or LogPolicy()
         self._clock = clock
         self._on_fault = on_fault
@@ -128,7 +128,7 @@ class AuditLog:
         self._hurry = threading.Event()
         self._lock = threading.Lock()
         self._writer: LogWriter | None = None
-        self._herald: Herald | None = None
+        self._heralds: tuple[Herald, ...] = ()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._waiting_since: float | None = None
@@ -147,7 +147,7 @@ class AuditLog:
         texts: TextKeeper,
         *,
         trusted: Sequence[bytes] = (),
-        witness: Witness | None = None,
+        witnesses: Sequence[Witness] = (),
         policy: LogPolicy | None = None,
         clock: Callable[[], datetime] = _now,
         on_fault: Callable[[str | None], None] | None = None,
@@ -162,7 +162,7 @@ class AuditLog:
             signer,
             texts,
             trusted=trusted,
-            witness=witness,
+            witnesses=witnesses,
             policy=policy,
             clock=clock,
             on_fault=on_fault,
@@ -195,8 +195,8 @@ class AuditLog:
 
     @property
     def witness_fault(self) -> str | None:
-        """Why the witness doesn't take checkpoints; None where it does, or there is none."""
-        return self._herald.failing if self._herald is not None else None
+        """Why a witness doesn't take checkpoints; None where all do, or there is none."""
+        return next((each.failing for each in self._heralds if each.failing), None)
 
     @property
     def waiting(self) -> int:
@@ -313,8 +313,8 @@ class AuditLog:
         return True
 
     def _open(self) -> None:
-        if self._herald is None and self._witness is not None:
-            self._herald = Herald(self._witness)
+        if not self._heralds:
+            self._heralds = tuple(Herald(each) for each in self._witnesses)
         self._writer = LogWriter.open(
             self.directory,
             self._signer,
@@ -388,8 +388,8 @@ class AuditLog:
 
     def _signed(self, note: str) -> None:
         self.stats.checkpoints += 1
-        if self._herald is not None:
-            self._herald.carry(note)
+        for herald in self._heralds:
+            herald.carry(note)
 
     def _tell_idle(self, fine: bool) -> None:
         with self._lock:
@@ -410,8 +410,8 @@ class AuditLog:
             log.error("audit.not_closed", reason=error.strerror)
         if self.waiting or self._lost:
             log.error("audit.events_lost", events=self.waiting + self._lost)
-        if self._herald is not None:
-            self._herald.close(self._policy.witness_seconds)
+        for herald in self._heralds:
+            herald.close(self._policy.witness_seconds)
 
 
 def _settle(done: asyncio.Future[bool], fine: bool) -> None:

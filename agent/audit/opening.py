@@ -1,4 +1,4 @@
-"""The audit log that the settings describe: its directory, keys, policy and witness."""
+"""The audit log that the settings describe: its directory, keys, policy and witnesses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Final
 
 import structlog
 
+from ringtrue.agent.audit.local_witness import LocalWitness
 from ringtrue.agent.audit.log import AuditLog, LogPolicy
 from ringtrue.agent.audit.texts import SECRET_BYTES, TextKeeper, TextPolicy
-from ringtrue.agent.audit.witness import witness_at
+from ringtrue.agent.audit.witness import Witness, witness_at
 from ringtrue.agent.audit.writer import WriterPolicy
 from ringtrue.config.settings import Settings
 from ringtrue.voices.keys.errors import KeyMaterialError
@@ -29,6 +30,7 @@ from ringtrue.voices.library_config import KEYS, library_dir
 log = structlog.get_logger(__name__)
 
 DIRECTORY: Final = "audit"
+WITNESS: Final = "witness"
 SIGNING_KEY: Final = "audit.pem"
 TEXT_KEY: Final = "audit-text.key"
 
@@ -43,7 +45,7 @@ class AuditConfig:
     trusted: tuple[bytes, ...]
     """Public keys, beside the signer's own, whose checkpoints count."""
 
-    witness: str | None
+    witnesses: tuple[Witness, ...]
     policy: LogPolicy
 
     @property
@@ -58,7 +60,7 @@ class AuditConfig:
             self.signer,
             self.texts,
             trusted=self.trusted,
-            witness=None if self.witness is None else witness_at(self.witness),
+            witnesses=self.witnesses,
             policy=self.policy,
             on_fault=on_fault,
         )
@@ -67,6 +69,23 @@ class AuditConfig:
 def audit_dir(settings: Settings, environ: Mapping[str, str] | None = None) -> Path:
     """Where the logs are."""
     return settings.audit.dir or library_dir(settings.voices, environ) / DIRECTORY
+
+
+def local_witness(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> LocalWitness | None:
+    """The witness on this machine; None where it is switched off.
+
+    It is where XDG keeps a user's state, unless another place is set.
+    """
+    if settings.audit.local_witness == "off":
+        return None
+    if settings.audit.local_witness != "auto":
+        return LocalWitness(Path(settings.audit.local_witness), audit_dir(settings, environ))
+    base = (os.environ if environ is None else environ).get("XDG_STATE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    root = Path(base) if base.startswith("/") else Path("~/.local/state").expanduser()
+    return LocalWitness(root / "ringtrue" / WITNESS, audit_dir(settings, environ))
 
 
 def audit_config(settings: Settings, environ: Mapping[str, str] | None = None) -> AuditConfig:
@@ -80,12 +99,16 @@ def audit_config(settings: Settings, environ: Mapping[str, str] | None = None) -
     secret = _text_secret(audit.text_key_file, place / TEXT_KEY)
     keep = None if audit.keep_days is None else timedelta(days=audit.keep_days)
     writer = WriterPolicy(checkpoint_seconds=audit.checkpoint_seconds, keep=keep)
+    local = local_witness(settings, environ)
+    witnesses: list[Witness] = [] if local is None else [local]
+    if audit.witness is not None:
+        witnesses.append(witness_at(audit.witness))
     return AuditConfig(
         directory=audit_dir(settings, environ),
         signer=signer,
         texts=TextKeeper(secret, TextPolicy(audit.text)),
         trusted=tuple(bytes.fromhex(key) for key in audit.trusted_keys),
-        witness=audit.witness,
+        witnesses=tuple(witnesses),
         policy=LogPolicy(writer=writer),
     )
 

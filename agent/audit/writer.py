@@ -19,6 +19,7 @@ from typing import Final, Self
 from ringtrue.agent.audit.entries import Event, Kind, encode, iso
 from ringtrue.agent.audit.errors import LogBrokenError, LogBusyError
 from ringtrue.agent.audit.holds import kept_from as held_from
+from ringtrue.agent.audit.holds import settled
 from ringtrue.agent.audit.index import enlist
 from ringtrue.agent.audit.merkle import Frontier
 from ringtrue.agent.audit.notes import sign_checkpoint
@@ -226,7 +227,8 @@ class LogWriter:
         if self._policy.keep is not None and (
             self._pruned_at is None or now - self._pruned_at >= timedelta(hours=1)
         ):
-            self._prune(now - self._policy.keep, now)
+            with settled(self.slot.parent):
+                self._prune(now - self._policy.keep, now)
             self._pruned_at = now
 
     def rotate(self, now: datetime) -> None:

@@ -167,7 +167,11 @@ class Server(Running):
         self.voices.app.include_router(calls_router, responses=PROBLEMS)
         self.voices.app.include_router(webrtc_tokens_router, responses=PROBLEMS)
         self.voices.app.state.incidents = IncidentDesk(
-            lambda: self.voices.library, self.audit.directory, self.audit, utc_now
+            lambda: self.voices.library,
+            self.audit.directory,
+            self.recordings.directory,
+            self.audit,
+            utc_now,
         )
         self.voices.app.include_router(incidents_router, responses=PROBLEMS)
         self.metrics.registry.register(AuditCollector(self.audit))

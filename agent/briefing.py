@@ -11,6 +11,7 @@ from typing import Final
 
 from ringtrue.config.agent_schema import Agent, StallPolicy
 from ringtrue.config.agent_transfers import ACCEPT, TransferTarget
+from ringtrue.config.agent_voicemail import VoicemailFile
 from ringtrue.config.recording_settings import RecordingFile
 
 MAX_BRIEFING: Final = 400
@@ -20,8 +21,11 @@ _UNSPOKEN: Final = re.compile(r"[<>{}&\x00-\x1f\x7f]+")
 
 
 def briefing_agent(agent: Agent, target: TransferTarget, briefing: str) -> Agent:
-    """Who talks to whoever is called for ``target``; ``briefing`` is what they are told."""
-    policy = agent.transferring.briefing
+    """Who talks to whoever is called for ``target``; ``briefing`` is what they are told.
+
+    A machine is hung up on, where ``agent`` judges at all who answers.
+    """
+    policy, judges = agent.transferring.briefing, agent.voicemail.detect
     disclosure = agent.disclosure.model_copy(
         update={
             "in_greeting": False,  # the agent's greetings are not said here
@@ -37,13 +41,19 @@ def briefing_agent(agent: Agent, target: TransferTarget, briefing: str) -> Agent
             "disclosure": disclosure,
             "transfers": {ACCEPT: target},
             "stalls": StallPolicy(),
+            "voicemail": VoicemailFile(detect=judges, action="hang_up" if judges else "talk"),
         }
     )
 
 
 def unrecorded(agent: Agent) -> Agent:
-    """``agent`` in the call to a colleague, who is in the recording of the caller's."""
-    return agent.model_copy(update={"recording": RecordingFile()})
+    """``agent`` in the call to a colleague, who is in the recording of the caller's.
+
+    Whoever answers is talked to by the caller: nobody is judged, and no message left.
+    """
+    return agent.model_copy(
+        update={"recording": RecordingFile(), "voicemail": VoicemailFile(detect=False)}
+    )
 
 
 def plain_sentence(text: str) -> str:

@@ -392,7 +392,13 @@ class Calls:
         )
         transferred = None if trail is None else trail.transferred
         talk = Talk(
-            call, agent, graph, record, lambda reason: self._end(active, reason), transferred
+            call,
+            agent,
+            graph,
+            record,
+            lambda reason: self._end(active, reason),
+            transferred,
+            None if answering is None else answering.person,
         )
         active = ActiveCall(call, graph, record, over, desk(talk), trail, answering)
         return active

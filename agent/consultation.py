@@ -59,10 +59,13 @@ class Consultation:
             self._accepted.set_result(False)
 
     async def accepted(self, within: float) -> bool:
-        """Whether they take the caller; no where they hang up, or say nothing for ``within``
-        seconds."""
+        """Whether they take the caller; no where they hang up, say nothing for ``within``
+        seconds, or turn out to be a machine."""
         await asyncio.wait([self._accepted], timeout=within)
-        return self._accepted.done() and self._accepted.result() and not self.over.is_set()
+        taken = self._accepted.done() and self._accepted.result()
+        if taken and self.talk is not None and self.talk.person is not None:
+            taken = await self.talk.person()
+        return taken and not self.over.is_set()
 
     def end(self, reason: EndReason) -> None:
         """Hang up. Nothing happens where it is over, or was never answered."""

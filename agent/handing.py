@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Talk:
     end: Callable[[EndReason], None]
     on_result: Callable[[TransferRecord], None] | None = None
     """Told of each transfer that is over."""
+
+    person: Callable[[], Awaitable[bool]] | None = None
+    """Whether a person answered, where that is judged; see
+    :meth:`~ringtrue.agent.voicemail.Answering.person`."""
 
 
 class Handing(Protocol):

@@ -8,6 +8,7 @@ agent stop, wait for the beep and leave its message, or hang up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -22,6 +23,9 @@ from ringtrue.streaming.ports import Call, Direction, EndReason
 from ringtrue.streaming.record import CallRecord
 
 log = structlog.get_logger(__name__)
+
+KNOWN_SECONDS: Final = 6.0
+"""How long it may take from the first sound until it is known who answered."""
 
 AFTER_BEEP_SECONDS: Final = 0.3
 """Between the beep and the message: some machines begin to record late."""
@@ -58,12 +62,14 @@ class Answering:
         self._graph, self._end = graph, end
         self._judge = AnswerJudge(rate)
         self._ready = asyncio.Event()
+        self._known = asyncio.Event()
+        self._over = False
         self._task: asyncio.Task[None] | None = None
         record.answered_by = str(AnsweredBy.UNKNOWN)
 
     def hear(self, pcm: bytes) -> None:
         """The next 20 ms from the far end, as they came."""
-        if self._ready.is_set() or self._judge.settled:
+        if self._ready.is_set() or self._judge.settled or self._over:
             return
         self._judge.push(pcm)
         self._note()
@@ -72,18 +78,33 @@ class Answering:
 
     def words(self, text: str) -> None:
         """What was recognized of it."""
-        if not self._judge.settled:
+        if not (self._judge.settled or self._over):
             self._judge.words(text)
             self._note()
 
+    async def person(self) -> bool:
+        """Whether it isn't a machine, as far as is known once there is a verdict.
+
+        From then on nobody is judged any more: what is heard later changes nothing.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KNOWN_SECONDS):
+                await self._known.wait()
+        machine = self._record.answered_by == AnsweredBy.MACHINE
+        self._over = not machine
+        return not machine
+
     async def close(self) -> None:
         """The call is over."""
+        self._known.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _note(self) -> None:
         verdict = self._judge.verdict
+        if verdict is not None:
+            self._known.set()
         if verdict is None or self._record.answered_by == verdict.by:
             return
         self._record.answered_by = str(verdict.by)

@@ -164,7 +164,16 @@ class CallSession:
             self._seat = bridge.seat(
                 gate.call_id, self._leg.rate, lambda now: gate.up and gate.far_end(now)
             )
+            self._said_before()
         self._takes_part = agent
+
+    def _said_before(self) -> None:
+        """What the far end said before the bridge is heard now, not when it leaves."""
+        held = b"" if self._echo is None else self._echo.release()
+        self._block += bytes(len(held)) if self._resting else held
+        if self._block:
+            self._queue(bytes(self._block))
+            self._block.clear()
 
     def part(self) -> None:
         """Leave the bridge; the conversation goes on where it rested. Idempotent."""

@@ -21,19 +21,25 @@ from pipecat.processors.frame_processor import FrameDirection
 from pydantic import ValidationError
 
 from fakes.calls import RATE, Mouth, ScriptedCall, ScriptedEngines
+from ringtrue.agent.briefing import briefing_agent, unrecorded
 from ringtrue.agent.calls import Calls
+from ringtrue.agent.consultation import Consultation
+from ringtrue.agent.handing import Desk
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.records import RecordStore
 from ringtrue.config.agent_schema import Agent, load_agents
+from ringtrue.config.agent_transfers import ACCEPT, TransferTarget
 from ringtrue.config.agent_voicemail import VoicemailFile
 from ringtrue.config.settings import load_settings
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.streaming.graph import Services, SharedModels
+from ringtrue.streaming.llm.actions import Transfer
 from ringtrue.streaming.ports import Direction
 from ringtrue.streaming.record import CallRecord, Stage
 
 pytestmark = pytest.mark.virtual_time
 MESSAGE_SECONDS = 2.0
+DESK = TransferTarget(to="sip:desk@pbx.example.com", title="the desk", how="attended")
 GREETING_LEVEL, MESSAGE_LEVEL = 1000, 3000
 
 
@@ -81,6 +87,7 @@ async def answered(
     *,
     seconds: float = 25,
     call: ScriptedCall | None = None,
+    desk: Desk | None = None,
     **voicemail: Any,
 ) -> tuple[CallRecord, ScriptedCall]:
     """Run a call that ``far_end`` answers; it hangs up after ``seconds``."""
@@ -96,7 +103,7 @@ async def answered(
         records=RecordStore(None, 10),
     )
     assert calls.reserve() is None
-    running = asyncio.get_running_loop().create_task(calls.run(call, agent))
+    running = asyncio.get_running_loop().create_task(calls.run(call, agent, desk=desk))
     try:
         async with asyncio.timeout(seconds):
             await asyncio.shield(running)
@@ -130,6 +137,56 @@ async def test_the_message_is_left_after_the_beep(models: SharedModels) -> None:
     assert len(message) == MESSAGE_SECONDS * 50
     assert beep_ends < message[0] < beep_ends + 50
     assert record.outcome == "agent_hung_up"
+
+
+@pytest.mark.parametrize(
+    ("far_end", "taken"), [(MACHINE, False), (PERSON, True)], ids=["machine", "person"]
+)
+async def test_a_caller_is_not_put_through_to_a_machine(
+    models: SharedModels, far_end: tuple[np.ndarray, ...], taken: bool
+) -> None:
+    """Whatever was taken for a yes, it counts once it is known who answered."""
+    consultation = Consultation(asks=True)
+    policy = briefing_agent(load_agents()["reception"], DESK, "Ms Rivera").voicemail
+
+    async def says_yes() -> bool:
+        await asyncio.sleep(1.0)
+        consultation.begin(Transfer(ACCEPT))
+        return await consultation.accepted(20)
+
+    asked = asyncio.get_running_loop().create_task(says_yes())
+    record, call = await answered(
+        models, far_end, desk=consultation.desk, seconds=20, **policy.model_dump()
+    )
+    assert await asked is taken
+    assert record.answered_by == ("human" if taken else "machine")
+    assert record.outcome == ("caller_hung_up" if taken else "agent_hung_up")
+    if not taken:
+        assert record.answered_by_ms is not None
+        assert heard(call, GREETING_LEVEL)[-1] < record.answered_by_ms / 20 + 15, (
+            "it is told no more"
+        )
+
+
+async def test_once_a_person_took_the_caller_nothing_ends_it(models: SharedModels) -> None:
+    """A beep on the line a little later is no machine's."""
+    consultation = Consultation(asks=True)
+    consultation.begin(Transfer(ACCEPT))
+    asked = asyncio.get_running_loop().create_task(consultation.accepted(20))
+    sounds = (*PERSON[:2], silence(5), beep(), silence(20))
+    record, _ = await answered(models, sounds, desk=consultation.desk, seconds=15, action="hang_up")
+    assert await asked
+    assert (record.answered_by, record.outcome) == ("human", "caller_hung_up")
+
+
+def test_a_callers_agent_leaves_no_message_with_a_colleague() -> None:
+    agent = load_agents()["reception"]
+    leaves = VoicemailFile(action="leave_message", message="Call us back.")
+    agent = agent.model_copy(update={"voicemail": leaves})
+    assert briefing_agent(agent, DESK, "").voicemail == VoicemailFile(action="hang_up")
+    assert unrecorded(agent).voicemail == VoicemailFile(detect=False)
+    blind = agent.model_copy(update={"voicemail": VoicemailFile(detect=False)})
+    assert briefing_agent(blind, DESK, "").voicemail == VoicemailFile(detect=False)
 
 
 async def test_without_a_beep_silence_is_enough(models: SharedModels) -> None:

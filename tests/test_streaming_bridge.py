@@ -13,6 +13,7 @@ from legs import ScriptedLeg
 from ringtrue.streaming.bridge import MAX_SEATS, Bridge
 from ringtrue.streaming.clock import TICK
 from ringtrue.streaming.dsp import FrameRerater, mixed
+from ringtrue.streaming.echo.guard import EchoGuard
 from ringtrue.streaming.gate import FrameKind, GatePolicy, Refusal, UtteranceDigest
 from ringtrue.streaming.ports import Licence, frame_bytes
 from ringtrue.streaming.record import CallRecord
@@ -306,6 +307,29 @@ async def test_a_recording_has_the_caller_on_one_side_and_all_others_on_the_othe
     tap.close()
     assert b"".join(chunk.caller for chunk in chunks) == one
     assert b"".join(chunk.agent for chunk in chunks) == two
+
+
+async def test_what_was_held_back_before_the_bridge_does_not_come_after_it() -> None:
+    """The echo guard holds a first sound back until it knows what it is."""
+    caller, guest = Party("caller"), Party("guest")
+    caller.session._echo = EchoGuard(8000)
+    room = Room(caller, guest)
+    caller.say(noise(2.0, 1))
+    room.tick(3)
+    words = noise(0.2, 2)
+    caller.leg.play(words + noise(1.0, 3))
+    room.tick(10)
+    assert words not in await caller.listened(), "it is held back"
+    bridge = Bridge()
+    for party in (caller, guest):
+        party.session.join(bridge)
+    assert words in await caller.listened()
+    room.tick(50)
+    before = len(await caller.listened())
+    for party in (caller, guest):
+        party.session.part()
+    room.tick(50)
+    assert not any((await caller.listened())[before:])
 
 
 async def test_a_bridge_is_bounded() -> None:

@@ -150,6 +150,10 @@ class EchoGuard:
         self._seek(LOOK_TICKS)
         return pcm
 
+    def release(self) -> bytes:
+        """What is held back, now: frames that come next are not given to :meth:`heard`."""
+        return self._released(b"")
+
     def _hold(self, pcm: bytes) -> bytes:
         self._held += pcm
         self._hold_left -= 1

@@ -181,6 +181,38 @@ async def test_a_conversation(server: RunningServer, engine: FliteEngine, agent:
     assert sessions(heard(caller), RATE, server_keys()) == [record["watermark"]]
 
 
+async def test_a_murmur_stops_what_twilio_holds_and_all_of_it_is_said_afterwards(
+    engine: FliteEngine, agent: Agent, tmp_path: Path
+) -> None:
+    """Twilio's playout is 0.6 s behind: the agent pauses for a "mm-hm", and goes on."""
+    greeting = await rendered(engine, agent, agent.openings()[0])
+    with running_server(tmp_path / "server", SETTINGS) as server:
+        async with dial(server.url, AUTH, behind_seconds=0.6) as caller:
+            await until(lambda: len(caller.heard) > 3 * RATE)
+            hum = np.concatenate([say("mhm", RATE, "rms"), pause(0.3)])
+            caller.say(hum.astype("<i2").tobytes())
+            await until(lambda: caller.clears == 1, 3)
+            stopped = caller.heard_at_clear
+            assert caller.dropped_at_clear > 0.2 * RATE, "this much would have sounded on"
+            await until(lambda: len(caller.heard) > len(greeting.samples) + 3 * RATE)
+            await until(lambda: is_silent(caller, 0.5))
+        (record,) = server.wait_for_records(1)
+    taking = record["turn_taking"]
+    assert (taking["pauses"], taking["resumed"], record["interruptions"]) == (1, 1, 0)
+    assert caller.clears == 1
+    assert record["refused"] == record["errors"] == {}
+    began = found(greeting.first(0.8), caller).lag_seconds
+    told = stopped - int(began * RATE)
+    tail = heard(caller, stopped)
+    again = int(np.flatnonzero(np.abs(tail) * 32768 > AUDIBLE)[0])
+    grain = int(0.08 * RATE)  # marks come every 60 ms, and with the network's delay
+    rest = Rendering(greeting.samples[told + grain :], [])
+    behind = found(rest, caller, stopped)
+    assert is_whole(behind)
+    assert int(behind.lag_seconds * RATE) - again <= 2 * grain, "hardly anything came twice"
+    assert record["turns"][0]["heard_ms"] == pytest.approx(len(greeting.samples) / 8, abs=25)
+
+
 async def test_the_context_keeps_what_marks_confirmed(
     engine: FliteEngine, agent: Agent, tmp_path: Path
 ) -> None:

@@ -82,6 +82,9 @@ class TwilioCaller:
     heard_at_clear: int = 0
     """Bytes heard when the last ``clear`` came."""
 
+    dropped_at_clear: int = 0
+    """Bytes that were still to be played then."""
+
     media_received: int = 0
     closed_by_server: asyncio.Event = field(default_factory=asyncio.Event)
     close_code: int | None = None
@@ -196,6 +199,8 @@ class TwilioCaller:
                 case "clear":
                     self.clears += 1
                     self.heard_at_clear = len(self.heard)
+                    held = (item for item in self._playout if isinstance(item, bytes))
+                    self.dropped_at_clear = sum(map(len, held))
                     names = [item for item in self._playout if isinstance(item, str)]
                     self._playout.clear()
                     for name in names:

@@ -139,9 +139,11 @@ class Outbound:
         ring_seconds: float,
         on_placed: OnPlaced | None = None,
         twilio: Callable[[], TwilioDialler | None] = lambda: None,
+        mark: str = "",
     ) -> None:
         """``phone`` gives what to call with, None where SIP is off, ``twilio`` the same for
-        Twilio; ``clock`` the time of day."""
+        Twilio; ``clock`` the time of day. ``mark`` ends the ids of calls: it says which worker
+        placed them."""
         self._plan = plan
         self._ledger = ledger
         self._calls = calls
@@ -150,6 +152,7 @@ class Outbound:
         self._clock = clock
         self._ring_seconds = ring_seconds
         self._on_placed = on_placed
+        self._mark = mark
         self._held: Register[PlacedCall] = Register("call", kept=KEPT, clock=clock)
         self._background = Background("outbound.task_failed")
         self._closed = False
@@ -158,7 +161,7 @@ class Outbound:
         """Begin to call; returns at once. Raises :class:`DialRefusedError`."""
         now = self._clock()
         placed = PlacedCall(
-            id=f"call_{secrets.token_hex(12)}",
+            id=f"call_{secrets.token_hex(12)}{self._mark}",
             tenant=order.tenant,
             agent=order.agent.name,
             to=masked(order.to[:200]),

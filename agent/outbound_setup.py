@@ -53,8 +53,11 @@ def outbound_of(
     audit: Recorder,
     metrics: Metrics | None = None,
     twilio: Callable[[], TwilioDialler | None] = lambda: None,
+    mark: str = "",
 ) -> Outbound:
     """What places calls by the settings' rules; refusals and outcomes are audited.
+
+    ``mark`` is the worker's.
 
     Raises :class:`ConfigError` for rules that could never place a call.
     """
@@ -69,6 +72,7 @@ def outbound_of(
         ring_seconds=outbound.ring_seconds,
         on_placed=recording(audit, metrics),
         twilio=twilio,
+        mark=mark,
     )
 
 

@@ -156,6 +156,7 @@ class Server(Running):
             self.audit,
             self.metrics,
             twilio=lambda: self.twilio,
+            mark=self.mark,
         )
         self.twilio = dialler_of(settings, self.mark)
         check_transfers(settings, self.agents.agents)

@@ -72,8 +72,27 @@ async def web() -> AsyncIterator[WebServer]:
 
 
 def test_what_there_is_once_is_with_the_first_worker() -> None:
-    for path in ("/v1", "/v1/calls", "/v1/enrolments/x~w1", "/twilio/other", "/nothing"):
+    for path in ("/v1", "/v1/enrolments/x~w1", "/v1/calls/old", "/twilio/other", "/nothing"):
         assert target_of(seen(path), 4) == PRIMARY
+
+
+def test_a_call_is_placed_by_anybody_and_asked_for_where_it_was_placed() -> None:
+    assert target_of(seen("/v1/calls", method="POST"), 4) is Target.ANY
+    assert target_of(seen("/v1/calls", method="GET"), 4) == PRIMARY
+    for path in ("/v1/calls/call_0f~w3", "/v1/calls/call_0f~w3/hold"):
+        assert target_of(seen(path, method="GET"), 4) == 3
+
+
+def test_a_call_that_is_ordered_again_is_ordered_of_the_same_worker() -> None:
+    def ordered(key: str, name: bytes = b"Idempotency-Key") -> object:
+        head = b"POST /v1/calls HTTP/1.1\r\nHost: x\r\n" + name + b": " + key.encode()
+        return target_of(Seen("POST", "/v1/calls", head + b"\r\n\r\n{}"), 4)
+
+    assert {ordered(str(number)) for number in range(60)} == {0, 1, 2, 3}
+    for number in range(60):
+        assert ordered(str(number)) == ordered(str(number) + " ", b"idempotency-key")
+    body = b"POST /v1/calls HTTP/1.1\r\n\r\n\r\nidempotency-key: x\r\n"
+    assert target_of(Seen("POST", "/v1/calls", body), 4) is Target.ANY  # only the head is read
 
 
 def test_pages_are_anybodys() -> None:

@@ -49,6 +49,9 @@ class Worker:
         self._plan: WorkerPlan | None = None
         self.status = Status(0, open=False)
         self.ready = False
+        self.handed = 0
+        """Connections handed over since it last said how it is: calls that it may have by now."""
+
         self._on_output, self._on_ready, self._on_status = on_output, on_ready, on_status
         self._channel = Channel(self._heard, self._gone)
         self._process: asyncio.subprocess.Process | None = None
@@ -142,6 +145,7 @@ class Worker:
             socket.send_fds(self._door, [b"c"], [connection.fileno()])
         except OSError:
             return False
+        self.handed += 1
         return True
 
     async def metrics(self) -> bytes | None:
@@ -178,6 +182,7 @@ class Worker:
         elif message.kind is Kind.STATUS:
             try:
                 self.status = Status.of(message)
+                self.handed = 0
             except WireError as error:
                 log.error("workers.status_unreadable", worker=self.plan.slot, error=str(error))
                 return

@@ -1,8 +1,7 @@
 """Which worker a web request is for.
 
-What lives in one process's memory has its place there: enrolments, placed calls, their ledger and
-the throttle of wrong keys with the first worker; calls and tokens with the worker that made them,
-which their marks name.
+What lives in one process's memory has its place there: enrolments and searches with the first
+worker; calls, placed ones too, and tokens with the worker that made them, which their marks name.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ _ACCESS: Final = re.compile(rb"rtw1\.[A-Za-z0-9_-]{1,900}\.[A-Za-z0-9_-]{20,80}"
 _NONCE: Final = re.compile(rb'nonce="[^"\r\n]{1,200}"')
 """Of a signed websocket request, which is believed once."""
 
+_ORDER: Final = re.compile(rb"\r\nidempotency-key:[ \t]*([^\r\n]{1,200})", re.IGNORECASE)
+"""Of a call to be placed: who asks for it again must come to where it was placed."""
+
 _CARRIERS: Final = ("twilio", "telnyx", "plivo", "exotel", "vonage")
 _ANYBODYS: Final = frozenset({"/", "/enrol", "/verify", *(f"/{name}/voice" for name in _CARRIERS)})
 
@@ -38,7 +40,10 @@ class Target(Enum):
 def target_of(seen: Seen, count: int) -> int | Target:
     """The slot a request is for, of ``count``, or :attr:`Target.ANY`."""
     path = seen.path
-    if path == "/v1" or path.startswith("/v1/"):
+    if path == "/v1/calls" and seen.method == "POST":
+        order = _ORDER.search(seen.data.partition(b"\r\n\r\n")[0])
+        return Target.ANY if order is None else _spread(order[1].rstrip(), count)
+    if path == "/v1" or (path.startswith("/v1/") and not path.startswith("/v1/calls/")):
         return PRIMARY
     marked = slot_in(path)
     if marked is not None and marked < count:

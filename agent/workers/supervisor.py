@@ -313,7 +313,9 @@ class Supervisor(Running):
 
     def _by_load(self, target: Target) -> list[Worker]:
         ready = [slot.worker for slot in self.slots if slot.worker and slot.worker.ready]
-        return sorted(ready, key=lambda worker: (not worker.status.open, worker.status.calls))
+        return sorted(
+            ready, key=lambda each: (not each.status.open, each.status.calls + each.handed)
+        )
 
     async def _own_answer(self, seen: Seen) -> OwnAnswer | None:
         """Health and metrics, which are all workers'."""

@@ -75,6 +75,10 @@ class Drift:
     seconds: float
     """Of readings judged, the warm-up left out."""
 
+    warm_up_seconds: float
+    warm_up_mib: float
+    """What memory grew by in the warm-up: caches and histories of bounded length filled."""
+
     calls: int
     failed: int
     rss_mib: Slope
@@ -116,11 +120,16 @@ class Drift:
         """It in words."""
         rss, before, after = self.rss_mib, self.before, self.after
         doubt = "" if self.certain else "; the run is too short to be certain"
+        warm_up = (
+            f"warm-up, not judged: {self.warm_up_seconds / 60:.0f} min in which memory grew by "
+            f"{self.warm_up_mib:+.1f} MiB"
+        )
         return [
             f"{'PASS' if self.ok else 'FAIL'}: {self.calls} calls, {self.failed} failed, "
             f"{self.seconds / 60:.0f} min after warm-up",
             f"memory {rss.per_hour:+.2f} MiB an hour (95 % interval {rss.low:+.2f} to "
             f"{rss.high:+.2f}; limit {LIMIT_MIB:g}{doubt})",
+            warm_up,
             f"descriptors during calls {self.descriptors.per_hour:+.2f} an hour "
             f"({self.descriptors.low:+.2f} to {self.descriptors.high:+.2f})",
             f"at rest, before and after: {before.rss_bytes / MIB:.1f} and "
@@ -145,8 +154,11 @@ def drift_of(
     files = binned(((r.at_s, r.descriptors) for r in kept), width)
     if len(memory) < MIN_BINS:
         raise ValueError(f"{len(memory)} minutes of readings; allowed: {MIN_BINS} and more")
+    early = binned(((r.at_s, r.rss_bytes / MIB) for r in readings), width)
     return Drift(
         seconds=round(last - first, 1),
+        warm_up_seconds=round(first, 1),
+        warm_up_mib=round(memory[0][1] - early[0][1], 2),
         calls=calls,
         failed=failed,
         rss_mib=theil_sen(memory),

@@ -73,7 +73,11 @@ def test_caches_that_fill_in_the_warm_up_and_single_spikes_are_no_leak() -> None
         spike = 150 if 2000 < at < 2100 else 0
         return 300 + 100 * min(1.0, at / 500) + spike
 
-    assert judged(memory).ok
+    drift = judged(memory)
+    assert drift.ok
+    assert drift.warm_up_seconds == 600
+    assert drift.warm_up_mib == pytest.approx(95, abs=6)
+    assert "10 min in which memory grew by +9" in drift.lines()[2]
     grows_on = judged(lambda at: 300 + 100 * min(1.0, at / 3600))
     assert not grows_on.ok
 

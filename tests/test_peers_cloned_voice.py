@@ -1,6 +1,7 @@
-"""A recorded person is enrolled, an agent names the voice, baresip calls: who is heard?
+"""A recorded person is enrolled, an agent names the voice, phones call: who is heard?
 
-Each recording names its call, to who has the watermark's key.
+baresip calls with three codecs, Chromium with Opus, and one over Twilio's frames. Each recording
+names its call, to who has the watermark's key.
 
 Real material (Asterisk's prompts at 16 kHz), the real desk, engine, library, server and phone.
 That a recording is live can't be shown with prompts from a file: the desk is given its assessor in
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,9 +30,12 @@ from speech import pause, say
 from test_agent_voices_enrolment import Lenient, wav
 
 from peers.baresip import baresip, needs_baresip
+from peers.chromium import browser_caller, chromium, find_chromium, write_microphone
 from peers.compare import read_wav, write_wav
-from peers.marks import server_keys, sessions
-from peers.server import running_server
+from peers.loopback import ensure_ice_address
+from peers.marks import server_keys, sessions, sessions_in
+from peers.server import RunningServer, running_server
+from peers.twilio_client import dial
 from ringtrue.agent.voice_library import open_voices
 from ringtrue.config.agent_schema import shipped_agents
 from ringtrue.config.settings import load_settings
@@ -44,6 +49,10 @@ from ringtrue.voices.store.profile import Voice
 ROOTS = (SOUNDS, Path(__file__).parent.parent / ".deb" / SOUNDS.relative_to("/"))
 RATE = 16000
 RATES = {"G722": 16000, "PCMU": 8000, "PCMA": 8000}
+AUTH = "0123456789abcdef0123456789abcdef"
+SECONDS = 17
+"""The greeting takes some 14."""
+
 ENROLLED = "fr_CA_f_June"
 NAME, PURPOSE = "June Larkspur", "reception of Example Ltd"
 GREETING = (
@@ -132,41 +141,67 @@ def environment(folder: Path) -> dict[str, str]:
         "AGENTS__DIR": str(agents),
         "AGENTS__DEFAULT": "june",
         "VOICES__DIR": str(folder / "voices"),
+        "TWILIO__ENABLED": "true",
+        "TWILIO__AUTH_TOKEN": AUTH,
     }
 
 
 def called(
     folder: Path, settings: Mapping[str, str]
-) -> tuple[dict[str, tuple[Samples, int]], list[dict[str, Any]]]:
-    """What a phone of each codec hears that calls the agent, and the records of the calls."""
+) -> tuple[dict[str, tuple[Samples, int]], Path, list[dict[str, Any]]]:
+    """What a phone of each codec and of Twilio hears that calls the agent, the file that a browser
+    recorded, and the records of the calls.
+    """
     with running_server(folder / "server", settings) as server, ExitStack() as ringing:
         target = f"sip:june@127.0.0.1:{server.sip_port}"
         phones = {}
         for codec, rate in RATES.items():
             source = folder / f"{codec}.wav"
-            write_wav(source, pause(17, rate), rate)
+            write_wav(source, pause(SECONDS, rate), rate)
             phone = baresip(folder / codec, source, codec, target, seconds=22)
             phones[codec] = ringing.enter_context(phone)
+        heard = {"twilio": asyncio.run(called_otherwise(server, folder / "call.webm"))}
         for phone in phones.values():
             phone.wait(45)
-        heard = {}
         for codec, phone in phones.items():
             recording, rate = read_wav(phone.recording())
             assert rate == RATES[codec], phone.log
             heard[codec] = recording.astype(np.float32), rate
-        return heard, server.wait_for_records(len(phones))
+        return heard, folder / "call.webm", server.wait_for_records(len(heard) + 1)
+
+
+async def called_otherwise(server: RunningServer, file: Path) -> tuple[Samples, int]:
+    """What is heard over Twilio, while a browser calls and records into ``file``."""
+    silence = pause(4 * SECONDS, RATE).astype("<i2").tobytes()
+    microphone = write_microphone(file.with_suffix(".wav"), silence, RATE)
+    async with (
+        dial(server.url, AUTH) as caller,
+        chromium(microphone) as browser,
+        browser_caller(browser) as page,
+    ):
+        await page.open(server.url)
+        await page.call("june")
+        await page.record()
+        await asyncio.sleep(SECONDS)
+        file.write_bytes(await page.recorded())
+        await page.hang_up()
+        await page.wait_for_state("ended")
+    wave = np.frombuffer(caller.heard_pcm(), "<i2").astype(np.float32)
+    return wave / 32768, 8000
 
 
 @pytest.mark.timeout(240)
 def test_the_callers_phone_records_the_enrolled_speaker(tmp_path: Path) -> None:
     needs_baresip()
+    find_chromium()
+    ensure_ice_address()
     people = {name: person(name) for name in SPEAKERS}
     values = environment(tmp_path)
     settings = load_settings(
         environ=dict(os.environ) | {f"RINGTRUE_{key}": value for key, value in values.items()}
     )
     voice = asyncio.run(enrol(settings, people[ENROLLED].enrolment))
-    recordings, records = called(tmp_path, values)
+    recordings, browser, records = called(tmp_path, values)
     heard, _ = recordings["G722"]
 
     for record in records:
@@ -177,7 +212,13 @@ def test_the_callers_phone_records_the_enrolled_speaker(tmp_path: Path) -> None:
 
     keys = server_keys(tmp_path / "voices" / "keys" / "watermark.keys")
     told = [sessions(samples.astype(float), rate, keys) for samples, rate in recordings.values()]
+    told.append(sessions_in(browser, keys))
     assert sorted(told) == sorted([record["watermark"]] for record in records)
+    assert Counter(record["transport"] for record in records) == {
+        "sip": 3,
+        "twilio": 1,
+        "webrtc": 1,
+    }
 
     encoder = SpeakerEncoder.load()
     candidates = {name: one.held_out for name, one in people.items()}

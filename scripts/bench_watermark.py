@@ -348,6 +348,8 @@ def goals(sources: dict[str, Audio], options: argparse.Namespace) -> str:
         path.write_text(json.dumps(found, indent=1, ensure_ascii=False))
 
     for aim in GOALS:
+        if options.attack and not any(part in aim[0] for part in options.attack):
+            continue
         row = rows.get(aim)
         if row is None or row.crops != options.crops:
             row = Goal(*aim, options.crops, {})

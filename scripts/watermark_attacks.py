@@ -320,6 +320,7 @@ def cases(caller: Audio) -> list[Case]:
             True,
         ),
         Case("pitch +3 % (sox)", lambda x: by_sox(x, "pitch", "51"), thorough=True),
+        Case("pitch −3 % (sox)", lambda x: by_sox(x, "pitch", "-53"), thorough=True),
         found("weak half of the spectrum removed", subtracted),
         found("re-vocoded (WORLD)", revocoded),
     ]

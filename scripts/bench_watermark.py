@@ -181,13 +181,18 @@ def goal(row: Goal, sources: dict[str, Audio], until: float, keep: Callable[[Goa
         keep(row)
 
 
+def told(name: str, what: str, seconds: int) -> str:
+    """A goal in words."""
+    return f"{what} within {seconds} s after {name}"
+
+
 def goals_table(rows: Sequence[Goal]) -> str:
     """In Markdown."""
     lines = ["| goal: 99 % | reached | crops | least of a source |", "|---|---|---|---|"]
     for row in rows:
         total, crops_all = sum(row.hits.values()), row.crops * len(row.hits)
         least = min(row.hits, key=row.hits.__getitem__)
-        label = f"{row.what} within {row.seconds} s after {row.name}"
+        label = told(row.name, row.what, row.seconds)
         worst = f"{row.hits[least]} of {row.crops} ({least})" if total < crops_all else "all"
         lines.append(f"| {label} | {shown(total, crops_all)} | {crops_all} | {worst} |")
     return "\n".join(lines)
@@ -348,7 +353,7 @@ def goals(sources: dict[str, Audio], options: argparse.Namespace) -> str:
         path.write_text(json.dumps(found, indent=1, ensure_ascii=False))
 
     for aim in GOALS:
-        if options.attack and not any(part in aim[0] for part in options.attack):
+        if options.attack and not any(part in told(*aim) for part in options.attack):
             continue
         row = rows.get(aim)
         if row is None or row.crops != options.crops:

@@ -18,10 +18,14 @@ from ringtrue.agent.capacity import Capacity, Load, Verdict
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.streaming.ports import Direction
 from ringtrue.streaming.record import TurnRecord
+from ringtrue.streaming.stages import Stage
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 0.5
+
+PATIENCE: Final = 0.25
+"""Seconds that the end of a plain turn is waited for once its words are there."""
 
 
 class Admission(StrEnum):
@@ -31,6 +35,20 @@ class Admission(StrEnum):
     DRAINING = "draining"
     BUSY = "busy"
     """What was measured leaves no room for it."""
+
+
+def hurried_latency(turn: TurnRecord) -> float | None:
+    """Seconds of turn latency, had the caller not been waited for; None where it isn't known.
+
+    The silence that a caller is given to go on is meant, and says nothing of the load: of it no
+    more than :data:`PATIENCE` counts.
+    """
+    latency, stages = turn.interval("turn_latency"), turn.stages
+    known = [stages[stage] for stage in (Stage.VAD_STOPPED, Stage.TRANSCRIPT) if stage in stages]
+    if latency is None or not known or Stage.TURN_ENDED not in stages:
+        return latency
+    waited = stages[Stage.TURN_ENDED] - max(known)
+    return latency - max(0.0, waited - PATIENCE)
 
 
 class Door:
@@ -83,7 +101,7 @@ class Door:
 
     def turn(self, turn: TurnRecord, now: float) -> None:
         """A running call's turn got its first packet."""
-        self.capacity.turn(turn.interval("ttfa"), turn.interval("turn_latency"), now)
+        self.capacity.turn(turn.interval("ttfa"), hurried_latency(turn), now)
 
     async def begin(self, direction: Direction = Direction.INBOUND) -> None:
         """Return when it is the call's turn to begin, inbound calls before outbound ones.

@@ -1,8 +1,10 @@
 """What a process can carry, from what it is measured to carry now: whether one call more fits.
 
 Two kinds of signals decide. What adds up with calls (CPU of the event loop, CPU of all parts) is
-*forecast*: the share in use, plus what calls answered a moment ago are still going to cost, plus
-one call more. What shows that something already waits (ticks, queues, the latencies of running
+*forecast*, twice: what is in use, plus calls that are not in that measurement yet, plus one more;
+and what so many calls came to cost once they were under way. The larger one counts: a call that
+was answered a moment ago uses less than it is going to, and one that is measured is not to be
+counted again. What shows that something already waits (ticks, queues, the latencies of running
 calls) shuts the door before its budget is reached, and opens it again once it was well below for
 a while. Sans-IO: times and measurements come from the caller.
 """
@@ -20,16 +22,24 @@ SMOOTHING: Final = 2.0
 """Seconds over which measured CPU is averaged."""
 
 LEARNING: Final = 15.0
-"""Seconds over which the cost of a call is learned; what it rises by counts three times."""
+"""Seconds over which the cost of a call is learned."""
 
 LEARNABLE: Final = 3.0
 """Settled calls from which their cost can be told from the idle process's."""
+
+ALL_SETTLED: Final = 0.85
+"""Share of the calls that must be under way for a call to be found cheaper than it was: those that
+have just been answered use less than they will."""
 
 COST_RANGE: Final = 10.0
 """A learned cost stays within this factor of the configured one."""
 
 LOOP_PART: Final = 0.5
 """Of a call's cost, what the loop is taken to have until it was measured."""
+
+LATENCIES: Final = frozenset(("ttfa", "turn_latency"))
+"""Signals that are slow by themselves: half a minute's turns. Where nothing is wrong they may be
+not far below what shuts the door, and it opens once they are below that."""
 
 ROOM_TO_OPEN: Final = 3
 """Calls that must fit before a door shut by a forecast opens."""
@@ -51,8 +61,10 @@ class Load:
     """One look at the process."""
 
     loop: float = 0.0
-    """Share of the time since the last look in which the event loop's thread ran, or waited for
-    a processor, 0–1."""
+    """Share of the time since the last look in which the event loop's thread ran, 0–1."""
+
+    loop_wait: float = 0.0
+    """And in which it could have run, and waited for a processor."""
 
     cpu: float = 0.0
     """Cores that all parts used."""
@@ -98,13 +110,14 @@ class _Cost:
     most: float
     idle: float = 0.0
 
-    def learn(self, used: float, settled: float, calls: int, seconds: float) -> None:
-        if not calls:
+    def learn(self, used: float, calls: float, settled: float, seconds: float) -> None:
+        """``used`` cores by ``calls``, of which a share of ``settled`` is under way."""
+        if calls < 0.5:
             self.idle += (used - self.idle) * min(1.0, seconds / LEARNING)
-        elif settled >= LEARNABLE:
-            seen = min(self.most, max(self.least, (used - self.idle) / settled))
-            weight = min(1.0, seconds / LEARNING * (3.0 if seen > self.value else 1.0))
-            self.value += (seen - self.value) * weight
+        elif calls * settled >= LEARNABLE:
+            seen = min(self.most, max(self.least, (used - self.idle) / calls))
+            if seen > self.value or settled >= ALL_SETTLED:
+                self.value += (seen - self.value) * min(1.0, settled * seconds / LEARNING)
 
 
 @dataclass(slots=True)
@@ -130,7 +143,14 @@ class Capacity:
     """The last look."""
 
     _loop: _Smooth = field(default_factory=_Smooth, init=False)
+    _loop_wait: _Smooth = field(default_factory=_Smooth, init=False)
     _cpu: _Smooth = field(default_factory=_Smooth, init=False)
+    _measured: _Smooth = field(default_factory=_Smooth, init=False)
+    """Calls that are in the measurements: as late as those."""
+
+    _up: int = field(default=0, init=False)
+    """Calls at the last look, and those taken since."""
+
     _loop_cost: _Cost = field(init=False)
     _cpu_cost: _Cost = field(init=False)
     _young: deque[float] = field(default_factory=deque, init=False)
@@ -158,11 +178,17 @@ class Capacity:
         """Take in what was measured while ``calls`` were up, about twice a second."""
         seconds = SMOOTHING if self._looked is None else max(0.0, now - self._looked)
         self._looked, self.load = now, load
-        self._loop.take(load.loop, seconds)
-        self._cpu.take(load.cpu, seconds)
-        settled = max(0.0, calls - self._unsettled(now))
-        self._loop_cost.learn(self._loop.value, settled, calls, seconds)
-        self._cpu_cost.learn(self._cpu.value, settled, calls, seconds)
+        self._up = calls
+        for smooth, value in (
+            (self._loop, load.loop),
+            (self._loop_wait, load.loop_wait),
+            (self._cpu, load.cpu),
+            (self._measured, calls),
+        ):
+            smooth.take(value, seconds)
+        measured, settled = self._measured.value, self._settled(calls, now)
+        self._loop_cost.learn(self._loop.value, measured, settled, seconds)
+        self._cpu_cost.learn(self._cpu.value, measured, settled, seconds)
         self._review(now)
 
     def refuses(self, calls: int, direction: Direction, now: float) -> Verdict | None:
@@ -185,27 +211,35 @@ class Capacity:
             now_at = {**self.forecasts(1, now), **waiting}
             return Verdict(self.shut_by, now_at.get(self.shut_by, 1.0))
         name, pressure = _worst(waiting)
-        if outbound and pressure > settings.resume:  # what inbound calls may still take
+        if outbound and not self._calm(waiting):  # what inbound calls may still take
             return Verdict(name, pressure)
         return None
 
     def taken(self, now: float) -> None:
         """A call was taken: it counts for its expected cost until it was measured."""
+        self._up += 1
         self._young.append(now)
 
     def given_back(self) -> None:
         """The call that was taken last didn't come about."""
         if self._young:
+            self._up -= 1
             self._young.pop()
 
     def forecasts(self, more: int, now: float) -> dict[str, float]:
         """CPU with ``more`` calls, against its limits: above 1 they don't fit."""
-        settings, calls = self.settings, self._unsettled(now) + more
+        settings = self.settings
+        loop = self._expected(self._loop, self._loop_cost, more) + self._loop_wait.value
+        cpu = self._expected(self._cpu, self._cpu_cost, more)
         return {
-            "loop": (self._loop.value + calls * self._loop_cost.value) / settings.loop_share,
-            "cpu": (self._cpu.value + calls * self._cpu_cost.value)
-            / (settings.cpu_share * max(self.load.cores, 0.1)),
+            "loop": loop / settings.loop_share,
+            "cpu": cpu / (settings.cpu_share * max(self.load.cores, 0.1)),
         }
+
+    def _expected(self, used: _Smooth, cost: _Cost, more: int) -> float:
+        """Cores with ``more`` calls than there are."""
+        unmeasured = self._up - self._measured.value + more
+        return max(used.value + unmeasured * cost.value, cost.idle + (self._up + more) * cost.value)
 
     def waits(self, now: float) -> dict[str, float]:
         """What waits, and how slow turns are, against the share of its limit that shuts."""
@@ -239,19 +273,23 @@ class Capacity:
         if pressure >= 1:
             self.shut_by = name
         fits = max(self.forecasts(ROOM_TO_OPEN, now).values()) <= 1
-        if pressure > self.settings.resume or not fits:
+        if not self._calm(waiting) or not fits:
             self._calm_since = None
         elif self._calm_since is None:
             self._calm_since = now
         elif now - self._calm_since >= self.settings.calm_seconds:
             self.shut_by, self._calm_since = None, None
 
-    def _unsettled(self, now: float) -> float:
-        """Calls whose cost is not in the measurements yet, each one less and less."""
-        settle = self.settings.settle_seconds
-        while self._young and now - self._young[0] >= settle:
+    def _calm(self, waiting: dict[str, float]) -> bool:
+        """Whether what waits is well below what shuts the door."""
+        resume = self.settings.resume
+        return all(at <= (1.0 if name in LATENCIES else resume) for name, at in waiting.items())
+
+    def _settled(self, calls: int, now: float) -> float:
+        """Share of the calls that are under way."""
+        while self._young and now - self._young[0] >= self.settings.settle_seconds:
             self._young.popleft()
-        return sum(1 - max(0.0, now - at) / settle for at in self._young)
+        return max(0.0, 1 - len(self._young) / calls) if calls else 1.0
 
 
 def _worst(pressures: dict[str, float]) -> tuple[str, float]:

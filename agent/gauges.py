@@ -89,16 +89,16 @@ def cpu_quota(root: Path = CGROUP) -> CpuQuota:
     return CpuQuota(cores)
 
 
-def wanted_seconds() -> float:
-    """Seconds that the calling thread ran or waited for a processor.
+def thread_seconds() -> tuple[float, float]:
+    """Seconds that the calling thread ran, and that it waited for a processor.
 
-    Beside others that are busy too, a thread that is short of time uses little.
+    Beside others that are busy too, a thread that is short of time runs little and waits.
     """
     try:
         ran, waited = SCHEDSTAT.read_text().split()[:2]
-        return (int(ran) + int(waited)) / 1e9
+        return int(ran) / 1e9, int(waited) / 1e9
     except (OSError, ValueError):
-        return time.thread_time()
+        return time.thread_time(), 0.0
 
 
 class Gauges:
@@ -117,20 +117,24 @@ class Gauges:
         self._clock = clock
         self._graph_wait = graph_wait
         self._quota = quota or cpu_quota()
-        self._before: tuple[float, float, float] | None = None
+        self._before: tuple[float, float, float, float] | None = None
         self._ticks: deque[tuple[float, int]] = deque()
         self._workers: dict[int, float] = {}
 
     def read(self) -> Load:
         """What was used since the last reading, and what waits now."""
-        now, loop, cpu = time.monotonic(), wanted_seconds(), self._cpu()
-        at, loop_before, cpu_before = self._before or (now, loop, cpu)
-        self._before = now, loop, cpu
-        seconds = now - at
+        latest = time.monotonic(), *thread_seconds(), self._cpu()
+        before, self._before = self._before or latest, latest
+        now, seconds = latest[0], latest[0] - before[0]
+        loop, waited, cpu = (
+            max(0.0, after - earlier) / seconds if seconds else 0.0
+            for earlier, after in zip(before[1:], latest[1:], strict=True)
+        )
         queues = self._engines.queues()
         return Load(
-            loop=(loop - loop_before) / seconds if seconds else 0.0,
-            cpu=max(0.0, cpu - cpu_before) / seconds if seconds else 0.0,
+            loop=loop,
+            loop_wait=waited,
+            cpu=cpu,
             cores=self._quota.cores,
             tick_lateness=self._lateness(now),
             graph_wait=self._graph_wait(),

@@ -25,8 +25,9 @@ class AdmissionSettings(Section):
     loop_share: Share = 0.75
     """Of one core, what the event loop may use: it carries the media of all calls."""
 
-    cpu_share: Share = 0.9
-    """Of the cores this process may use, what it and its workers may."""
+    cpu_share: Share = 0.75
+    """Of the cores this process may use, what it and its workers may: with one core, from 0.8 on
+    turns wait for it."""
 
     tick_lateness_ms: Milliseconds = 8
     """Lateness of media ticks, p95 of the last seconds."""
@@ -57,7 +58,7 @@ class AdmissionSettings(Section):
     """Cores a call counts for until calls were measured."""
 
     settle_seconds: Seconds = 6
-    """How long after its answer a call counts for its expected cost, less and less."""
+    """How long after its answer a call is under way, and what calls cost may be learned from it."""
 
     starts_per_second: Annotated[float, Field(gt=0, le=1000)] = 20
     """Calls begun at most: beginning one takes the loop longer than a second of it does."""

@@ -11,9 +11,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from ringtrue.agent.admission import LOOK_SECONDS, Admission, Door, DoorCollector
+from ringtrue.agent.admission import (
+    LOOK_SECONDS,
+    PATIENCE,
+    Admission,
+    Door,
+    DoorCollector,
+    hurried_latency,
+)
 from ringtrue.agent.capacity import Load
-from ringtrue.agent.gauges import CLOCK_SECONDS, CpuQuota, Gauges, Queues, cpu_quota, wanted_seconds
+from ringtrue.agent.gauges import CLOCK_SECONDS, CpuQuota, Gauges, Queues, cpu_quota, thread_seconds
 from ringtrue.agent.loopback import on_loopback
 from ringtrue.agent.server import Server
 from ringtrue.config.admission_settings import AdmissionSettings
@@ -154,6 +161,29 @@ async def test_turns_reach_the_decision() -> None:
     assert door.shut_by == "ttfa"
 
 
+def test_a_caller_who_is_waited_for_makes_no_turn_slow() -> None:
+    """What the silence after "and then ..." takes is meant; the rest is the machine's."""
+
+    def turn(words: float, ended: float) -> float | None:
+        return hurried_latency(
+            TurnRecord(
+                0,
+                {
+                    Stage.SPEECH_ENDED: 10.0,
+                    Stage.VAD_STOPPED: 10.2,
+                    Stage.TRANSCRIPT: words,
+                    Stage.TURN_ENDED: ended,
+                    Stage.FIRST_PACKET: ended + 0.05,
+                },
+            )
+        )
+
+    assert turn(10.25, 10.45) == pytest.approx(0.5)
+    assert turn(10.25, 11.4) == pytest.approx(0.3 + PATIENCE)
+    assert turn(11.35, 11.4) == pytest.approx(1.45)  # the recognizer took so long
+    assert hurried_latency(TurnRecord(0, {Stage.SPEECH_ENDED: 1.0})) is None
+
+
 class Engines:
     """Engines whose workers and queues are what they are set to."""
 
@@ -176,7 +206,7 @@ def test_gauges_read_what_was_used_since(engines: Engines, monkeypatch: pytest.M
     at = iter((10.0, 10.5))
     monkeypatch.setattr("ringtrue.agent.gauges.time.monotonic", lambda: next(at))
     loop, process, pid = [1.0], [5.0], {7: 2.0}
-    monkeypatch.setattr("ringtrue.agent.gauges.wanted_seconds", lambda: loop[0])
+    monkeypatch.setattr("ringtrue.agent.gauges.thread_seconds", lambda: (loop[0], loop[0] / 2))
     monkeypatch.setattr("ringtrue.agent.gauges.time.process_time", lambda: process[0])
     monkeypatch.setattr("ringtrue.agent.gauges.cpu_seconds", lambda number: pid.get(number, 0.0))
     engines.pids, engines.waiting = (7,), Queues(0.3, 2.0)
@@ -187,19 +217,20 @@ def test_gauges_read_what_was_used_since(engines: Engines, monkeypatch: pytest.M
     del pid[7]  # a worker that died is no gain
     second = gauges.read()
     assert second.loop == pytest.approx(0.4)
+    assert second.loop_wait == pytest.approx(0.2)
     assert second.cpu == pytest.approx(0.8)
     assert (second.graph_wait, second.recognizer_wait, second.synthesis_jobs) == (0.12, 0.3, 2.0)
 
 
-def test_a_loop_that_waits_for_a_processor_is_as_busy_as_one_that_has_it(
+def test_what_a_thread_waits_for_a_processor_is_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stat = tmp_path / "schedstat"
     monkeypatch.setattr("ringtrue.agent.gauges.SCHEDSTAT", stat)
     stat.write_text("1500000000 2500000000 17\n")
-    assert wanted_seconds() == 4.0
+    assert thread_seconds() == (1.5, 2.5)
     stat.write_text("nonsense")
-    assert wanted_seconds() == pytest.approx(time.thread_time(), abs=1.0)
+    assert thread_seconds() == (pytest.approx(time.thread_time(), abs=1.0), 0.0)
 
 
 def test_only_recent_ticks_are_late(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:

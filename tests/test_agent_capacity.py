@@ -23,18 +23,25 @@ class Machine:
     loop_cost: float = 0.015
     cpu_cost: float = 0.03
     cores: float = 2.0
+    later: float = 0.0
+    """Seconds after its answer from which a call costs half of its CPU: until then nobody has
+    spoken to the recognizer."""
+
     turn_seconds: float | None = None
     calls: int = 0
     now: float = 100.0
     most: int = 0
     worst_loop: float = 0.0
+    worst_cpu: float = 0.0
     refused: dict[str, int] = field(default_factory=dict)
+    answered: list[float] = field(default_factory=list)
 
     @property
     def load(self) -> Load:
         loop = min(1.0, 0.02 + self.calls * self.loop_cost)
         late = 0.0005 / max(0.02, 1.0 - loop)
-        cpu = min(self.cores, 0.03 + self.calls * self.cpu_cost)
+        silent = sum(self.now - at < self.later for at in self.answered)
+        cpu = min(self.cores, 0.03 + (self.calls - silent / 2) * self.cpu_cost)
         return Load(loop=loop, cpu=cpu, cores=self.cores, tick_lateness=late)
 
     def run(self, seconds: float) -> None:
@@ -48,6 +55,7 @@ class Machine:
             load = self.load
             self.capacity.look(load, self.calls, self.now)
             self.worst_loop = max(self.worst_loop, load.loop)
+            self.worst_cpu = max(self.worst_cpu, load.cpu)
 
     def ring(self, direction: Direction = INBOUND) -> bool:
         """One call more, or not."""
@@ -58,6 +66,7 @@ class Machine:
             return False
         self.capacity.taken(self.now)
         self.calls += 1
+        self.answered.append(self.now)
         self.most = max(self.most, self.calls)
         return True
 
@@ -110,7 +119,66 @@ def test_all_cores_are_a_limit_too() -> None:
         m.ring()
         m.run(1)
     assert set(m.refused) == {"cpu"}
-    assert m.calls == pytest.approx(1.8 / 0.1, abs=2)
+    assert m.calls == pytest.approx(SETTINGS.cpu_share * 2.0 / 0.1, abs=2)
+
+
+@pytest.mark.parametrize("every", [0.5, 1.0, 3.0])
+def test_what_fits_is_taken_however_fast_it_comes(every: float) -> None:
+    """A call that is measured already is not to be counted again because it is new."""
+    m = machine(loop_cost=0.0135, cpu_cost=0.0255, cores=1.0)
+    knee = (SETTINGS.cpu_share - 0.03) / 0.0255
+    for _ in range(int(2 * knee)):
+        m.ring()
+        m.run(every)
+    assert 0.85 * knee <= m.calls <= knee
+    assert set(m.refused) == {"cpu"}
+
+
+@pytest.mark.parametrize("every", [0.5, 1.0, 3.0])
+def test_what_new_calls_are_still_going_to_cost_counts(every: float) -> None:
+    m = machine(loop_cost=0.005, cpu_cost=0.03, cores=1.0, later=8.0)
+    for _ in range(80):
+        m.ring()
+        m.run(every)
+    m.run(20)
+    assert m.worst_cpu <= SETTINGS.cpu_share + 0.03
+    assert m.calls >= 0.75 * (SETTINGS.cpu_share - 0.03) / 0.03
+
+
+def test_calls_that_end_together_make_those_that_stay_no_dearer() -> None:
+    m = machine(loop_cost=0.0135)
+    m.calls = 44
+    m.run(60)
+    known = m.capacity.costs["loop"]
+    m.calls = 12
+    for _ in range(20):
+        m.run(LOOK)
+        assert m.capacity.costs["loop"] == pytest.approx(known, rel=0.05)
+
+
+def test_turns_that_are_as_slow_as_ever_keep_no_door_shut() -> None:
+    """p95 at 600 ms is what a conversation takes: within its budget, but not far below."""
+    m = machine(turn_seconds=0.6)
+    m.calls = 30
+    m.run(10)
+    assert m.capacity.waits(m.now)["turn_latency"] > SETTINGS.resume
+    m.capacity.look(replace(m.load, recognizer_wait=0.5), m.calls, m.now)
+    assert m.capacity.shut_by == "recognizer"
+    m.run(SETTINGS.calm_seconds + 2 * LOOK)
+    assert m.capacity.shut_by is None
+
+
+def test_a_loop_kept_from_its_processor_is_busy_and_its_calls_cost_no_more() -> None:
+    m = machine(loop_cost=0.0135)
+    m.calls = 12
+    m.run(60)
+    at_rest = m.capacity.forecasts(1, m.now)["loop"]
+    for _ in range(20):
+        m.now += LOOK
+        m.capacity.look(replace(m.load, loop_wait=0.3), m.calls, m.now)
+    found = m.capacity.forecasts(1, m.now)["loop"]
+    assert found == pytest.approx(at_rest + 0.3 / SETTINGS.loop_share, rel=0.05)
+    assert m.capacity.costs["loop"] == pytest.approx(0.0135, rel=0.1)
 
 
 def test_the_door_opens_again_once_calls_have_gone_and_not_at_once() -> None:

@@ -119,28 +119,17 @@ class Network:
     packets_lost: int = 0
     packets_late: int = 0
     packets_duplicate: int = 0
-    packets_reordered: int = 0
     packets_refused: int = 0
     frames_concealed: int = 0
     jitter_ms: float = 0.0
     """RFC 3550 interarrival jitter at the end of the call."""
-
-    longest_wait_ms: float | None = None
-    """Longest time between two packets; None where arrivals weren't kept."""
 
     round_trip_ms: float | None = None
     emulated: str | None = None
     """The impairment the caller put on itself, in words; None for a clean line."""
 
     @classmethod
-    def of(
-        cls,
-        stats: LegStats,
-        *,
-        reordered: int = 0,
-        longest_wait_ms: float | None = None,
-        emulated: str | None = None,
-    ) -> Network:
+    def of(cls, stats: LegStats, *, emulated: str | None = None) -> Network:
         """The counters of a leg."""
         return cls(
             packets_received=stats.packets_received,
@@ -148,11 +137,9 @@ class Network:
             packets_lost=stats.packets_lost,
             packets_late=stats.packets_late,
             packets_duplicate=stats.packets_duplicate,
-            packets_reordered=reordered,
             packets_refused=stats.packets_refused,
             frames_concealed=stats.frames_concealed,
             jitter_ms=round(stats.jitter_ms, 2),
-            longest_wait_ms=longest_wait_ms,
             round_trip_ms=stats.round_trip_ms,
             emulated=emulated,
         )

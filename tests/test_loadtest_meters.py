@@ -1,15 +1,13 @@
-"""Owed speech and packets' arrivals, on time lines made for the purpose."""
+"""Owed speech, on time lines made for the purpose."""
 
 from __future__ import annotations
-
-import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtrue.loadtest.ear import Span
-from ringtrue.loadtest.meters import ArrivalMeter, Arrivals, unexplained_silences
+from ringtrue.loadtest.meters import unexplained_silences
 
 RATE = 8000
 
@@ -72,59 +70,3 @@ def test_every_silence_is_longer_than_the_limit_and_holds_no_speech(
     for silence in found:
         assert len(silence) > 1.5 * RATE
         assert not any(silence.overlaps(span) for span in agent + caller)
-
-
-def feed(packets: list[tuple[int, int, float]]) -> Arrivals:
-    meter = ArrivalMeter(8000)
-    for sequence, timestamp, now in packets:
-        meter.packet(sequence & 0xFFFF, timestamp & 0xFFFF_FFFF, now)
-    return meter.figures
-
-
-def steady(count: int, first: int = 65_500) -> list[tuple[int, int, float]]:
-    """Packets 20 ms apart, over the wrap of both counters."""
-    return [(first + n, 2**32 - 4000 + 160 * n, 5.0 + 0.02 * n) for n in range(count)]
-
-
-def test_a_steady_stream() -> None:
-    assert feed(steady(200)) == Arrivals(
-        received=200, lost=0, late=0, duplicate=0, reordered=0, jitter_ms=0.0, longest_wait_ms=20.0
-    )
-
-
-def test_what_happened_to_packets() -> None:
-    packets = steady(200)
-    lost = [packets.pop(100), packets.pop(100)]
-    packets[50] = (*packets[50][:2], packets[50][2] + 0.07)
-    packets[150:150] = [packets[149]]
-    packets[20], packets[21] = (*packets[21][:2], packets[20][2]), packets[20]
-    figures = feed(packets)
-    assert len(lost) == figures.lost == 2
-    assert (figures.late, figures.duplicate) == (1, 1)
-    # The late packet let the three behind it pass, though none of them counts as out of order.
-    assert figures.reordered == 1
-    assert figures.longest_wait_ms == pytest.approx(90, abs=0.2)
-
-
-def test_a_sender_that_falls_silent_is_no_wait_and_a_stall_is() -> None:
-    packets = steady(50)
-    quiet = [(65_550 + n, 2**32 - 4000 + 160 * (n + 250), 11.0 + 0.02 * n) for n in range(50)]
-    assert feed(packets + quiet).longest_wait_ms == 20.0
-    stalled = [(sequence, timestamp, now + 0.4) for sequence, timestamp, now in steady(100)[50:]]
-    figures = feed(packets + stalled)
-    assert figures.longest_wait_ms == pytest.approx(420)
-    assert figures.late == 50
-
-
-def test_a_drifting_clock_makes_nothing_late() -> None:
-    packets = [(n, 160 * n, 0.02 * n * 1.0003) for n in range(30_000)]
-    assert feed(packets).late == 0
-
-
-def test_a_stream_that_starts_over_is_no_jump() -> None:
-    chance = random.Random(3)
-    again = [(9000 + n, 77_000_000 + 160 * n, 9.0 + 0.02 * n) for n in range(100)]
-    jittered = [(a, b, c + chance.uniform(0, 0.005)) for a, b, c in steady(100) + again]
-    figures = feed(jittered)
-    assert (figures.received, figures.lost, figures.late) == (200, 0, 0)
-    assert figures.longest_wait_ms < 30

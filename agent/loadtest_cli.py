@@ -75,6 +75,19 @@ def run_loadtest(
     max_calls: Annotated[
         int, typer.Option(min=1, max=2000, help="Of --find-capacity: the largest load tried.")
     ] = 200,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=99, help="Of --find-capacity: runs of each end; odd.")
+    ] = 3,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Of --find-capacity: how narrow, as a share.")
+    ] = 0.05,
+    within: Annotated[
+        str | None, typer.Option(help="Of --find-capacity: the time for it, e.g. 10m.")
+    ] = None,
+    apart: Annotated[
+        bool,
+        typer.Option("--apart", help="With --spawn: server and callers on cores of their own."),
+    ] = False,
     listened: Annotated[
         int, typer.Option(min=0, max=2000, help="Calls whose words and watermark are judged.")
     ] = 20,
@@ -115,6 +128,10 @@ def run_loadtest(
     """
     if sum((target is not None, spawn, deterministic)) != 1:
         raise typer.BadParameter("give one of --target, --spawn and --deterministic")
+    if apart and not spawn:
+        raise typer.BadParameter("--apart needs --spawn")
+    if repeats % 2 == 0:
+        raise typer.BadParameter(f"--repeats {repeats}: allowed: an odd number")
     configure_logs(LoggingSettings(level="WARNING"))
     from ringtrue.agent.loadtest_target import in_process
     from ringtrue.loadtest.campaign import Orders, carry_out
@@ -138,9 +155,17 @@ def run_loadtest(
         duration_s=None if duration is None else seconds(duration),
         seed=seed,
         slo=None if slo is None else load_slo(slo),
-        capacity=SearchPolicy(start=min(calls, max_calls), limit=max_calls, seed=seed)
+        capacity=SearchPolicy(
+            start=min(calls, max_calls),
+            limit=max_calls,
+            seed=seed,
+            repeats=repeats,
+            tolerance=tolerance,
+        )
         if find_capacity
         else None,
+        search_seconds=None if within is None else seconds(within),
+        apart=apart,
         host=host,
         access=Access(twilio_token, api_url, api_key),
         config=config,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
+    AbstractContextManager,
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
 )
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,13 +21,13 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from ringtrue.loadtest.capacity import Capacity, SearchPolicy, Trial, find_capacity
+from ringtrue.loadtest.capacity import Capacity, SearchOverError, SearchPolicy, Trial, find_capacity
 from ringtrue.loadtest.clips import FOLDER, clip_name, worst_turns
 from ringtrue.loadtest.faults import Faults
 from ringtrue.loadtest.joining import join_records
 from ringtrue.loadtest.listening import listen
 from ringtrue.loadtest.phones import Access
-from ringtrue.loadtest.processes import FamilyProbe
+from ringtrue.loadtest.processes import FamilyProbe, apart, running_on
 from ringtrue.loadtest.progress import ProgressView
 from ringtrue.loadtest.reporting import Report, write
 from ringtrue.loadtest.results import RunResult, Transport
@@ -75,6 +78,12 @@ class Orders:
     capacity: SearchPolicy | None = None
     """Search for the knee instead of one run."""
 
+    search_seconds: float | None = None
+    """Begin no run of a search that would not be over by then; None: as long as it takes."""
+
+    apart: bool = False
+    """Keep a target that is started and its callers on processors of their own."""
+
     host: str = "127.0.0.1"
     access: Access = field(default_factory=Access)
     config: Path | None = None
@@ -116,7 +125,11 @@ async def carry_out(orders: Orders, console: Console) -> Report:
     """
     slo = orders.slo or orders.scenario.slo or default_slo()
     scenario = orders.scenario
-    async with _ground(orders) as ground:
+    targets, callers = apart() if orders.apart else (None, None)
+    async with AsyncExitStack() as stack:
+        with _on(targets):
+            ground = await stack.enter_async_context(_ground(orders))
+        stack.enter_context(_on(callers))
         texts = orders.out / "prompts"
         wanted = texts_of(scenario)
         files = [text_file(texts, text, v) for text in wanted for v in scenario.caller.voices]
@@ -140,8 +153,19 @@ async def carry_out(orders: Orders, console: Console) -> Report:
         else:
             result, capacity = await _one(orders, plan, ground, console), None
         result = await _with_records(result, ground)
+    if orders.apart:
+        note = f"the target ran on cores {_listed(targets)}, the callers on {_listed(callers)}"
+        result = replace(result, notes=(*result.notes, note))
     await asyncio.to_thread(_prune, orders.out, result)
     return await asyncio.to_thread(write, orders.out, result, slo=slo, capacity=capacity)
+
+
+def _on(cores: set[int] | None) -> AbstractContextManager[None]:
+    return nullcontext() if cores is None else running_on(cores)
+
+
+def _listed(cores: set[int] | None) -> str:
+    return ", ".join(map(str, sorted(cores or ())))
 
 
 @asynccontextmanager
@@ -201,14 +225,22 @@ async def _search(
     """The knee, and the last run that was made with so many calls (else the first run at all)."""
     assert orders.capacity is not None
     runs: list[RunResult] = []
+    loop = asyncio.get_running_loop()
+    began, longest = loop.time(), 0.0
+    limit = math.inf if orders.search_seconds is None else orders.search_seconds
 
     async def measure(calls: int, seed: int) -> RunResult:
+        nonlocal longest
+        started = loop.time()
+        if runs and started - began + longest > limit:
+            raise SearchOverError
         if runs:
             await asyncio.sleep(REST_SECONDS)
         ramp = orders.ramp_s if orders.ramp_s is not None else RAMP_PER_CALL * (calls - 1)
         one = replace(plan, calls=calls, seed=seed, ramp_s=ramp, clips=None)
         result = await _watched(one, console, ground, None)
         runs.append(await _with_records(result, ground))
+        longest = max(longest, loop.time() - started)
         return runs[-1]
 
     def told(trial: Trial) -> None:

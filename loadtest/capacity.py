@@ -24,6 +24,10 @@ Measure = Callable[[int, int], Awaitable[RunResult]]
 REFUSED: Final = "calls.refused"
 
 
+class SearchOverError(Exception):
+    """No more runs are allowed: what was found so far is the result. A measure may raise it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPolicy:
     """How to search. Raises ``ValueError`` for what can't be searched."""
@@ -127,16 +131,13 @@ async def find_capacity(
     *,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Capacity:
-    """Search with runs by ``measure``; whatever it raises ends the search.
+    """Search with runs by ``measure``; whatever it raises ends the search, with what was found
+    where that is :class:`SearchOverError`.
 
     A refused call means that the target itself calls the load too high: it breaks the load even
     if ``slo`` allows it, unless ``slo`` limits refusals itself. ``on_trial`` is told of each run.
     """
     return await _Search(measure, slo, policy or SearchPolicy(), on_trial).run()
-
-
-class _ExhaustedError(Exception):
-    """No more runs are allowed."""
 
 
 @dataclass(slots=True)
@@ -153,7 +154,7 @@ class _Search:
             await self._try(self.policy.start)
             while not await self._settled():
                 pass
-        except _ExhaustedError:
+        except SearchOverError:
             certain = False
         knee, breaks_at = self._ends()
         return Capacity(knee=knee, breaks_at=breaks_at, certain=certain, trials=tuple(self.trials))
@@ -175,7 +176,7 @@ class _Search:
 
     async def _try(self, calls: int) -> None:
         if len(self.trials) >= self.policy.max_trials:
-            raise _ExhaustedError
+            raise SearchOverError
         seed = self.policy.seed + len(self._of(calls))
         result = await self.measure(calls, seed)
         figures = figures_of(result, leave_out_polite=self.slo.leave_out_refused)

@@ -50,10 +50,12 @@ def test_scenarios_are_listed() -> None:
         (["webrtc-demo", "--target", "sip:a@127.0.0.1:9"], "not for sip"),
         (["reception", "--spawn", "--over", "fax"], "allowed: sip, twilio, webrtc"),
         (["reception", "--target", "ws://127.0.0.1:9"], "RINGTRUE_TWILIO__AUTH_TOKEN"),
+        (["reception", "--target", "sip:a@127.0.0.1:9", "--apart"], "--apart needs --spawn"),
+        (["reception", "--spawn", "--find-capacity", "--repeats", 2], "--repeats 2: allowed: an"),
         (["reminder", "--target", "sip:a@127.0.0.1:9"], "--api-url"),
     ],
 )
-def test_what_cannot_be_done_says_why(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_done_says_why(arguments: list[object], said: str, tmp_path: Path) -> None:
     with restored_logs():
         ran = run_command("loadtest", "run", *arguments, "-o", tmp_path)
     assert ran.code == 2

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from ringtrue.loadtest.capacity import (
     Capacity,
     Measure,
+    SearchOverError,
     SearchPolicy,
     Trial,
     find_capacity,
@@ -146,6 +147,21 @@ async def test_each_run_is_told_and_kept() -> None:
     assert broke.turn_latency.count == 3 * broke.calls
     json = TypeAdapter(Capacity).dump_json(found)
     assert TypeAdapter(Capacity).validate_json(json) == found
+
+
+async def test_a_search_that_runs_out_of_time_says_what_it_knows() -> None:
+    model = Model(40.0)
+
+    async def measure(calls: int, seed: int) -> RunResult:
+        if len(model.asked) == 7:
+            raise SearchOverError
+        return await model.measure(calls, seed)
+
+    found = await find_capacity(measure, SLO)
+    assert found.knee <= true_knee(40.0) < (found.breaks_at or 0)
+    assert not found.certain
+    assert len(found.trials) == 7
+    assert any("not certain" in line for line in found.lines())
 
 
 async def test_what_measuring_raises_ends_the_search() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtrue.loadtest.caller import QUIET_MS
 from ringtrue.loadtest.scenario.reading import (
     ScenarioError,
     find_scenario,
@@ -48,8 +49,14 @@ def test_short_forms_are_what_they_stand_for() -> None:
     assert steps[2].does.seconds == (0.1, 0.5)
     assert steps[4].does.begin_ms == 2000
     assert steps[-2].does == "47"
+    assert steps[4].does.quiet_ms == QUIET_MS
     assert scenario.turns == 4
     assert scenario.greeted
+
+
+def test_who_waits_for_more_than_an_opener_says_how_long() -> None:
+    scenario = parse_scenario(GOOD.replace("hear: 2000", "hear: {quiet_ms: 4000}"), "x.yaml")
+    assert flattened(scenario.steps)[4].does.quiet_ms == 4000
 
 
 @pytest.mark.parametrize(
@@ -112,7 +119,7 @@ def test_the_shipped_scenarios_are_whole() -> None:
     assert {
         "reception", "reminder", "webrtc-demo", "barge-in-storm", "silence", "noisy-line",
         "slow-llm", "dead-llm", "dying-redis", "revoked-voice", "stalled-recognizer",
-        "disk-full", "killed-worker",
+        "disk-full", "killed-worker", "questions",
     } <= set(names)  # fmt: skip
     for name in names:
         assert load_scenario(find_scenario(name)).name == name

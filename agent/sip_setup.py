@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +111,15 @@ def _account(name: str, wanted: RegistrationSettings) -> Account:
         transport=wanted.transport,
         register=wanted.registers,
         expires=wanted.expires_seconds,
+        instance=_instance(name, wanted) if wanted.outbound else "",
         secure=wanted.secure,
     )
+
+
+def _instance(name: str, wanted: RegistrationSettings) -> str:
+    """Who registers ``wanted``, the same on this machine at every start (RFC 5626 §4.1)."""
+    place = f"{socket.gethostname()}/{name}/{wanted.user}@{wanted.domain}"
+    return uuid.uuid5(uuid.NAMESPACE_URL, place).urn
 
 
 def _server(key: str, text: str, secure: bool) -> SipUri:

@@ -79,6 +79,10 @@ class RegistrationSettings(_Password):
     expires_seconds: Annotated[int, Field(ge=60, le=86_400)] = 600
     """How long a registration is asked to last; it is renewed well before."""
 
+    outbound: bool = False
+    """Register the flow itself (RFC 5626): calls come by it, and over UDP a registrar that agrees
+    is asked by STUN whether it lives."""
+
     secure: bool = False
     """Use ``sips:`` addresses: TLS on every hop."""
 

@@ -46,6 +46,10 @@ class Account:
     secure: bool = False
     """A ``sips:`` account: TLS all the way, and nothing else."""
 
+    instance: str = ""
+    """URN of this user agent, the same after a restart (RFC 5626 §4.1): flows are registered by it.
+    Empty: registered as before that RFC."""
+
     @property
     def aor(self) -> SipUri:
         """Address-of-record: From of what we send on this account."""

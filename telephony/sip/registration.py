@@ -20,6 +20,7 @@ from ringtrue.telephony.sip.headers import Headers, NameAddr, param, parse_name_
 from ringtrue.telephony.sip.keepalive import Keepalive
 from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.responses import printable
+from ringtrue.telephony.sip.stun import BindingKeepalive, Bindings
 from ringtrue.telephony.sip.transport import Hop
 from ringtrue.telephony.sip.uri import SipUri
 
@@ -41,6 +42,9 @@ FAILBACK: Final = 600.0
 
 LOOKUP_SECONDS: Final = 300.0
 """How often a static account's addresses are looked up again."""
+
+OUTBOUND: Final = "outbound"
+"""The option tag of RFC 5626."""
 
 _REFUSED: Final = frozenset((401, 403, 404, 407))
 
@@ -89,6 +93,7 @@ class RegistrationContext(Protocol):
 
     core: Core
     random: random.Random
+    bindings: Bindings
 
     def emit(self, event: Event) -> None:
         """Queue an event for the owner."""
@@ -135,7 +140,9 @@ class Registration:
         self._failures = 0
         self._retry_after = 0.0
         self._due: float | None = None
-        self._keepalive: Keepalive | None = None
+        self._keepalive: Keepalive | BindingKeepalive | None = None
+        self._outbound = bool(account.instance)
+        """Flows are registered as such; no more once a first hop can't (439)."""
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -201,6 +208,9 @@ class Registration:
             self._accepted(request, response, now)
         elif response.status == 423 and self._lengthen(response):
             self._try(now)
+        elif response.status == 439 and self._outbound:
+            self._outbound = False
+            self._try(now)
         elif response.status in _REFUSED:
             self._reject(said, now)
         else:
@@ -239,15 +249,19 @@ class Registration:
         if self._keepalive is not None and self._keepalive.hop == self.hop:
             return
         seconds = _seconds(response.headers.get("flow-timer"))
-        self._keepalive = Keepalive(self._context, self.hop, self._lost, flow_timer=seconds)
+        # Whoever agrees to keep flows also answers STUN on them (RFC 5626 §5.4).
+        stun = not self.hop.reliable and OUTBOUND in response.tokens("require")
+        made = BindingKeepalive if stun else Keepalive
+        self._keepalive = made(self._context, self.hop, self._lost, flow_timer=seconds)
         self._keepalive.start(now)
 
     def _lost(self, now: float) -> None:
-        """No pong came: close the stream, so that all on it learn of it too."""
+        """No pong came, or no answer: close a stream, so that all on it learn of it too."""
         assert self._keepalive is not None
         hop = self._keepalive.hop
         self.flow_failed(hop, now)
-        self._context.core.close_stream(hop)
+        if hop.reliable:
+            self._context.core.close_stream(hop)
 
     def _lengthen(self, response: Response) -> bool:
         """Take Min-Expires (§10.2.8); False where it is unreadable, absurd or no longer."""
@@ -336,9 +350,11 @@ class Registration:
         headers.add("call-id", self._call_id)
         headers.add("cseq", f"{self.local_seq} REGISTER")
         contact = self._context.contact(hop, account.user, secure=account.secure)
+        if self._outbound:
+            contact += f';reg-id=1;+sip.instance="<{account.instance}>"'
         headers.add("contact", contact)
         headers.add("expires", str(expires))
-        headers.add("supported", "path")
+        headers.add("supported", f"path, {OUTBOUND}" if self._outbound else "path")
         headers.add("user-agent", core.policy.product)
         uri = SipUri(account.domain, scheme=account.scheme)
         request = Request(method="REGISTER", uri=uri, headers=headers, dialog=self)

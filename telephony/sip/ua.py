@@ -41,6 +41,7 @@ from ringtrue.telephony.sip.responses import (
 )
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.streams import Streams
+from ringtrue.telephony.sip.stun import Bindings
 from ringtrue.telephony.sip.takeover import Takeovers
 from ringtrue.telephony.sip.transport import Hop, TransportOutput, request_hop, response_hop
 from ringtrue.telephony.sip.uas import Refusal, examine
@@ -86,6 +87,7 @@ class UserAgent:
         """Which calls others may take over."""
 
         self._streams = Streams(self.core, self._message, self._refuse)
+        self.bindings = Bindings()
         self.accounts = Accounts(self)
         """Where we are registered."""
 
@@ -98,7 +100,7 @@ class UserAgent:
         """Take a datagram, or the next bytes of the stream from ``source``. Never raises."""
         if source.reliable:
             self._streams.receive(data, source, now)
-        else:
+        elif not self.bindings.receive(data, source):
             self._message(data, source, now)
 
     def disconnected(self, hop: Hop, now: float) -> None:

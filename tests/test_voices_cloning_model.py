@@ -64,10 +64,24 @@ def test_longer_bytes_are_refused() -> None:
         CloneModel.from_bytes(model().to_bytes() + b"\0")
 
 
+def test_a_voice_of_the_first_version_opens_and_keeps_the_pulse_vocoder() -> None:
+    made = model().to_bytes()
+    scalars, rest = made[16 : 16 + 6 * 4], made[16 + 7 * 4 :]
+    found = CloneModel.from_bytes(made[:7] + b"\x01" + made[8:16] + scalars + rest)
+    assert not found.neural
+    assert found.to_bytes() == made
+
+
+def test_the_vocoder_is_kept() -> None:
+    neural = model(neural=True)
+    assert CloneModel.from_bytes(neural.to_bytes()).neural
+    assert not CloneModel.from_bytes(model().to_bytes()).neural
+
+
 def test_another_version_is_refused() -> None:
     data = bytearray(model().to_bytes())
     data[7] += 1
-    with pytest.raises(EngineStateError, match="version 2; known is 1"):
+    with pytest.raises(EngineStateError, match="version 3; known are 1, 2"):
         CloneModel.from_bytes(bytes(data))
 
 

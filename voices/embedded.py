@@ -114,4 +114,4 @@ class EmbeddedEngine:
 def _rendered(model: CloneModel, base: FliteVoice) -> RenderedVoice:
     """The voice at the common level; its numbers may be anybody's, so overflow is no surprise."""
     with np.errstate(all="ignore"):
-        return RenderedVoice(model.source(base), model.postfilter)
+        return RenderedVoice(model.source(base), model.postfilter, neural=model.neural)

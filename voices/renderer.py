@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.streaming.ports import SpeechChunk, WordMark
+from ringtrue.voices.fargan.vocoder import NeuralVocoder
 from ringtrue.voices.flite import Parameters, spoken_tokens
 from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
 from ringtrue.voices.pieces import STRONG, WEAK, Piece, pieces
 from ringtrue.voices.prosody import styled
 from ringtrue.voices.resample import DELAY as HALVER_DELAY
 from ringtrue.voices.resample import HalverState, halve
-from ringtrue.voices.vocoder import DELAY, HOP, RATE, Vocoder, VocoderState
+from ringtrue.voices.vocoder import HOP, RATE, AnyVocoder, Vocoder
 
 RATES: Final = (8000, 16000)
 
@@ -63,20 +64,27 @@ class ParameterSource(Protocol):
 class RenderedVoice:
     """A voice with its vocoder and the gain that brings it to :data:`TARGET_DBFS`."""
 
-    def __init__(self, voice: ParameterSource, postfilter: float = POSTFILTER) -> None:
+    def __init__(
+        self, voice: ParameterSource, postfilter: float = POSTFILTER, *, neural: bool = False
+    ) -> None:
         """Measure the voice's level on a fixed sentence.
 
-        ``postfilter`` is the formant sharpening its cepstra are made for.
+        ``postfilter`` is the formant sharpening its cepstra are made for; ``neural`` says which
+        vocoder speaks.
         """
         self.source = voice
-        self.vocoder = Vocoder(voice.alpha, postfilter=postfilter)
+        self.vocoder: AnyVocoder
+        if neural:
+            self.vocoder = NeuralVocoder(voice.alpha, postfilter=postfilter)
+        else:
+            self.vocoder = Vocoder(voice.alpha, postfilter=postfilter)
         self.gain = 1.0
         self.gain = self._calibrate()
 
     def _calibrate(self) -> float:
         tokens = spoken_tokens("the quick brown fox jumps over a lazy dog, and nobody is sorry.")
         found = self.source.analyse(tokens)
-        samples = self.vocoder.render(VocoderState(), found.f0, scaled(found.mcep), found.strengths)
+        samples = self.vocoder.stream().render(found.f0, scaled(found.mcep), found.strengths)
         return float(10 ** ((TARGET_DBFS - active_level(samples, RATE)) / 20))
 
 
@@ -134,7 +142,7 @@ class Renderer:
         self._pieces: deque[Piece] = deque()
         self._sounding: _Sounding | None = None
         self._pause: _Pause | None = None
-        self._state = VocoderState()
+        self._stream = voice.vocoder.stream()
         self._halver = HalverState() if rate != RATE else None
         self._frames = 0
         self._samples = 0
@@ -175,7 +183,7 @@ class Renderer:
 
     def finish(self) -> SpeechChunk:
         """What still rings when nothing more will be said (some 30 ms, decaying)."""
-        return SpeechChunk(self._pcm(self._voice.vocoder.finish(self._state)))
+        return SpeechChunk(self._pcm(self._stream.finish()))
 
     def _analyse(self, piece: Piece) -> _Sounding:
         found = styled(self._voice.source.analyse(piece.tokens), piece.styles)
@@ -221,13 +229,12 @@ class Renderer:
 
     def _sample_at(self, frame: int) -> int:
         """Output sample at which the moment before ``frame`` is heard."""
-        sample = frame * HOP + DELAY
+        sample = frame * HOP + self._voice.vocoder.delay
         return sample if self._halver is None else (sample + HALVER_DELAY) // 2
 
     def _render(self, sounding: _Sounding, frames: int) -> SpeechChunk:
         part = slice(sounding.at, sounding.at + frames)
-        samples = self._voice.vocoder.render(
-            self._state,
+        samples = self._stream.render(
             sounding.f0[part],
             sounding.mcep[part],
             sounding.strengths[part],

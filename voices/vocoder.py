@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,31 @@ BAND_CENTRES: Final = (375.0, 1300.0, 2875.0, 5075.0, 7125.0)
 
 _SEED: Final = 0x9E3779B97F4A7C15
 _WINDOW: Final[RealArray] = np.hanning(2 * HOP + 1)[: 2 * HOP]
+
+
+class VocoderStream(Protocol):
+    """One utterance being vocoded. Not for two threads at a time."""
+
+    def render(self, f0: npt.ArrayLike, mcep: npt.ArrayLike, strengths: npt.ArrayLike) -> RealArray:
+        """The next T frames, as :meth:`Vocoder.render` takes them; what is ready of the sound."""
+        ...
+
+    def finish(self) -> RealArray:
+        """The rest of the sound."""
+        ...
+
+
+class AnyVocoder(Protocol):
+    """What turns parameters to sound, for many streams."""
+
+    @property
+    def delay(self) -> int:
+        """Samples from a frame's start in the input to the same moment in the output."""
+        ...
+
+    def stream(self) -> VocoderStream:
+        """A new utterance."""
+        ...
 
 
 def _band_weights() -> RealArray:
@@ -104,6 +129,15 @@ class Vocoder:
         self._order = order
         self._sharpen = 1.0 + postfilter
 
+    @property
+    def delay(self) -> int:
+        """:data:`DELAY`."""
+        return DELAY
+
+    def stream(self) -> PulseStream:
+        """A new utterance."""
+        return PulseStream(self)
+
     def render(
         self,
         state: VocoderState,
@@ -153,6 +187,23 @@ class Vocoder:
         state.overlap[:], state.noise[:] = fresh.overlap, fresh.noise
         state.pitch[:], state.seed[:] = fresh.pitch, fresh.seed
         return tail
+
+
+class PulseStream:
+    """A vocoder and one utterance's state."""
+
+    def __init__(self, vocoder: Vocoder) -> None:
+        """Start silent."""
+        self._vocoder = vocoder
+        self._state = VocoderState()
+
+    def render(self, f0: npt.ArrayLike, mcep: npt.ArrayLike, strengths: npt.ArrayLike) -> RealArray:
+        """As :meth:`Vocoder.render`."""
+        return self._vocoder.render(self._state, f0, mcep, strengths)
+
+    def finish(self) -> RealArray:
+        """As :meth:`Vocoder.finish`."""
+        return self._vocoder.finish(self._state)
 
 
 @compiled

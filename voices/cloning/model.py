@@ -24,7 +24,11 @@ from ringtrue.voices.jit import compiled
 from ringtrue.voices.prosody import F0_RANGE, styled
 
 MAGIC: Final = b"RTclone"
-VERSION: Final = 1
+VERSION: Final = 2
+"""Version 1 knew the pulse vocoder only; its voices still open, and sound as they did."""
+
+_SCALARS: Final = {1: 6, 2: 7}
+"""Numbers before the matrices, by version."""
 
 _HEADER: Final = struct.Struct("<7sB8s")
 _MATRICES: Final = (2, COEFFICIENTS, COEFFICIENTS)
@@ -106,6 +110,9 @@ class CloneModel:
     devoice: bool = False
     """Whether voiceless phones lose the pitch the base voice gives them."""
 
+    neural: bool = False
+    """Whether the neural vocoder speaks, :mod:`ringtrue.voices.fargan`, and not the pulse one."""
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -150,7 +157,7 @@ class CloneModel:
         scalars = [self.pitch.source, self.pitch.target, self.pitch.spread, self.rate]
         numbers = np.concatenate(
             [
-                np.array([*scalars, self.postfilter, float(self.devoice)]),
+                np.array([*scalars, self.postfilter, float(self.devoice), float(self.neural)]),
                 self.matrices.ravel(),
                 self.offsets.ravel(),
                 self.strengths.ravel(),
@@ -167,9 +174,11 @@ class CloneModel:
         if len(data) < _HEADER.size or not data.startswith(MAGIC):
             raise EngineStateError("this is no cloned voice of the embedded engine")
         _, version, name = _HEADER.unpack_from(data)
-        if version != VERSION:
-            raise EngineStateError(f"cloned voice of version {version}; known is {VERSION}")
-        shapes = ((6,), _MATRICES, _OFFSETS, _STRENGTHS)
+        if version not in _SCALARS:
+            raise EngineStateError(
+                f"cloned voice of version {version}; known are {', '.join(map(str, _SCALARS))}"
+            )
+        shapes = ((_SCALARS[version],), _MATRICES, _OFFSETS, _STRENGTHS)
         count = sum(int(np.prod(shape)) for shape in shapes)
         if len(data) != _HEADER.size + 4 * count:
             raise EngineStateError(
@@ -183,11 +192,21 @@ class CloneModel:
             size = int(np.prod(shape))
             parts.append(numbers[at : at + size].reshape(shape))
             at += size
-        source, target, spread, rate, postfilter, devoice = (float(number) for number in parts[0])
+        source, target, spread, rate, postfilter, devoice, *rest = map(float, parts[0])
         try:
             base = name.rstrip(b"\0").decode("ascii")
             pitch = PitchMap(source, target, spread)
-            return cls(base, pitch, parts[1], parts[2], parts[3], rate, postfilter, devoice > 0.5)
+            return cls(
+                base,
+                pitch,
+                parts[1],
+                parts[2],
+                parts[3],
+                rate=rate,
+                postfilter=postfilter,
+                devoice=devoice > 0.5,
+                neural=any(flag > 0.5 for flag in rest),
+            )
         except ValueError as error:
             raise EngineStateError(f"not a usable cloned voice: {error}") from error
 

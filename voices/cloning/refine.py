@@ -25,10 +25,11 @@ from ringtrue.voices.encoder.mel import HOP as MEL_HOP
 from ringtrue.voices.encoder.mel import filterbank, power_spectrum
 from ringtrue.voices.encoder.speaker import WINDOW
 from ringtrue.voices.encoder.speech import LEVEL_DBFS
+from ringtrue.voices.fargan.vocoder import NeuralVocoder
 from ringtrue.voices.flite import Parameters
 from ringtrue.voices.flite.frontend import COEFFICIENTS
 from ringtrue.voices.renderer import scaled
-from ringtrue.voices.vocoder import HOP, Vocoder, VocoderState
+from ringtrue.voices.vocoder import HOP, AnyVocoder, Vocoder
 
 BINS: Final = 201
 _DECIBELS: Final = 20.0 / np.log(10.0)
@@ -231,15 +232,20 @@ def levelled(power: FloatArray) -> FloatArray:
 
 def _windows(model: CloneModel, phrases: Sequence[Parameters]) -> _Batch:
     """The model's speech without its pauses, cut into windows of 1.6 s, half overlapping."""
+    vocoder: AnyVocoder = (
+        NeuralVocoder(postfilter=model.postfilter)
+        if model.neural
+        else Vocoder(postfilter=model.postfilter)
+    )
     power: list[FloatArray] = []
     mcep: list[FloatArray] = []
     classes: list[FloatArray] = []
     numbers: list[npt.NDArray[np.intp]] = []
     for phrase in phrases:
         made = model.transform(phrase)
-        state = VocoderState()
-        vocoder = Vocoder(postfilter=model.postfilter)
-        samples = vocoder.render(state, made.f0, scaled(made.mcep), made.strengths)
+        stream = vocoder.stream()
+        samples = stream.render(made.f0, scaled(made.mcep), made.strengths)
+        samples = np.concatenate([samples, stream.finish()])[vocoder.delay - HOP :]
         weights = class_weights(made.phones, len(made.f0))
         columns = power_spectrum(samples.astype(np.float32))
         count = min(len(columns), len(made.f0) // _FRAMES_PER_MEL)

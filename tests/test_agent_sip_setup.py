@@ -77,6 +77,18 @@ def test_accounts(tmp_path: Path) -> None:
     assert (backup.realms, backup.register, backup.expires) == (("voip",), False, 120)
 
 
+def test_a_flow_has_a_name_that_outlives_a_restart(tmp_path: Path) -> None:
+    text = "sip: {registrations: {a: {domain: x.example, user: u, outbound: true},"
+    text += " b: {domain: x.example, user: u, outbound: true}}}"
+    first, other = accounts_of(load(tmp_path, text))
+    assert first.instance.startswith("urn:uuid:")
+    assert first.instance != other.instance
+    assert [account.instance for account in accounts_of(load(tmp_path, text))] == [
+        first.instance,
+        other.instance,
+    ]
+
+
 def test_the_environment_gives_passwords(tmp_path: Path) -> None:
     text = "sip: {registrations: {trunk: {domain: a.example, user: x}}}"
     settings = load(tmp_path, text, SIP__REGISTRATIONS__TRUNK__PASSWORD="from-env")

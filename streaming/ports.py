@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ringtrue.streaming.gate import SealedFrame
@@ -127,7 +127,8 @@ class Confirming(Protocol):
     :meth:`MediaLeg.clear` says so."""
 
     def played_by(self, now: float) -> int | None:
-        """Samples of sent audio that it has played by ``now``; None where it never tells.
+        """Samples of sent audio that it has played, or dropped, by ``now``; None where it never
+        tells.
 
         An estimate between two of its confirmations, never beyond the next one.
         """
@@ -147,8 +148,7 @@ class Holding(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(NamedTuple):
     """One 20 ms step of what the caller sent."""
 
     pcm: bytes

@@ -9,7 +9,7 @@ import pytest
 from peers.twilio_frames import started
 from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import Draft, Gate, SealedFrame
-from ringtrue.streaming.ports import MediaLeg
+from ringtrue.streaming.ports import Confirming, MediaLeg
 from ringtrue.telephony.codecs.g711 import UlawCodec
 from ringtrue.telephony.media_streams.leg import MAX_BACKLOG, MAX_DIGITS, MAX_OUTSTANDING
 from ringtrue.telephony.twilio.leg import TwilioLeg
@@ -101,6 +101,27 @@ async def test_heard_position_follows_the_marks(leg: TwilioLeg) -> None:
     leg.played(names[2])
     assert leg.heard_position() == 9 * 160
     assert leg.stats.extra["unplayed_ms"] == 0
+
+
+async def test_between_two_marks_playing_goes_on_in_real_time(leg: TwilioLeg) -> None:
+    speaker = Speaker()
+    for _ in range(12):
+        leg.send(speaker.speech(), 0.0)
+    assert isinstance(leg, Confirming)
+    assert leg.played_by(5.0) == 0, "nothing was confirmed"
+    first, second, *_ = marks(await sent(leg))
+    leg.alive(10.0)
+    leg.played(first)
+    assert leg.played_by(10.0) == 3 * 160
+    assert leg.played_by(10.03) == 3 * 160 + 240
+    assert leg.played_by(99.0) == 6 * 160, "the next mark has not come back"
+    leg.alive(10.07)
+    leg.played(second)
+    assert leg.played_by(10.0) == 6 * 160, "never before a mark"
+    leg.clear()
+    leg.played("1920")
+    assert leg.heard_position() == 6 * 160, "a mark that clear returned tells nothing"
+    assert leg.played_by(10.07) == 12 * 160, "nothing is left to be played"
 
 
 async def test_the_end_of_speech_is_marked_at_once(leg: TwilioLeg) -> None:

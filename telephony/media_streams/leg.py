@@ -73,6 +73,7 @@ class StreamLeg:
         self._sent = 0
         self._heard = 0
         self._heard_at: float | None = None
+        self._dropped = 0  # position of the last clear: nothing before it is still to be played
         self._since_mark = 0
         self._audible = False
         self._marks: dict[str, int] = {}
@@ -203,14 +204,13 @@ class StreamLeg:
         return self._heard if self._wire.confirms else None
 
     def played_by(self, now: float) -> int | None:
-        """Samples played by ``now``: since the last mark came back, playing went on in real time,
-        though not past the next one."""
+        """Samples played, or dropped, by ``now``: since the last mark came back, playing went on
+        in real time, though not past the next one."""
         if not self._wire.confirms:
             return None
-        if self._heard_at is None:
-            return self._heard
+        since = 0.0 if self._heard_at is None else max(0.0, now - self._heard_at)
         most = next(iter(self._marks.values()), self._sent)
-        return min(most, self._heard + max(0, int((now - self._heard_at) * self._rate)))
+        return max(self._dropped, min(most, self._heard + round(since * self._rate)))
 
     def clear(self) -> None:
         """Drop what waits here and at the carrier; it counts as never heard."""
@@ -219,6 +219,7 @@ class StreamLeg:
         self._drop_outbox()
         self._marks.clear()  # some carriers return them now: of audio that nobody heard
         self._since_mark = 0
+        self._dropped = self._sent
         self._put(_Out.CLEAR, "")
 
     def close(self, *, goodbye: bool = False) -> None:

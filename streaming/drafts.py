@@ -27,8 +27,7 @@ class Piece(NamedTuple):
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A frame as playout offers it, not yet allowed on a wire."""
 
     ticket: Ticket | None = None

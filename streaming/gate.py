@@ -163,10 +163,10 @@ class Gate:
         self._seq = 0
         self._utterances = 0
         self._ticket: Ticket | None = None
-        self._current: dict[Lane, Chunk] = {}
+        self._current: list[Chunk | None] = [None] * len(Lane)
         """In each lane, the chunk that was checked and is being taken from."""
 
-        self._taken: dict[Lane, int] = {}
+        self._taken = [0] * len(Lane)
         """How many bytes of it were offered."""
 
         self._again: deque[tuple[Chunk, int]] = deque()
@@ -211,7 +211,7 @@ class Gate:
     def cut(self) -> None:
         """The turn is over before its end: nothing made for it passes any more."""
         self.provenance.cut()
-        self._current.clear()
+        self._current = [None] * len(Lane)
         self._again.clear()
         self.end_utterance()
 
@@ -223,7 +223,7 @@ class Gate:
         """
         self._again.clear()
         for chunk, start, _ in pieces:
-            self._current.pop(chunk.lane, None)
+            self._current[chunk.lane] = None
             self._again.append((chunk, start))
 
     def end_utterance(self) -> None:
@@ -295,7 +295,8 @@ class Gate:
         kind, digit, licence = FrameKind.SILENCE, None, None
         host = self._silence
         if refusal is None and draft.pieces:
-            kind, digit, licence = draft.kind, draft.digit, draft.licence
+            first = draft.pieces[0].chunk
+            kind, digit, licence = first.kind, first.digit, first.licence
             host = draft.pcm(self._bytes)
         pcm = self._marked(host, kind)
         if pcm is None:
@@ -395,7 +396,7 @@ class Gate:
         size, first = 0, draft.pieces[0].chunk
         for chunk, start, stop in draft.pieces:
             lane = chunk.lane
-            if chunk is not self._current.get(lane):
+            if chunk is not self._current[lane]:
                 again = bool(self._again) and chunk is self._again[0][0]
                 refusal = self.provenance.refusal(chunk, again=again)
                 if refusal is not None:
@@ -412,8 +413,9 @@ class Gate:
             size += stop - start
             if chunk.kind is not first.kind or chunk.licence is not first.licence:
                 return Refusal.FORMAT
-        if draft.ticket is None or draft.ticket != self._ticket:
-            other = draft.ticket is not None and draft.ticket.session != self._call_id
+        ticket = draft.ticket
+        if ticket is None or (ticket is not self._ticket and ticket != self._ticket):
+            other = ticket is not None and ticket.session != self._call_id
             return Refusal.SESSION if other else Refusal.STALE_TURN
         if size > self._bytes or first.rate != self._rate:
             return Refusal.FORMAT

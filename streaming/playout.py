@@ -348,8 +348,8 @@ class Playout(Generic[MarkT]):
         self._position += self._frame_samples
         ended = None
         while utterance.marks and utterance.marks[0][0] <= utterance.taken:
-            offset, mark = utterance.marks.popleft()
-            self._sent.append((start + self._frame_samples - (utterance.taken - offset), mark))
+            place, mark = utterance.marks.popleft()
+            self._sent.append((start + self._frame_samples - (utterance.taken - place), mark))
         if utterance.finished and not utterance.pending:
             ended = utterance.label
             self._sent.extend((self._position, mark) for _, mark in utterance.marks)
@@ -430,6 +430,14 @@ class Playout(Generic[MarkT]):
     def _draw(self, utterance: _Utterance[MarkT]) -> tuple[Piece, ...]:
         first = utterance.chunks[0]
         need = self._frame_bytes
+        stop = utterance.offset + need
+        if stop < len(first.pcm):  # nearly every frame of a call
+            piece = Piece(first, utterance.offset, stop)
+            utterance.offset = stop
+            utterance.pending -= need
+            utterance.taken += self._frame_samples
+            self._pending -= need
+            return (piece,)
         pieces: list[Piece] = []
         while need and utterance.chunks:
             chunk = utterance.chunks[0]

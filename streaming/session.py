@@ -239,7 +239,8 @@ class CallSession:
             step.draft = self._on_hold_draft(now)
         else:
             step = self.playout.take(now, self.gate.open_utterance, heard)
-        frame = self.gate.admit(step.draft, now, self._relayed(now))
+        relayed = None if self._seat is None else self._relayed(self._seat, now)
+        frame = self.gate.admit(step.draft, now, relayed)
         audible = frame.kind not in (FrameKind.SILENCE, FrameKind.RELAY)
         if step.began is not None:
             self._spoken = 0
@@ -318,9 +319,9 @@ class CallSession:
             self._tap.unheard(self.playout.position - played)
         self._leg.clear()
 
-    def _relayed(self, now: float) -> Chunk | None:
+    def _relayed(self, seat: Seat, now: float) -> Chunk | None:
         """What the far ends of bridged calls say, sealed for this one."""
-        others = None if self._seat is None else self._seat.others(now)
+        others = seat.others(now)
         return None if others is None else self._relay.seal(others.pcm, now, others)
 
     def _share(self, seat: Seat, draft: Draft, now: float) -> None:

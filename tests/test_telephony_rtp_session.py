@@ -302,7 +302,7 @@ async def test_reports_on_the_media_port_where_both_want_it(pool: PortPool) -> N
     ends = End(calling, "a"), End(called, "bb")
     await talk(*ends, ticks=10)
     for end in ends:
-        end.leg._stream._report_at = 0.0
+        end.leg._stream.report_at = 0.0
     await talk(*ends, ticks=5)
     loop = asyncio.get_running_loop()
     for end in ends:

@@ -15,11 +15,14 @@ the delay that adds is drained afterwards. A caller's word is worth more than 60
 
 from __future__ import annotations
 
+from array import array
 from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from ringtrue.telephony.codecs import Codec
 from ringtrue.telephony.rtp.packet import timestamp_delta
@@ -91,8 +94,7 @@ class Held:
     codec: Codec = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One piece of media, in RTP timestamp units."""
 
     kind: Kind
@@ -134,7 +136,11 @@ class JitterBuffer:
             self._rate = clock_rate
             self._tick = clock_rate // 50
         self._held: list[Held] = []
-        self._transits: deque[float] = deque(maxlen=WINDOW)
+        self._transits = array("d")
+        """The last :data:`WINDOW`, in no order once there were more."""
+
+        self._learnt = 0
+        self._last_transit = 0.0
         self._since_review = 0
         self._suspect: tuple[int, int, bytes, Codec, float] | None = None
         self._newest: int | None = None
@@ -211,7 +217,7 @@ class JitterBuffer:
             self._deadline = now + self._initial - timestamp / self._rate
         unwrapped = self._newest + timestamp_delta(timestamp, self._newest & 0xFFFF_FFFF)
         transit = now - unwrapped / self._rate
-        if self._transits and abs(transit - self._transits[-1]) > JUMP:
+        if self._learnt and abs(transit - self._last_transit) > JUMP:
             return self._off_line(sequence, timestamp, payload, codec, now)
         self._suspect = None
         if self._playing and unwrapped < self._next:
@@ -256,18 +262,28 @@ class JitterBuffer:
         return self.put(sequence, timestamp, payload, codec, now)
 
     def _learn(self, transit: float) -> None:
-        transits = self._transits
-        if not transits or transit < self._base:
+        learnt = self._learnt
+        if not learnt or transit < self._base:
             self._base = transit
-        transits.append(transit)
+        if learnt < WINDOW:
+            self._transits.append(transit)
+        else:
+            self._transits[learnt % WINDOW] = transit
+        self._learnt, self._last_transit = learnt + 1, transit
         self._since_review += 1
         if self._since_review >= REVIEW or transit > self._deadline:
-            self._since_review = 0
-            ranked = sorted(transits)
-            self._base = ranked[0]
-            spread = ranked[int(QUANTILE * (len(ranked) - 1) + 0.5)] - ranked[0] + MARGIN
-            floor = self._initial if len(ranked) < YOUNG else self._minimum
-            self._target = min(self._maximum, max(floor, spread))
+            self._review()
+
+    def _review(self) -> None:
+        """What the network's delay is, and where playout is to stand above it."""
+        self._since_review = 0
+        transits = np.array(self._transits)
+        high = int(QUANTILE * (len(transits) - 1) + 0.5)
+        transits.partition(high)
+        self._base = float(transits[: high + 1].min())
+        spread = float(transits[high]) - self._base + MARGIN
+        floor = self._initial if len(transits) < YOUNG else self._minimum
+        self._target = min(self._maximum, max(floor, spread))
 
     def take_all(self) -> list[Held]:
         """What is held, in order: it is to be played before a :meth:`reset`."""

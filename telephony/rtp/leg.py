@@ -131,11 +131,13 @@ class RtpLeg:
         if self._closed:
             return self._stream.pull(now)
         self._pulls += 1
+        stream = self._stream
         one = self._alone and self._pulls % PROBE_PULLS != 0
-        count = self._read(self._pair.rtp, self._stream.receive, now, one=one)
+        count = self._read(self._pair.rtp, stream.receive, now, one=one)
         if self._pulls % RTCP_PULLS == 0:
-            self._read(self._pair.rtcp, self._stream.receive_rtcp, now)
-        step = self._stream.pull(now)
+            self._read(self._pair.rtcp, stream.receive_rtcp, now)
+        # Joins cost several times all the rest: where time is short, delay may stand for a while.
+        step = stream.pull(now, steer=self._loop.time() - now < LATE)
         self._alone = count == 1 and not step.concealed
         return step
 
@@ -145,7 +147,9 @@ class RtpLeg:
         Raises ``TypeError`` for anything but a sealed frame.
         """
         stream = self._stream
-        report = None if self._closed else stream.report(now)
+        report = None
+        if now >= stream.report_at and not self._closed:
+            report = stream.report(now)
         try:
             packets = stream.send(frame, now)
         except GateError:
@@ -227,10 +231,13 @@ class RtpLeg:
             arrived = now
             if extra and extra[0][1] == SO_TIMESTAMPNS:
                 if offset is None:
-                    offset = self._loop.time() - time.clock_gettime(time.CLOCK_REALTIME)
+                    # Not by the loop's own time, which may stand still while a tick lasts.
+                    offset = time.monotonic() - time.clock_gettime(time.CLOCK_REALTIME)
                 seconds, nanoseconds = TIMESPEC.unpack(extra[0][2])
-                # The wall clock may be set; the time on the socket can't be long ago.
-                arrived = min(max(seconds + nanoseconds * 1e-9 + offset, now - 1.0), now + 1.0)
+                arrived = seconds + nanoseconds * 1e-9 + offset
+                if not -1.0 < arrived - now < 1.0:
+                    # The wall clock may be set; the time on the socket can't be long ago.
+                    arrived = min(max(arrived, now - 1.0), now + 1.0)
             receive(data, source[:2], arrived)
             if one and now - arrived < TICK and self._stream.receiver.received > before:
                 return 1

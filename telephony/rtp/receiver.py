@@ -33,8 +33,14 @@ SPARE: Final = 0.004
 REST: Final = 2
 """Ticks between two joins, so that speech isn't hurried by more than about a third."""
 
+MAX_FAILED: Final = 3
+"""Searches in vain that double the rest before the next one: to 16 ticks."""
+
 HURRY: Final = 0.080
-"""Excess delay in seconds from which there is no such rest."""
+"""Excess delay in seconds from which rests pass in a quarter of the time, and the one after a
+join at once."""
+
+HURRIED: Final = 4
 
 MAX_PAYLOAD_MS: Final = 200
 """A packet that claims more audio than this is refused."""
@@ -67,7 +73,7 @@ class RtpReceiver:
         """Sounds until audio comes again, where the far end said that it pauses."""
 
         self._pending = b""
-        self._rest = 0
+        self._rest = self._failed = 0
         self._probation: list[RtpPacket] = []
         self._lost_before = 0
         self._duplicates = 0
@@ -105,10 +111,15 @@ class RtpReceiver:
 
     def packet(self, packet: RtpPacket, now: float) -> bool:
         """Take one packet of the latched source; False if it can't be used."""
-        if not self.takes(packet):
+        codec = self._codecs.get(packet.payload_type)
+        units = 0 if codec is None else codec.duration(packet.payload)
+        if codec is None:
+            if packet.payload_type not in self._events:
+                self.refused += 1
+                return False
+        elif units * 1000 > MAX_PAYLOAD_MS * codec.clock_rate:
             self.refused += 1
             return False
-        codec = self._codecs.get(packet.payload_type)
         reception = self.reception
         if reception is None:
             reception = self.reception = Reception(packet.ssrc, self._clock_rate)
@@ -116,11 +127,11 @@ class RtpReceiver:
             return self._other_source(packet, now)
         if self._probation:
             self._probation.clear()
-        self._accept(reception, packet, codec, now)
+        self._accept(reception, packet, codec, units, now)
         return True
 
     def _accept(
-        self, reception: Reception, packet: RtpPacket, codec: Codec | None, now: float
+        self, reception: Reception, packet: RtpPacket, codec: Codec | None, units: int, now: float
     ) -> None:
         self.received += 1
         if codec is not None and codec.clock_rate != self._clock_rate:
@@ -130,7 +141,7 @@ class RtpReceiver:
                 self._change_clock(reception, codec.clock_rate)
         if codec is not None:
             sequence = reception.packet(packet.sequence_number, packet.timestamp, now)
-            if not codec.duration(packet.payload):  # keeps a NAT's binding (RFC 6263 §4.1)
+            if not units:  # keeps a NAT's binding (RFC 6263 §4.1)
                 self.buffer.note(sequence)
             elif self._receiving:
                 put = self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now)
@@ -177,22 +188,27 @@ class RtpReceiver:
         reception = self.reception = Reception(packet.ssrc, self._clock_rate)
         self._probation = []
         for held in waiting:
-            self._accept(reception, held, self._codecs.get(held.payload_type), now)
+            codec = self._codecs.get(held.payload_type)
+            units = 0 if codec is None else codec.duration(held.payload)
+            self._accept(reception, held, codec, units, now)
         return True
 
-    def pull(self, now: float) -> Inbound:
-        """The next 20 ms."""
-        digits = self._digits + self._dtmf.poll(now)
-        self._digits = ""
+    def pull(self, now: float, *, steer: bool = True) -> Inbound:
+        """The next 20 ms; without ``steer``, delay is left as it stands for once."""
+        digits: tuple[str, ...] = ()
+        if self._digits or self._dtmf.active:
+            digits = tuple(self._digits + self._dtmf.poll(now))
+            self._digits = ""
         if not self._receiving:
             self._pending = b""
-            return Inbound(self._silence, digits=tuple(digits))
+            return Inbound(self._silence, digits=digits)
         concealed = self._fill(self._frame, now)
-        self._steer(now)
+        if steer:
+            self._steer(now)
         pcm, self._pending = self._pending[: self._frame], self._pending[self._frame :]
         if concealed:
             self.frames_concealed += 1
-        return Inbound(pcm, concealed, tuple(digits))
+        return Inbound(pcm, concealed, digits)
 
     def _fill(self, wanted: int, now: float) -> bool:
         """Have at least ``wanted`` bytes pending; True if some of them are concealment."""
@@ -258,8 +274,9 @@ class RtpReceiver:
             if spare < SPARE * self._rate:
                 return
             longest = spare  # taking out more would bring the deadline forward
-        if self._rest and excess < HURRY:
-            self._rest -= 1
+        hurry = HURRIED if excess >= HURRY else 1
+        if self._rest >= hurry:
+            self._rest -= hurry
             return
         if self._concealer.lost:
             return
@@ -275,7 +292,10 @@ class RtpReceiver:
                 self._fill(len(self._pending) + 1, now)
             if len(self._pending) < self._frame:
                 self._pending = pending
-        self._rest = REST  # after a join, and before looking again where none would go unheard
+        # Rest after a join, and longer each time before looking again where none goes unheard: a
+        # search costs more than all else that a tick does.
+        self._failed = 0 if self._pending is not pending else min(self._failed + 1, MAX_FAILED)
+        self._rest = REST << self._failed
         if self._pending is not pending:
             self.joins += 1
             buffer.moved()

@@ -98,7 +98,9 @@ class RtpStream:
         self._cname = f"{self._random.getrandbits(96):024x}"  # RFC 7022 §4.2: names no host
         self._opened = now
         self._sr_count = 0
-        self._report_at = now + self._interval() / 2
+        self.report_at = now + self._interval() / 2
+        """When the next report is due."""
+
         self._heard: float | None = None
         self._refused = 0
         self._rtt: float | None = None
@@ -159,10 +161,10 @@ class RtpStream:
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram of the media port; never raises."""
-        latch = self.latch
         if self._rtcp_mux and is_rtcp(data):
             self.receive_rtcp(data, source, now)
             return
+        latch = self.latch
         known = latch.known(source, now)
         if not known and latch.source is not None and not latch.may_change(source, now):
             self._refused += 1
@@ -218,9 +220,14 @@ class RtpStream:
                 if seconds is not None:
                     self._rtt = seconds
 
-    def pull(self, now: float) -> Inbound:
-        """The next 20 ms from the far end; silence while a key is heard in them."""
-        step = self.receiver.pull(now)
+    def pull(self, now: float, *, steer: bool = True) -> Inbound:
+        """The next 20 ms from the far end; silence while a key is heard in them.
+
+        ``steer`` as in :meth:`RtpReceiver.pull`.
+        """
+        step = self.receiver.pull(now, steer=steer)
+        if self._tones is None and not (step.digits or self._told):
+            return step
         digits, tones = "".join(step.digits), ""
         pcm = step.pcm
         if self._tones is not None:
@@ -249,9 +256,9 @@ class RtpStream:
 
     def report(self, now: float) -> bytes | None:
         """The compound report due by now, to :attr:`Latch.rtcp_destination`; else None."""
-        if now < self._report_at:
+        if now < self.report_at:
             return None
-        self._report_at = now + self._interval()
+        self.report_at = now + self._interval()
         return self._protected(build_compound([*self._reports(now)]))
 
     def goodbye(self, now: float) -> bytes | None:

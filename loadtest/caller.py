@@ -31,6 +31,10 @@ HANGUP_SECONDS: Final = 5.0
 """How long our own hang-up may take."""
 
 
+QUIET_MS: Final = 900
+"""Of the agent, after which it has come to an end."""
+
+
 class Failure(StrEnum):
     """Why a call did not go as its script says."""
 
@@ -181,7 +185,9 @@ class VirtualCaller:
             self.kept_quiet.append(Span(since, start))
         return start
 
-    async def wait_for_agent_to_finish(self, quiet_ms: int = 900, within: float = 30.0) -> None:
+    async def wait_for_agent_to_finish(
+        self, quiet_ms: int = QUIET_MS, within: float = 30.0
+    ) -> None:
         """Wait until the agent has been quiet for ``quiet_ms``: longer than its own pauses."""
         quiet = self.line.rate * quiet_ms // 1000
         await self._until(
@@ -191,10 +197,12 @@ class VirtualCaller:
             "the agent did not come to an end",
         )
 
-    async def hear_out(self, start_within: float = 10.0, finish_within: float = 30.0) -> None:
-        """Wait for the agent to begin and then to finish."""
+    async def hear_out(
+        self, start_within: float = 10.0, finish_within: float = 30.0, quiet_ms: int = QUIET_MS
+    ) -> None:
+        """Wait for the agent to begin, and then to finish and be quiet for ``quiet_ms``."""
         await self.wait_for_agent_to_start(start_within)
-        await self.wait_for_agent_to_finish(within=finish_within)
+        await self.wait_for_agent_to_finish(quiet_ms, finish_within)
         self._owed = False
         self._listen_from = self.line.position
 

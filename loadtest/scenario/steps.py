@@ -90,6 +90,10 @@ class Hear(Section):
     end_ms: Milliseconds = 30_000
     """How long it may speak."""
 
+    quiet_ms: Milliseconds = 900
+    """How long it must have been silent to have come to an end: longer than its own pauses, and
+    where it says something to fill the time, than what is waited for."""
+
 
 class Interrupt(Line):
     """Speak over the agent, to stop it."""

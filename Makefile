@@ -8,6 +8,7 @@
 # make soak    short calls for an hour: do memory, files, ports and tasks stay flat?
 #              SOAK_MINUTES=15 for fewer
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
+# make bench-enrolment   three hundred attacks on an enrolment, by people that nothing was fitted on
 # make bench-watermark   attack marked speech in some 40 ways and print what is still found
 # make bench-peers   the same calls to Ringtrue and to plain Pipecat and FastRTC applications
 # make fuzz   a minute of hostile bytes at every parser; FUZZ_SECONDS=600 for longer
@@ -22,7 +23,7 @@ BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
 
-.PHONY: help demo serve test lint format types bench bench-media bench-flood bench-knee bench-voices bench-watermark bench-peers fuzz soak clean \
+.PHONY: help demo serve test lint format types bench bench-media bench-flood bench-knee bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -50,6 +51,11 @@ soak: setup-run
 bench-voices: setup-bench
 	@$(RUN) [ -d build/enrolment ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
 	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/bench_voices.py $(ARGS)
+
+bench-enrolment: setup-bench
+	@$(RUN) command -v espeak-ng >/dev/null || bash scripts/debian.sh espeak-ng
+	@$(RUN) [ -d build/enrolment/usr/share/tuxpaint ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
+	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/enrolment_attacked.py $(ARGS)
 
 bench-watermark: setup-bench
 	@$(RUN) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python scripts/bench_watermark.py $(ARGS)

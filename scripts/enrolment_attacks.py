@@ -15,7 +15,7 @@ from typing import Final
 import av
 import numpy as np
 import soxr
-from enrolment_corpus import RATE, UNPACKED, Audio, read, speakers
+from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, read, speakers
 
 from ringtrue.streaming.ports import SynthesisStream
 
@@ -258,20 +258,6 @@ TEXTS: Final = (
     "If you would like to change your address, tell me the old one first and then the new one.",
 )
 
-TRIED: Final = (
-    "flite-awb",
-    "flite-kal16",
-    "festival-slt-hts",
-    "festival-pc",
-    "festival-ph",
-    "festival-lj",
-    "espeak-en-gb",
-    "espeak-ru",
-    "espeak-en-us+m5",
-    "espeak-es+f2",
-)
-"""Voices that attacks are made with, left out of the models that these are judged by."""
-
 
 def synthesizers() -> dict[str, Say]:
     """Every installed synthesizer, by name."""
@@ -295,6 +281,27 @@ def synthesizers() -> dict[str, Say]:
     return found
 
 
+PICO: Final = ("de-DE", "en-GB", "en-US", "es-ES", "fr-FR", "it-IT")
+ESPEAK_FRESH: Final = ("sv+f4", "pl+m7", "pt-br", "nl+f5")
+
+
+def fresh_synthesizers() -> dict[str, Say]:
+    """Voices that nothing was fitted on: those of SVOX Pico, and some of espeak's."""
+    from py_nanotts import NanoTTS
+
+    pico = NanoTTS()
+
+    def said(text: str, voice: str) -> Audio:
+        return np.frombuffer(pico.speak(text, voice=voice), "<i2").astype(np.float32) / 32768
+
+    found: dict[str, Say] = {f"pico-{voice}": lambda text, v=voice: said(text, v) for voice in PICO}
+    for voice in ESPEAK_FRESH:
+        found[f"espeak-{voice}"] = lambda text, v=voice: _command(
+            ["espeak-ng", "-v", v, "-w", "OUT", "TEXT"], text, False
+        )
+    return found
+
+
 CLONES: Final = UNPACKED / "clones"
 CLONE_SECONDS: Final = 25
 
@@ -307,8 +314,12 @@ async def _spoken(stream: SynthesisStream, text: str) -> Audio:
 
 
 @asynccontextmanager
-async def clone_voices(names: Sequence[str]) -> AsyncIterator[dict[str, Say]]:
+async def clone_voices(
+    names: Sequence[str], among: Sequence[Speaker] | None = None
+) -> AsyncIterator[dict[str, Say]]:
     """Our own clones of speakers, by their names, and the stock voices as ``stock-slt``, ….
+
+    Who is cloned is looked for ``among`` these, or among those that may be learnt from.
 
     A clone takes up to a minute and is kept under ``build/``; remove it there to make it anew.
     They may be called from any thread but the loop's own.
@@ -333,7 +344,7 @@ async def clone_voices(names: Sequence[str]) -> AsyncIterator[dict[str, Say]]:
     try:
         for voice in stock.voices:
             found[f"stock-{voice}"] = said(lambda voice=voice: stock.open(voice, RATE))
-        for speaker in speakers():
+        for speaker in speakers() if among is None else among:
             if speaker.name not in names:
                 continue
             kept = CLONES / f"{speaker.name}.state"

@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from enrolment_attacks import (
     TEXTS,
-    TRIED,
     Say,
     at_quiet,
     coded,
+    fresh_synthesizers,
     gain,
     joined,
     loudspeaker,
@@ -26,10 +26,9 @@ from enrolment_attacks import (
     replayed,
     room,
     speed,
-    synthesizers,
     vocoded,
 )
-from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, speakers
+from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, fresh
 
 from ringtrue.voices.enrolment.fingerprint import fingerprint
 
@@ -41,7 +40,6 @@ HISTORY: Final = 20
 
 Random = np.random.Generator
 Change = Callable[[Audio, Random], Audio]
-ENGLISH: Final = ("en_US_f_Allison", "librivox", "horizons-en")
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,6 @@ class Case:
     """A recording, or what makes one of the challenge's text."""
 
     speech: Audio = field(repr=False)
-    people: frozenset[str]
-    """Whom the models may never have heard: the victim, or synthesizers."""
-
-    attackers: frozenset[str] = frozenset()
-    """Whom the speaker check may never have heard either."""
-
     earlier: tuple[bytes, ...] = field(default=(), repr=False)
     words_count: bool = False
     """Whether the statement's words are held against the challenge."""
@@ -73,21 +65,22 @@ class Plan:
 
 
 class People:
-    """The speakers of the test part, their takes, and what each is enrolled with."""
+    """Speakers that nothing was learnt of, their takes, and what each is enrolled with."""
 
     def __init__(self) -> None:
         """Read them; those without a statement and 5 s beside it are left out."""
         self.takes: dict[str, list[Audio]] = {}
-        for speaker in speakers():
-            if speaker.part == "test" and speaker.continuous:
-                takes = _distinct(speaker)
-                lengths = sorted(len(take) / RATE for take in takes)
-                if takes and lengths[-1] >= 3.3 and sum(lengths[:-1]) >= 5.2:
-                    self.takes[speaker.name] = takes
-        self.names = sorted(self.takes)
+        self.speakers = fresh()
+        for speaker in self.speakers:
+            takes = _distinct(speaker)
+            lengths = sorted(len(take) / RATE for take in takes)
+            if takes and lengths[-1] >= 3.3 and sum(lengths[:-1]) >= 5.2:
+                self.takes[speaker.name] = takes
+        english = {speaker.name for speaker in self.speakers if speaker.part == "english"}
+        self.names = sorted(set(self.takes) - english)
+        self.english = sorted(set(self.takes) & english)
         self.prints = {
-            name: [fingerprint(take).to_bytes() for take in takes]
-            for name, takes in self.takes.items()
+            name: [fingerprint(take).to_bytes() for take in self.takes[name]] for name in self.names
         }
 
     def statement(self, name: str, rng: Random) -> tuple[Audio, int]:
@@ -125,11 +118,8 @@ class People:
         return tuple(pool[int(i)] for i in chosen)
 
     def one(self, rng: Random) -> str:
-        """Somebody, oftener of those with many takes."""
-        large = [name for name in self.names if len(self.takes[name]) > 10]
-        small = [name for name in self.names if name not in large]
-        pool = small if small and rng.random() < 0.2 else large
-        return pool[int(rng.integers(len(pool)))]
+        """Somebody."""
+        return str(rng.choice(self.names))
 
 
 def _distinct(speaker: Speaker) -> list[Audio]:
@@ -185,7 +175,7 @@ def honest(people: People, count: int) -> Iterator[Plan]:
         seed = int(rng.integers(2**31))
         both = [ways[way](x, np.random.default_rng(seed)) for x in (statement, body)]
         history = people.history(name, used, rng)
-        return Case(both[0], both[1], frozenset({name}), earlier=history)
+        return Case(both[0], both[1], earlier=history)
 
     for number in range(count):
         way = list(ways)[number % len(ways)]
@@ -212,7 +202,7 @@ def replays(people: People) -> Iterator[Plan]:
         history = (*people.history(name, used, rng), *enrolled)
         change = ways[way][1]
         both = change(statement, rng), change(body, rng)
-        return Case(both[0], both[1], frozenset({name}), earlier=history)
+        return Case(both[0], both[1], earlier=history)
 
     for way, (count, _) in ways.items():
         for _ in range(count):
@@ -244,7 +234,7 @@ def splices(people: People) -> Iterator[Plan]:
         body, used = people.body(name, rng)
         rest = [take for i, take in enumerate(people.takes[name]) if i not in used]
         statement = ways[way][1](rest or people.takes[name], rng)
-        return Case(statement, body, frozenset({name}))
+        return Case(statement, body)
 
     for way, (count, _) in ways.items():
         for _ in range(count):
@@ -252,8 +242,11 @@ def splices(people: People) -> Iterator[Plan]:
 
 
 def syntheses(people: People, clones: dict[str, Say]) -> Iterator[Plan]:
-    """The statement, or both recordings, are synthetic; clones say the challenge itself."""
-    voices = {name: say for name, say in synthesizers().items() if name in TRIED}
+    """The statement, or both recordings, are synthetic; clones say the challenge itself.
+
+    ``clones``, by the victims' names, are looked up only when a case is made.
+    """
+    voices = fresh_synthesizers()
     ways: dict[str, Change] = {
         "as made": lambda x, _: x,
         "Opus 24 kb/s": lambda x, _: coded(x, "libopus", 24000),
@@ -263,7 +256,7 @@ def syntheses(people: People, clones: dict[str, Say]) -> Iterator[Plan]:
     def said(say: Say, way: str, rng: Random) -> Case:
         body = np.concatenate([say(TEXTS[6]), say(TEXTS[7])])
         both = [ways[way](x, rng) for x in (say(TEXTS[0]), body)]
-        return Case(both[0], both[1], frozenset(TRIED))
+        return Case(both[0], both[1])
 
     def cloned(name: str, own: bool, rng: Random) -> Case:
         say = clones[name]
@@ -272,19 +265,19 @@ def syntheses(people: People, clones: dict[str, Say]) -> Iterator[Plan]:
             body = np.concatenate([say(text) for text in TEXTS[first : first + 3]])
         else:
             body, _ = people.body(name, rng)
-        return Case(say, body[: 20 * RATE], frozenset({name}), words_count=True)
+        return Case(say, body[: 20 * RATE], words_count=True)
 
     def resynthesized(both: bool, rng: Random) -> Case:
         name = people.one(rng)
         statement, body, _ = people.both(name, rng)
-        return Case(vocoded(statement), vocoded(body) if both else body, frozenset({name}))
+        return Case(vocoded(statement), vocoded(body) if both else body)
 
     for number in range(20):
         say = voices[sorted(voices)[number % len(voices)]]
         way = list(ways)[number % 3]
         what = f"a synthesizer's voice, {way}"
         yield Plan("TTS", what, lambda rng, say=say, way=way: said(say, way, rng))
-    victims = [name for name in people.names if name in clones]
+    victims = people.names
     for own, what in ((True, "both recordings"), (False, "statement, victim's body")):
         for number in range(15):
             name = victims[number % len(victims)]
@@ -306,7 +299,7 @@ def others(people: People) -> Iterator[Plan]:
         if one_room:
             seed = int(rng.integers(2**31))
             both = [microphone(x, np.random.default_rng(seed)) for x in both]
-        return Case(both[0], both[1], frozenset({name}), frozenset({attacker}))
+        return Case(both[0], both[1])
 
     for number in range(45):
         way = "both in one room" if number % 2 else "as recorded"
@@ -317,13 +310,12 @@ def wrong_phrases(people: People) -> Iterator[Plan]:
     """The victim, saying something else."""
 
     def made(names: list[str], rng: Random) -> Case:
-        name = str(rng.choice(names))
-        statement, body, _ = people.both(name, rng)
-        return Case(statement, body, frozenset({name}), words_count=True)
+        statement, body, _ = people.both(str(rng.choice(names)), rng)
+        return Case(statement, body, words_count=True)
 
     for number in range(45):
         english = number % 3 == 0
-        names = [name for name in people.names if (name in ENGLISH) is english]
+        names = people.english if english else people.names
         way = "in English" if english else "not English"
         yield Plan("wrong phrase", way, lambda rng, names=names: made(names, rng))
 
@@ -343,7 +335,7 @@ def played(people: People) -> Iterator[Plan]:
             wet = room(sound, own, own.uniform(0.15, 0.6), own.uniform(0, 10))
             return noise(wet, own.uniform(22, 40), own)
 
-        return Case(heard(statement), heard(body), frozenset({name}))
+        return Case(heard(statement), heard(body))
 
     for size in sizes:
         for _ in range(15):

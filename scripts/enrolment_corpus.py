@@ -3,9 +3,10 @@
 Nothing is shipped: packages are looked for under ``/`` and under ``build/enrolment`` (ignored by
 git), where ``python scripts/enrolment_corpus.py --fetch`` unpacks them without installing.
 
-Speakers are divided once, by name: what a threshold or a weight was taken from is ``tune``, what
-is reported comes from ``test``. Nobody is in both (one person reads both the English and the
-Spanish prompts of Asterisk, so the Spanish ones are left out).
+Speakers are divided once, by name. :func:`speakers` are those that thresholds and weights were
+taken from: ``tune`` and ``test``, of which nobody is in both (one person reads both the English and
+the Spanish prompts of Asterisk, so the Spanish ones are left out). :func:`fresh` are people of whom
+nothing was ever fitted, looked at or set: what enrolments are attacked with.
 
 A *continuous* speaker has recordings of 2.5 s and more, each one take. The others read letters
 and words (KDE's letter and shape games); theirs are strung together with the pauses they have,
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -49,6 +50,10 @@ PACKAGES: Final = (
     "klettres-data",
     "ktuberling-data",
 )
+FRESH_PACKAGES: Final = ("tuxpaint-stamps-default", "drascula")
+STAMPS: Final = ("bg", "el", "es", "fr", "ro", "ru")
+"""Languages in which a volunteer describes Tux Paint's stamps in sentences; one reads each."""
+
 SYNTHESIZERS: Final = (
     "espeak-ng",
     "festival",
@@ -95,7 +100,7 @@ class Speaker:
 
     name: str
     part: str
-    """``tune`` or ``test``."""
+    """``tune``, ``test``, ``fresh`` or ``english``."""
 
     continuous: bool
     clips: tuple[Clip, ...] = field(repr=False)
@@ -118,6 +123,9 @@ def read(path: Path) -> Audio:
     raw = {".g722": "g722", ".gsm": "gsm"}.get(path.suffix)
     if path.suffix == ".raw":
         return np.fromfile(path, "<i2").astype(np.float32) / 32768
+    if path.suffix == ".ALS":
+        narrow = np.fromfile(path, np.uint8).astype(np.float32) / 128 - 1
+        return soxr.resample(narrow, 11025, RATE, quality="HQ")
     blocks = []
     with av.open(str(path), format=raw, metadata_errors="ignore") as container:
         stream = container.streams.audio[0]
@@ -148,9 +156,31 @@ def _files(relative: str, *patterns: str) -> tuple[Clip, ...]:
 
 
 def speakers() -> list[Speaker]:
-    """Everybody whose package is there; says which are not."""
+    """Everybody that may be learnt from whose package is there; says which are not."""
+    return _present(_declared())
+
+
+def fresh() -> list[Speaker]:
+    """People that nothing was learnt of; whose package is not there is left out and named.
+
+    Those of part ``english`` are actors of a game, in 8 bits at 11 kHz: enough for reading a wrong
+    phrase, and for nothing else.
+    """
+    folder = "usr/share/tuxpaint/stamps"
+    found = [
+        Speaker(f"stamps-{language}", "fresh", True, _files(folder, f"**/*_desc_{language}.ogg"))
+        for language in STAMPS
+    ]
+    roles = {"hero": "[0-9]*.ALS", "count": "D[0-9]*.ALS", "professor": "VB[0-9]*.ALS"}
+    for role, pattern in roles.items():
+        clips = _files("usr/share/scummvm/drascula/en", pattern)
+        found.append(Speaker(f"drascula-{role}", "english", True, clips))
+    return _present(found)
+
+
+def _present(declared: Iterable[Speaker]) -> list[Speaker]:
     found: list[Speaker] = []
-    for speaker in _declared():
+    for speaker in declared:
         if speaker.clips:
             found.append(speaker)
         else:
@@ -206,7 +236,7 @@ def strung(speaker: Speaker, seconds: float, rng: np.random.Generator) -> Audio 
 def fetch() -> None:
     """Download and unpack the packages that are not installed, as any user."""
     UNPACKED.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["apt-get", "download", *PACKAGES], cwd=UNPACKED, check=True)
+    subprocess.run(["apt-get", "download", *PACKAGES, *FRESH_PACKAGES], cwd=UNPACKED, check=True)
     for package in sorted(UNPACKED.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(package), str(UNPACKED)], check=True)
         package.unlink()
@@ -218,9 +248,9 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true", help="unpack the packages under build/")
     if parser.parse_args().fetch:
         fetch()
-    for speaker in speakers():
+    for speaker in [*speakers(), *fresh()]:
         form = "takes" if speaker.continuous else "clips"
-        print(f"{speaker.part}  {speaker.name:24} {len(speaker.clips):4} {form}")
+        print(f"{speaker.part:7}  {speaker.name:24} {len(speaker.clips):4} {form}")
     print("synthesizers to install: " + " ".join(SYNTHESIZERS))
 
 

@@ -11,6 +11,11 @@ Turn latency runs from a caller's last speech sample to the first sample of the 
 caller's ear; TTFA from the text handed to the synthesizer to the first of its samples there.
 Calls per core: the most calls at once, of those tried, with turn latency p95 under 800 ms, TTFA
 p95 under 200 ms and every turn answered (an unanswered one counts as worse than any limit).
+What a stack adds is the median turn less what the model and the stand-ins take by themselves.
+
+A row takes about a minute. Rows are kept in ``peers.json``, a later run takes only those that are
+not there, and the table is of all taken with these versions on that day: ``--seconds 200``
+stops before a row that would take longer, ``--anew`` begins from nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,11 +43,18 @@ from rich.console import Console
 from rich.table import Table
 
 HERE: Final = Path(__file__).parent / "peers"
+FIXED_MS: Final = 50.0 + 156.0 + 40.0
+"""Recognizer, language model to the end of its first sentence, synthesizer (``peers/standins.py``
+and ``peers/llm.py``): what no stack can save."""
+
 TURN_MS: Final = 800.0
 TTFA_MS: Final = 200.0
 READY_SECONDS: Final = 90.0
 LEVELS: Final = (1, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120)
-WEBRTC_LEVELS: Final = (1, 4)
+WEBRTC_LEVELS: Final = (1, 2, 4, 6, 8)
+ROW_SECONDS: Final = 75.0
+"""A row that is begun is done by then, but for the largest."""
+
 TRANSPORTS: Final = ("twilio", "webrtc")
 SERVERS: Final = ("ringtrue", "pipecat", "fastrtc")
 
@@ -77,6 +89,11 @@ class Row:
     failures: list[str]
 
     @property
+    def added_ms(self) -> float | None:
+        """What the stack adds to the median turn: the end of it, and all ways."""
+        return None if self.turn_p50_ms is None else round(self.turn_p50_ms - FIXED_MS, 1)
+
+    @property
     def holds(self) -> bool:
         """Whether the limits hold."""
         return (
@@ -93,43 +110,73 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, required=True, help="python with the peers installed")
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=SERVERS)
     parser.add_argument("--transports", nargs="+", choices=TRANSPORTS, default=TRANSPORTS)
-    parser.add_argument("--levels", nargs="+", type=int, default=LEVELS)
+    parser.add_argument("--levels", nargs="+", type=int, help="calls at once")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no row later")
+    parser.add_argument("--anew", action="store_true", help="forget the rows that were taken")
     parser.add_argument("-o", type=Path, default=Path("build/peers"), help="where results go")
     options = parser.parse_args()
     console = Console()
-    rows: list[Row] = []
-    for server in options.servers:
-        for transport in options.transports:
-            rows += _measure(server, transport, options, console)
-    _print(rows, console)
     options.o.mkdir(parents=True, exist_ok=True)
-    report = {
+    path = options.o / "peers.json"
+    report: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": _versions(options.peers),
         "cores": os.cpu_count(),
-        "rows": [asdict(row) | {"holds": row.holds} for row in rows],
     }
-    (options.o / "peers.json").write_text(json.dumps(report, indent=1) + "\n")
-    console.print(f"{report['versions']}, {report['date']}; results: {options.o / 'peers.json'}")
+    rows = [] if options.anew else _taken(path, report)
+    until = time.monotonic() + options.seconds - ROW_SECONDS
+    for server in options.servers:
+        for transport in options.transports:
+            for row in _measure(server, transport, options, rows, until, console):
+                rows.append(row)
+                report["rows"] = [
+                    asdict(each) | {"holds": each.holds, "added_ms": each.added_ms} for each in rows
+                ]
+                path.write_text(json.dumps(report, indent=1) + "\n")
+    _print(rows, console)
+    console.print(f"{report['versions']}, {report['date']}; results: {path}")
     return 0
 
 
+def _taken(path: Path, like: dict[str, Any]) -> list[Row]:
+    """The rows of ``path``, where they are of the same day, versions and machine."""
+    if not path.is_file():
+        return []
+    report = json.loads(path.read_text())
+    if any(report.get(key) != value for key, value in like.items()):
+        return []
+    names = {field.name for field in fields(Row)}
+    return [Row(**{k: v for k, v in row.items() if k in names}) for row in report["rows"]]
+
+
 def _measure(
-    server: str, transport: str, options: argparse.Namespace, console: Console
+    server: str,
+    transport: str,
+    options: argparse.Namespace,
+    rows: list[Row],
+    until: float,
+    console: Console,
 ) -> Iterator[Row]:
-    levels = options.levels if transport == "twilio" else WEBRTC_LEVELS
+    """The rows of a server that are not there yet, until two in a row broke the limits."""
+    levels = options.levels or (LEVELS if transport == "twilio" else WEBRTC_LEVELS)
+    taken = {row.calls: row for row in rows if (row.server, row.transport) == (server, transport)}
     broken = 0
     for calls in levels:
-        row = _once(server, transport, calls, options)
-        console.print(
-            f"{server} {transport} {calls}: turn {row.turn_p50_ms}/{row.turn_p95_ms} ms, "
-            f"TTFA {row.ttfa_p50_ms}/{row.ttfa_p95_ms} ms, unanswered {row.unanswered}, "
-            f"CPU {row.cpu_percent_per_call} % a call, dropouts {row.dropouts}, "
-            f"callers' ticks skipped {row.skipped_ticks} {' | '.join(row.failures[:2])}",
-            highlight=False,
-        )
-        yield row
+        row = taken.get(calls)
+        if row is None:
+            if time.monotonic() > until:
+                console.print(f"{server} {transport} {calls}: left for the next run")
+                return
+            row = _once(server, transport, calls, options)
+            console.print(
+                f"{server} {transport} {calls}: turn {row.turn_p50_ms}/{row.turn_p95_ms} ms, "
+                f"TTFA {row.ttfa_p50_ms}/{row.ttfa_p95_ms} ms, unanswered {row.unanswered}, "
+                f"CPU {row.cpu_percent_per_call} % a call, dropouts {row.dropouts}, "
+                f"callers' ticks skipped {row.skipped_ticks} {' | '.join(row.failures[:2])}",
+                highlight=False,
+            )
+            yield row
         broken = 0 if row.holds else broken + 1
         if broken == 2:
             return
@@ -327,21 +374,22 @@ def _versions(peers: Path) -> str:
 
 def _print(rows: list[Row], console: Console) -> None:
     table = Table(box=None)
-    for title in ("", "calls", "turn p50", "p95", "TTFA p95", "CPU %/call", "dropouts", "holds"):
+    titles = ("", "calls", "turns", "turn p50", "p95", "added p50", "TTFA p95", "CPU %/call")
+    for title in (*titles, "dropouts", "holds"):
         table.add_column(title, justify="left" if not title else "right")
-    for row in rows:
-        values = (row.calls, row.turn_p50_ms, row.turn_p95_ms, row.ttfa_p95_ms)
+    ordered = sorted(rows, key=lambda row: (row.transport, SERVERS.index(row.server), row.calls))
+    for row in ordered:
+        values = (row.turn_p50_ms, row.turn_p95_ms, row.added_ms, row.ttfa_p95_ms)
         table.add_row(
             f"{row.server} {row.transport}",
-            *map(str, values),
-            str(row.cpu_percent_per_call),
-            str(row.dropouts),
+            *map(str, (row.calls, row.turns, *values, row.cpu_percent_per_call, row.dropouts)),
             "yes" if row.holds else "no",
         )
     console.print(table)
-    for server in dict.fromkeys(row.server for row in rows):
-        held = [r.calls for r in rows if r.server == server and r.transport == "twilio" and r.holds]
-        console.print(f"{server}: {max(held, default=0)} calls per core within the limits")
+    for server, transport in dict.fromkeys((row.server, row.transport) for row in ordered):
+        own = [row for row in rows if (row.server, row.transport) == (server, transport)]
+        most = max((row.calls for row in own if row.holds), default=0)
+        console.print(f"{server} {transport}: {most} calls per core within the limits")
 
 
 if __name__ == "__main__":

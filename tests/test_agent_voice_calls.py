@@ -181,6 +181,7 @@ async def test_taken_back_by_another_process_the_stock_voice_goes_on(
 ) -> None:
     voice = await ada(house)
     moments: list[float] = []
+    taken = asyncio.Event()
     async with house.serving() as server, house.elsewhere() as library:
 
         async def during(caller: VirtualCaller) -> None:
@@ -196,12 +197,19 @@ async def test_taken_back_by_another_process_the_stock_voice_goes_on(
                 await library.erase(TENANT, voice.id, now)
             moments.append(asyncio.get_running_loop().time())
             moments.append(caller.line.seconds(0))
+            taken.set()
 
-        ended = await call(server, during)
+        async def call_next() -> Ended:
+            await taken.wait()
+            await asyncio.sleep(LIMIT)
+            return await call(server, nothing, "next")
+
+        async with asyncio.TaskGroup() as group:
+            first, following = (group.create_task(c) for c in (call(server, during), call_next()))
+        ended, second = first.result(), following.result()
         metric = server.metrics.registry.get_sample_value
         reason = {"withdraw": "withdrawn", "freeze": "frozen"}.get(way, "voice_state")
         assert metric("ringtrue_voices_revoked_total", {"reason": reason}) == 1
-        second = await call(server, nothing)
     taken_back = moments[0] - moments[1]
     cloned, stock = np.flatnonzero(is_cloned(ended.result)), np.flatnonzero(is_stock(ended.result))
     assert cloned[-1] / 100 - taken_back < LIMIT

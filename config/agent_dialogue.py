@@ -207,6 +207,9 @@ class DialogueFile(Part):
 
     check: Text = "Did you want {first}?"
     clarify: Text = "Did you mean {first}, or {second}?"
+    ending: Annotated[Texts, Field(min_length=1)] = ("Did you want to end the call?",)
+    """Asked before hanging up on words that the recognizer is not sure of."""
+
     give_up: GiveUp
     yes: Texts = (
         "yes",
@@ -309,6 +312,7 @@ class Checker:
         self._texts("unheard", dialogue.unheard, self._variables)
         self._texts("check", (dialogue.check,), {"first"})
         self._texts("clarify", (dialogue.clarify,), {"first", "second"})
+        self._texts("ending", dialogue.ending, self._variables)
         self._texts("give_up.say", dialogue.give_up.say, self._variables)
         self._action("give_up.action", dialogue.give_up.action)
         for name, state in dialogue.states.items():

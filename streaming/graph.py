@@ -96,6 +96,10 @@ class SharedModels:
         self.silero = SileroModel()
         self.smart_turn = SmartTurnModel(self._executor) if smart_turn else None
 
+    def busy(self) -> bool:
+        """Whether a judgement asked for now would wait for two others."""
+        return self.smart_turn is not None and self.smart_turn.crowded
+
     def close(self) -> None:
         """Stop the thread."""
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -117,6 +121,9 @@ class Services:
 
     expects: Callable[[], Expect] | None = None
     """What kind of answer was asked for, where the LLM hook can tell."""
+
+    believe: Callable[[float | None], None] | None = None
+    """Told how sure the recognizer is of the words of the turn that ends; None: it doesn't say."""
 
     suffices: Callable[[str], bool | None] | None = None
     """Whether words are all that was asked for; None where it can't be told."""
@@ -243,9 +250,10 @@ class CallGraph:
                             services.completes,
                             expects=services.expects,
                             suffices=services.suffices,
-                            busy=lambda: models.smart_turn is not None and models.smart_turn.crowded,
+                            busy=models.busy,
                             hasten=self._listener.hasten,
                             on_cut_short=record.turn_taking.was_cut_short,
+                            believe=services.believe,
                             answering=anticipation(
                                 record.turn_taking,
                                 services.llm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from textwrap import dedent
 
 import pytest
 from pipecat.frames.frames import (
@@ -23,8 +24,11 @@ from pipecat.services.settings import LLMSettings
 from pipecat.utils.errors import ErrorCategory
 
 from fakes.graphs import Graph, running
-from ringtrue.streaming.llm.actions import CallActionFrame, Transfer
+from ringtrue.config.agent_schema import parse_agent
+from ringtrue.streaming.llm.actions import CallActionFrame, Hangup, Transfer
 from ringtrue.streaming.llm.deadline import LlmWatchdog, StallReason, StallReport, WatchdogPolicy
+from ringtrue.streaming.llm.dialogue import Dialogue
+from ringtrue.streaming.llm.embedded import DialogueLLMService
 from ringtrue.streaming.llm.hook import hooked
 from ringtrue.streaming.record import Stage
 
@@ -245,6 +249,27 @@ async def test_a_tool_call_without_words_is_no_failure() -> None:
         await watchdog.process_frame(LLMFullResponseEndFrame(), FrameDirection.DOWNSTREAM)
         await asyncio.sleep(10)
         assert graph.down(TTSSpeakFrame) == []
+
+
+async def test_an_action_without_words_is_no_failure() -> None:
+    text = """
+        name: curt
+        title: Curt
+        greeting: Hello?
+        dialogue:
+          intents: {over: {examples: [that is all], action: hangup}}
+          fallbacks: ["Pardon?"]
+          give_up: {say: Goodbye.}
+    """
+    agent = parse_agent(dedent(text), "curt.yaml")
+    llm = DialogueLLMService(Dialogue(agent))
+    reports: list[StallReport] = []
+    async with running(llm, LlmWatchdog(llm, POLICY, on_stall=reports.append)) as graph:
+        await graph.push(ask("that is all"))
+        await graph.until(lambda: graph.down(CallActionFrame))
+        await asyncio.sleep(10)
+        assert reports == spoken(graph) == []
+        assert [type(frame.action) for frame in graph.down(CallActionFrame)] == [Hangup]
 
 
 @pytest.mark.parametrize("after", [0.5, 2.0, 3.0])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ringtrue.config.agent_schema import Agent, load_agents, parse_agent
 from ringtrue.streaming.errors import LanguageError
 from ringtrue.streaming.llm.actions import Hangup, Transfer
-from ringtrue.streaming.llm.dialogue import Dialogue
+from ringtrue.streaming.llm.dialogue import SURE_TO_END, Dialogue
 from ringtrue.streaming.llm.dialogue_state import (
     Clarifying,
     Confirming,
@@ -25,6 +25,7 @@ from ringtrue.streaming.llm.dialogue_state import (
     Reply,
     Spoken,
 )
+from ringtrue.streaming.turns.expect import Expect
 
 NOW = datetime(2026, 11, 21, 10, 5)
 DIALOGUES = {name: Dialogue(agent) for name, agent in load_agents().items()}
@@ -84,6 +85,38 @@ def test_goodbye_hangs_up() -> None:
     reply = call("reception").say("goodbye")
     assert "oodbye" in reply.text
     assert reply.actions == (Hangup(),)
+
+
+@pytest.mark.parametrize("name", ["reception", "reminder", "demo"])
+def test_a_call_is_not_ended_on_words_that_may_be_others(name: str) -> None:
+    doubted = Spoken("goodbye", SURE_TO_END - 0.01)
+    talk = call(name)
+    asked = talk.hear(doubted)
+    assert asked.actions == ()
+    assert asked.text == "Did you want to end the call?"
+    assert talk.dialogue.expects(talk.state) is Expect.YES_NO
+    ended = talk.say("yes")
+    assert ended.actions == (Hangup(),)
+    assert "oodbye" in ended.text
+
+    talk = call(name)
+    talk.hear(doubted)
+    assert talk.hear(doubted).actions == (Hangup(),), "said twice, it is meant"
+
+    talk = call(name)
+    talk.hear(doubted)
+    stays = talk.say("no")
+    assert stays.actions == ()
+    assert stays.text, "the caller hears that the call goes on"
+    assert talk.state.waiting is None
+
+    for sure in (Spoken("goodbye", SURE_TO_END), Spoken("goodbye")):
+        assert call(name).hear(sure).actions == (Hangup(),)
+
+
+def test_a_key_ends_the_call_whatever_was_heard_before() -> None:
+    talk = call("demo")
+    assert talk.key("#").actions == (Hangup(),)
 
 
 def test_slot_is_asked_retried_confirmed_corrected_and_answered() -> None:

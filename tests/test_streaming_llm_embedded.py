@@ -19,7 +19,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 
 from fakes.graphs import Graph, running
 from ringtrue.config.agent_schema import load_agents
-from ringtrue.streaming.llm.actions import CallActionFrame, Transfer
+from ringtrue.streaming.llm.actions import CallActionFrame, Hangup, Transfer
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.dialogue_state import Event, Filling, Keyed, Spoken
 from ringtrue.streaming.llm.disclosure import Disclosure
@@ -115,6 +115,23 @@ async def test_a_withdrawn_speculation_leaves_no_trace() -> None:
         await asyncio.sleep(0.05)
         assert graph.down(LLMTextFrame) == []
         assert llm.state is before
+
+
+async def test_a_goodbye_is_not_answered_before_it_is_known_how_sure_it_is() -> None:
+    llm = service()
+    async with running(llm) as graph:
+        await graph.push(UserStartedSpeakingFrame())
+        await graph.push(LLMContextFrame(heard("goodbye"), speculation=True))
+        await graph.until(lambda: graph.down(EagerEndOfTurnCancelFrame))
+        llm.believe(0.45)
+        await graph.push(UserStoppedSpeakingFrame(), LLMContextFrame(heard("goodbye")))
+        await settle(graph, 1)
+        assert text_of(graph) == "Did you want to end the call?"
+        assert graph.down(CallActionFrame) == []
+        llm.believe(0.9)
+        await graph.push(LLMContextFrame(heard("goodbye")))
+        await graph.until(lambda: graph.down(CallActionFrame))
+        assert graph.down(CallActionFrame)[0].action == Hangup()
 
 
 async def test_a_confirmed_speculation_is_spoken_and_kept() -> None:

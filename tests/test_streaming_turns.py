@@ -4,102 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
-from pipecat.frames.frames import (
-    EagerEndOfTurnCancelFrame,
-    Frame,
-    InterimTranscriptionFrame,
-    TranscriptionFrame,
-    VADUserStartedSpeakingFrame,
-    VADUserStoppedSpeakingFrame,
-)
+from spoken_turn import POLICY, STARTED, STOPPED, TEXT, turn
 
+from ringtrue.streaming.listen import Listener
 from ringtrue.streaming.recognizers.service import EarlierTranscriptionFrame
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.turns import (
     MAX_SECONDS,
     SmartTurnModel,
-    SpokenTurnStop,
     TurnAudio,
-    TurnPolicy,
+    prolonged,
 )
 from ringtrue.streaming.turns.expect import Expect
-from ringtrue.streaming.turns.frames import SpeechPausedFrame, SpeechResumedFrame
-
-STARTED = VADUserStartedSpeakingFrame()
-STOPPED = VADUserStoppedSpeakingFrame()
-TEXT = TranscriptionFrame(text="yes", user_id="", timestamp="", finalized=True)
-POLICY = TurnPolicy(complete=0.5, incomplete_seconds=1.2, transcript_seconds=1.5)
-
-
-class Turn:
-    """Drives a strategy and notes when the turn ended."""
-
-    def __init__(
-        self, probability: float | None, delay: float = 0.05, *, sure: bool = False
-    ) -> None:
-        async def judge() -> float:
-            self.judgements += 1
-            await asyncio.sleep(delay)
-            assert self.probability is not None
-            return self.probability
-
-        self.probability = probability
-        self.expects = Expect.OPEN
-        self.busy = False
-        self.ended: list[float] = []
-        self.stages: list[Stage] = []
-        self.start = asyncio.get_running_loop().time()
-        self.judgements = self.cut_short = 0
-        self.hastened: list[bool] = []
-        self.told: list[str] = []
-        self.strategy = SpokenTurnStop(
-            None if probability is None else judge,
-            POLICY,
-            self.stages.append,
-            lambda _: sure,
-            expects=lambda: self.expects,
-            suffices=lambda text: len(text.split()) >= 4,
-            answering=self,
-            busy=lambda: self.busy,
-            hasten=lambda: self.hastened.append(True),
-            on_cut_short=self._was_cut_short,
-        )
-        self.strategy.add_event_handler("on_user_turn_stopped", self._stopped)
-
-    def began(self) -> None:
-        self.told.append("began")
-
-    def confirmed(self) -> None:
-        self.told.append("confirmed")
-
-    def dropped(self, reason: str) -> None:
-        self.told.append(reason)
-
-    def _was_cut_short(self) -> None:
-        self.cut_short += 1
-
-    async def _stopped(self, *_: object) -> None:
-        self.ended.append(asyncio.get_running_loop().time() - self.start)
-
-    async def take(self, *frames: Frame) -> None:
-        for frame in frames:
-            await self.strategy.process_frame(frame)
-
-
-@asynccontextmanager
-async def turn(probability: float | None, *, sure: bool = False) -> AsyncIterator[Turn]:
-    """A strategy that is cleaned up."""
-    it = Turn(probability, sure=sure)
-    try:
-        yield it
-    finally:
-        await it.strategy.cleanup()
+from ringtrue.streaming.vad import SpeechStarted, VadPolicy
 
 
 @pytest.mark.virtual_time
@@ -296,213 +218,40 @@ async def test_a_model_that_fails_holds_the_turn_for_unfinished() -> None:
         assert t.ended == [pytest.approx(POLICY.incomplete_seconds)]
 
 
-def words(text: str) -> TranscriptionFrame:
-    return TranscriptionFrame(text=text, user_id="", timestamp="", finalized=True)
+def test_a_pause_is_prolonged_without_a_seam_or_a_sound_of_the_speech() -> None:
+    speech, pause = np.full(500, 9000, np.int16), np.arange(100, dtype=np.int16)
+    longer = prolonged(np.concatenate((speech, pause)), 100, 350)
+    assert len(longer) == 950
+    assert longer[:600].tolist() == [*speech, *pause]
+    assert max(longer[600:]) < 100
+    steps = np.abs(np.diff(longer[500:].astype(int)))
+    assert steps.max() <= 1
+    for same in (prolonged(speech, 100, 0), prolonged(speech, 100, -5)):
+        assert same.tolist() == speech.tolist()
+    assert not len(prolonged(speech[:0], 0, 10))
 
 
-def guess(text: str) -> InterimTranscriptionFrame:
-    return InterimTranscriptionFrame(text=text, user_id="", timestamp="")
+async def test_a_pause_is_judged_as_if_it_had_ended_the_speech() -> None:
+    heard: list[int] = []
 
+    class Ear:
+        async def judge(self, samples: np.ndarray, rate: int) -> float:
+            heard.append(len(samples))
+            return 0.5
 
-@pytest.mark.virtual_time
-@pytest.mark.parametrize(("probability", "wait"), [(0.9, 0.0), (0.55, 0.0), (0.05, 1.08)])
-async def test_a_pause_is_judged_once_and_the_stop_finds_the_judgement_there(
-    probability: float, wait: float
-) -> None:
-    async with turn(probability) as t:
-        await t.take(STARTED, SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(2)
-        assert t.judgements == 1
-        assert t.ended == [pytest.approx(0.1 + wait)]
+    class Detector:
+        policy, pause = VadPolicy(), 0.0
 
+        def push(self, pcm: bytes) -> list[object]:
+            return [] if heard else [SpeechStarted(4000)]
 
-@pytest.mark.virtual_time
-async def test_a_model_in_doubt_is_asked_again_while_silence_is_waited_for() -> None:
-    for second, ended in ((0.7, 0.15), (0.3, 0.7), (0.0, 0.7)):
-        async with turn(0.25) as t:
-            await t.take(STARTED, SpeechPausedFrame())
-            await asyncio.sleep(0.1)
-            t.probability = second
-            await t.take(STOPPED, TEXT)
-            await asyncio.sleep(2)
-            assert t.judgements == 2
-            assert t.ended == [pytest.approx(ended)]
-    async with turn(0.25) as t:
-        await t.take(STARTED, SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        t.busy = True
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(2)
-        assert t.judgements == 1, "another call's turn has to wait for the model"
-
-
-@pytest.mark.virtual_time
-async def test_a_pause_that_was_none_is_not_judged_and_leaves_no_answer() -> None:
-    async with turn(0.9) as t:
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.02)
-        await t.take(SpeechResumedFrame())
-        await asyncio.sleep(0.2)
-        assert t.told == t.hastened == [], "its judgement came to nothing"
-        await t.take(SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        await t.take(SpeechResumedFrame())
-        assert t.told == ["began", "resumed"]
-        await t.take(SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(0.1)
-        assert t.told == ["began", "resumed", "began", "confirmed"]
-        assert len(t.ended) == 1
-
-
-@pytest.mark.virtual_time
-@pytest.mark.parametrize(
-    ("probability", "sure", "hastened"), [(0.6, True, 1), (0.4, True, 0), (0.95, False, 0)]
-)
-async def test_only_sound_and_words_together_shorten_the_silence_of_the_detector(
-    probability: float, sure: bool, hastened: int
-) -> None:
-    async with turn(probability, sure=sure) as t:
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        assert len(t.hastened) == hastened
-
-
-@pytest.mark.virtual_time
-async def test_a_caller_who_was_cut_short_is_not_hurried_again() -> None:
-    async with turn(0.9, sure=True) as t:
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(0.01)
-        assert len(t.ended) == len(t.hastened) == 1
-        await t.strategy.handle_user_turn_stopped()
-        await asyncio.sleep(0.3)
-        await t.take(STARTED, guess("and more"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        assert len(t.hastened) == 1
-        assert t.cut_short == t.strategy.pauses.cut_short == 1
-
-
-@pytest.mark.virtual_time
-async def test_a_busy_model_is_left_to_turns_that_have_ended() -> None:
-    async with turn(0.9) as t:
-        t.busy = True
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        assert t.judgements == 0
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(1)
-        assert t.judgements == 1
-        assert t.ended == [pytest.approx(0.15)]
-
-
-@pytest.mark.virtual_time
-async def test_an_answer_begun_early_is_confirmed_by_the_same_words_and_dropped_by_others() -> None:
-    async with turn(0.9) as t:
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        assert t.told == ["began"]
-        await t.take(STOPPED, words("Yes."))
-        await asyncio.sleep(0.1)
-        assert t.told == ["began", "confirmed"]
-    async with turn(0.9) as t:
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        await t.take(STOPPED, words("yes but no"))
-        await asyncio.sleep(0.1)
-        assert t.told == ["began", "other_words"]
-        assert len(t.ended) == 1
-
-
-@pytest.mark.virtual_time
-async def test_an_answer_begun_early_is_dropped_when_the_caller_goes_on() -> None:
-    async with turn(0.3) as t:
-        await t.take(STARTED, STOPPED, TEXT)
-        await asyncio.sleep(0.2)
-        assert t.told == ["began"]
-        await t.take(STARTED)
-        assert t.told == ["began", "resumed"]
-        await t.take(EagerEndOfTurnCancelFrame())
-        assert t.told == ["began", "resumed"]
-
-
-@pytest.mark.virtual_time
-async def test_an_answer_that_somebody_refuses_is_given_when_the_turn_has_ended() -> None:
-    async with turn(0.3) as t:
-        await t.take(STARTED, STOPPED, TEXT)
-        await asyncio.sleep(0.2)
-        await t.take(EagerEndOfTurnCancelFrame())
-        await asyncio.sleep(3)
-        assert t.told == ["began", "refused"]
-        assert len(t.ended) == 1
-
-
-@pytest.mark.virtual_time
-async def test_what_sounds_far_from_complete_is_not_answered_early() -> None:
-    async with turn(0.1) as t:
-        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
-        await asyncio.sleep(0.1)
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(3)
-        assert t.told == []
-        assert len(t.ended) == 1
-
-
-@pytest.mark.virtual_time
-async def test_digits_are_waited_for_until_they_are_enough() -> None:
-    async with turn(0.9) as t:
-        t.expects = Expect.DIGITS
-        await t.take(STARTED, STOPPED, words("one two"))
-        await asyncio.sleep(0.9)
-        assert t.ended == t.told == []
-        await t.take(STARTED)
-        await asyncio.sleep(0.5)
-        await t.take(STOPPED, words("three four"))
-        await asyncio.sleep(1)
-        assert t.ended == [pytest.approx(1.4 + 0.05)]
-    async with turn(0.9) as t:
-        t.expects = Expect.DIGITS
-        await t.take(STARTED, STOPPED)
-        await asyncio.sleep(0.2)
-        await t.take(words("one two three four"))
-        assert t.ended == [pytest.approx(0.2)], "no longer than until they are there"
-    async with turn(0.9) as t:
-        t.expects = Expect.DIGITS
-        await t.take(STARTED, STOPPED, words("one two"))
-        await asyncio.sleep(3)
-        assert t.ended == [pytest.approx(0.05 + POLICY.digits_seconds)]
-
-
-@pytest.mark.virtual_time
-async def test_pauses_inside_turns_are_learnt_from_and_those_between_them_are_not() -> None:
-    async with turn(0.0) as t:
-        await t.take(STARTED, STOPPED)
-        await asyncio.sleep(1.0)
-        await t.take(STARTED)
-        assert t.strategy.pauses.seen == 1
-        assert t.strategy.pauses.factor > 1.0
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(3)
-        assert len(t.ended) == 1
-        await t.strategy.handle_user_turn_stopped()
-        await asyncio.sleep(0.3)
-        await t.take(STARTED)
-        assert t.strategy.pauses.seen == 1, "the pause was too long to be inside a turn"
-    async with turn(0.9) as t:
-        await t.take(STARTED, STOPPED, TEXT)
-        await asyncio.sleep(0.1)
-        assert len(t.ended) == 1
-        await t.strategy.handle_user_turn_stopped()
-        await asyncio.sleep(0.3)
-        await t.take(STARTED)
-        assert t.strategy.pauses.seen == 1, "the turn was taken from the caller too early"
-        await t.take(STOPPED, TEXT)
-        await asyncio.sleep(0.1)
-        await t.strategy.handle_user_turn_stopped()
-        await asyncio.sleep(1.2)
-        await t.take(STARTED)
-        assert t.strategy.pauses.seen == 1, "the caller answered the agent"
+    detector = Detector()
+    listener = Listener(detector, 8000, smart_turn=Ear(), probe=lambda *_: None)  # type: ignore[arg-type]
+    listener.push_frame = AsyncMock()  # type: ignore[method-assign]
+    await listener.hear(bytes(2 * 8000))
+    await listener.judge()
+    detector.pause = 0.064
+    await listener.judge()
+    detector.pause = 0.4
+    await listener.judge()
+    assert heard == [8000, 8000 + round((0.2 - 0.064) * 8000), 8000]

@@ -172,6 +172,8 @@ class LlmWatchdog(FrameProcessor):
             if isinstance(frame, FunctionCallsStartedFrame):
                 self._tool_called = True
                 self._restart(self._policy.inter_chunk, StallReason.INTER_CHUNK)
+            elif isinstance(frame, CallActionFrame) and not self._chunks:
+                self._acted()
             await self.push_frame(frame, direction)
 
     async def cleanup(self) -> None:
@@ -212,6 +214,13 @@ class LlmWatchdog(FrameProcessor):
             self._later(0.0, StallReason.ERROR)
         else:
             self._later(EMPTY_GRACE, StallReason.ERROR if self._error else StallReason.EMPTY)
+
+    def _acted(self) -> None:
+        """The answer is to do something: a response without words is none that failed."""
+        self._tool_called = True
+        if not self._open:
+            self._disarm()
+            self._consecutive = 0
 
     def _forget(self) -> None:
         """The caller speaks, or the call ends: nothing is owed any more."""

@@ -46,8 +46,9 @@ from ringtrue.streaming.turns.expect import Expect, expectation
 CERTAIN: Final = 0.9
 """Score from which another intent is taken although the dialogue waits for an answer."""
 
-_YES: Final = "yes"
-_NO: Final = "no"
+SURE_TO_END: Final = 0.8
+"""The recognizer's confidence from which a call is ended on what it heard, unasked."""
+_YES, _NO = "yes", "no"
 _EITHER: Final = 0.4
 """Score that is enough when the caller was given two intents to choose from."""
 
@@ -147,6 +148,7 @@ class _Turn:
         self._now = now
         self._slots = dict(state.slots)
         self._variants = dict(state.variants)
+        self._sure = True
 
     def answer(self, heard: Input) -> Reply:
         if heard is Event.START:
@@ -156,6 +158,7 @@ class _Turn:
         if isinstance(heard, Keyed):
             return self._keyed(heard.keys)
         assert isinstance(heard, Spoken)
+        self._sure = heard.confidence is None or heard.confidence >= SURE_TO_END
         waiting = self._state.waiting
         if isinstance(waiting, Filling):
             return self._filling(heard.text, waiting)
@@ -263,6 +266,8 @@ class _Turn:
         if self._corrected(text, waiting.intent):
             return self._advance(waiting.intent)
         other = self._other_intent(text)
+        if other == waiting.intent and not self._file.intents[other].confirm:
+            return self._fulfil(other)  # said twice, it is meant
         if other is not None:
             return self._begin(other, text)
         if waiting.failed + 1 >= len(self._file.fallbacks) + 1:
@@ -292,7 +297,8 @@ class _Turn:
             return self._ask(Filling(waiting.intent, intent.slots[0]), before=declined)
         question = self._variant(self._file.follow_up)
         question = question or self._prompt(self._state.name)
-        return self._done(_joined(declined, question), question=question, intent=waiting.intent)
+        said = _joined(declined, question) or self._variant(self._file.fallbacks[:1])
+        return self._done(said, question=question, intent=waiting.intent)
 
     def _clarifying(self, text: str, waiting: Clarifying) -> Reply:
         if len(waiting.intents) == 1:
@@ -348,6 +354,9 @@ class _Turn:
                 return self._ask(Filling(name, slot))
         if intent.confirm:
             question = self._variant(intent.confirm)
+            return self._done(question, question=question, waiting=Confirming(name), intent=name)
+        if intent.action == "hangup" and not self._sure:
+            question = self._variant(self._file.ending)
             return self._done(question, question=question, waiting=Confirming(name), intent=name)
         return self._fulfil(name)
 

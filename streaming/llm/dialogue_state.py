@@ -15,6 +15,8 @@ class Spoken:
     """The caller said something."""
 
     text: str = field(repr=False)
+    confidence: float | None = None
+    """How sure the recognizer is, 0 to 1; None: it doesn't say."""
 
 
 @dataclass(frozen=True, slots=True)

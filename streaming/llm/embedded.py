@@ -25,7 +25,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.settings import LLMSettings
 
-from ringtrue.streaming.llm.actions import CallActionFrame
+from ringtrue.streaming.llm.actions import CallActionFrame, Hangup
 from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.dialogue_state import DialogueState, Event, Input, Keyed, Spoken
 from ringtrue.streaming.llm.hook import LlmHook, turns, word_tokens
@@ -42,8 +42,11 @@ def local_now() -> datetime:
     return datetime.now().astimezone()
 
 
-def last_input(context: LLMContext) -> Input | None:
-    """What the context's last message means to the dialogue; None where the agent spoke last."""
+def last_input(context: LLMContext, confidence: float | None = None) -> Input | None:
+    """What the context's last message means to the dialogue; None where the agent spoke last.
+
+    ``confidence`` is the recognizer's in the caller's words.
+    """
     said = turns(context)
     if not said:
         return Event.START
@@ -55,7 +58,7 @@ def last_input(context: LLMContext) -> Input | None:
     keys = _KEYED.findall(text)
     if keys:
         return Keyed(str(keys[-1]))
-    return Spoken(text) if text.strip() else Event.UNHEARD
+    return Spoken(text, confidence) if text.strip() else Event.UNHEARD
 
 
 class DialogueLLMService(LlmHook):
@@ -135,15 +138,20 @@ class DialogueLLMService(LlmHook):
         await self.push_frame(frame, direction)
 
     async def _answer(self, frame: LLMContextFrame) -> None:
-        heard = last_input(frame.context)
+        speculating = self._speculation_gate.is_speculating
+        heard = last_input(frame.context, None if speculating else self.confidence)
         if heard is None:
+            return
+        reply = self._dialogue.reply(heard, self._state, self._now())
+        if speculating and any(isinstance(action, Hangup) for action in reply.actions):
+            # How sure the words are is known at the turn's end, and no call ends on less.
+            await self.broadcast_frame(EagerEndOfTurnCancelFrame)
             return
         await self.push_frame(LLMFullResponseStartFrame())
         await self.start_ttfb_metrics()
-        reply = self._dialogue.reply(heard, self._state, self._now())
         await self.stop_ttfb_metrics()
         # An answer to a turn that may go on must leave no trace if it is withdrawn.
-        if self._speculation_gate.is_speculating:
+        if speculating:
             self._provisional = reply.state
         else:
             self._state = reply.state

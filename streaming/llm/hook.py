@@ -105,6 +105,9 @@ class LlmHook(LLMService[Any]):
     expected: Expect | None = None
     """What the caller's next answer will be, from whoever knows better than :meth:`expects`."""
 
+    confidence: float | None = None
+    """How sure the recognizer is of the words of the caller's last turn, 0 to 1; None: unknown."""
+
     settled = False
     """Whether the context that came last was answered without the model."""
 
@@ -162,6 +165,10 @@ class LlmHook(LLMService[Any]):
         if not said or said[-1][0] != "assistant":
             return Expect.OPEN
         return expectation(said[-1][1], self.language)
+
+    def believe(self, confidence: float | None) -> None:
+        """Take note of how sure the words of the turn are that has just ended."""
+        self.confidence = confidence
 
     def suffices(self, text: str) -> bool | None:
         """Whether ``text`` is all that was asked for; None: a model can't tell."""

@@ -321,8 +321,9 @@ class StreamingRecognizer(STTService):
         if transcript.text:
             earlier = more or self._speaking or self._waiting > 0
             frame = EarlierTranscriptionFrame if earlier else TranscriptionFrame
+            now = time_now_iso8601()
             await self.push_frame(
-                frame(transcript.text, self._user_id, time_now_iso8601(), finalized=not earlier)
+                frame(transcript.text, self._user_id, now, result=transcript, finalized=not earlier)
             )
         elif not more:
             await self.push_frame(NothingRecognizedFrame(rejected=transcript.rejected))

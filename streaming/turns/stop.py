@@ -24,6 +24,7 @@ from pipecat.frames.frames import (
 from pipecat.turns.types import ProcessFrameResult, UserTurnSpeculation
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy, NormalizedMatch
 
+from ringtrue.streaming.recognizers.port import Transcript
 from ringtrue.streaming.recognizers.service import (
     EarlierTranscriptionFrame,
     NothingRecognizedFrame,
@@ -81,6 +82,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         busy: Callable[[], bool] | None = None,
         hasten: Callable[[], None] | None = None,
         on_cut_short: Callable[[], None] | None = None,
+        believe: Callable[[float | None], None] | None = None,
         awaiting: Callable[[float | None], None] | None = None,
     ) -> None:
         """``judge`` starts a judgement of the audio so far; None counts every stop as complete.
@@ -91,7 +93,9 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         judgement is asked for that another call's turn would have to wait for. ``awaiting`` is told
         when a turn that is over by its sound waits for its words, and since when (loop time) the
         caller has been silent; None: the caller speaks again. ``hasten`` asks the VAD for its
-        stop, ``on_cut_short`` is told of turns that ended although the caller went on.
+        stop, ``on_cut_short`` is told of turns that ended although the caller went on,
+        ``believe`` of how sure the recognizer is of the words of the turn that ends, 0 to 1
+        (None: it doesn't say).
         """
         super().__init__()
         self._judge = judge
@@ -104,6 +108,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._busy = busy
         self._hasten = hasten
         self._on_cut_short = on_cut_short
+        self._believe = believe
+        self._confidences: list[float] = []
         self._awaiting = awaiting
         self._matches = NormalizedMatch()
         self.pauses = Pauses()
@@ -139,6 +145,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         await self._withdraw("unresolved")
         self._restart()
         self._words.clear()
+        self._confidences.clear()
         self._partial = ""
         self._ended_at = self._now()
 
@@ -188,6 +195,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         self._partial = ""
         if isinstance(frame, TranscriptionFrame) and frame.text.strip():
             self._words.append(frame.text.strip())
+            if isinstance(frame.result, Transcript):
+                self._confidences.append(frame.result.confidence)
         if self._speaking or isinstance(frame, EarlierTranscriptionFrame):
             return  # the words that matter are yet to come
         self._final = True
@@ -349,6 +358,8 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         said = " ".join(self._words)
         speculation, self._speculation = self._speculation, None
         self._restart()
+        if self._believe is not None:
+            self._believe(min(self._confidences, default=None))
         self._probe(Stage.TURN_ENDED)
         if speculation is None:
             await self.trigger_user_turn_stopped()

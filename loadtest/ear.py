@@ -118,14 +118,17 @@ class SpeechDetector:
 
     def feed(self, pcm: bytes) -> None:
         """Judge 16-bit PCM; less than a window's worth waits for more."""
-        samples = np.concatenate((self._rest, np.frombuffer(pcm, "<i2")))
+        samples = np.frombuffer(pcm, "<i2")
+        if len(self._rest):
+            samples = np.concatenate((self._rest, samples))
         whole = len(samples) // self._window * self._window
         self._rest = samples[whole:]
         windows = samples[:whole].reshape(-1, self._window)
-        energies = np.mean(windows.astype(np.float64) ** 2, axis=1)
+        wide = windows.astype(np.float64)
+        energies = np.einsum("ij,ij->i", wide, wide) / self._window
         levels = 10 * np.log10(np.maximum(energies, 1e-3)) - _FULL_SCALE_DB
-        for window, level in zip(windows, levels, strict=True):
-            self._judge(window, float(level))
+        for window, level in zip(windows, levels.tolist(), strict=True):
+            self._judge(window, level)
             self._position += self._window
 
     def close(self) -> None:
@@ -135,8 +138,8 @@ class SpeechDetector:
 
     def _judge(self, window: Pcm, level: float) -> None:
         threshold = max(QUIETEST_DB, self._floor_db + FLOOR_MARGIN_DB)
-        self._floor_db = float(np.clip(level, FLOOR_RANGE_DB[0], self._floor_db + FLOOR_RISE_DB))
-        self._floor_db = min(self._floor_db, FLOOR_RANGE_DB[1])
+        lowest, highest = FLOOR_RANGE_DB
+        self._floor_db = min(max(level, lowest), self._floor_db + FLOOR_RISE_DB, highest)
         if level < threshold:
             self._pause()
             return

@@ -12,8 +12,7 @@ Named in a server's settings as a service of Pipecat's kind::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -40,14 +39,11 @@ MIN_SCORE: Final = 0.6
 """Likeness, -1 to 1, from which a prompt is taken for recognized."""
 
 PARTIAL_SCORE: Final = 0.75
-PARTIAL_SECONDS: Final = 0.6
-"""Audio from which there are partial texts, and between two of them."""
+FIRST_SECONDS: Final = 0.6
+"""Audio from which there are partial texts."""
 
-
-@dataclass(frozen=True)
-class _Known:
-    text: str
-    shape: Features
+PARTIAL_SECONDS: Final = 0.12
+"""Audio between two looks at them."""
 
 
 def shape_of(pcm: bytes, rate: int) -> Features:
@@ -68,28 +64,65 @@ def shape_of(pcm: bytes, rate: int) -> Features:
     return above
 
 
-def likeness(heard: Features, known: Features) -> float:
-    """The best correlation, over delays, of ``known`` with as much of ``heard`` as there is."""
-    best = -1.0
-    for lag in range(min(MAX_LAG, max(1, len(heard) - MIN_FRAMES))):
-        length = min(len(heard) - lag, len(known))
-        if length < MIN_FRAMES:
-            break
-        a = heard[lag : lag + length] - heard[lag : lag + length].mean()
-        b = known[:length] - known[:length].mean()
-        scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-        # What is left over on either side speaks against it.
-        share = length / max(len(known), 1)
-        best = max(best, float((a * b).sum()) / scale * share if scale else -1.0)
-    return best
+class Library:
+    """Known prompts, laid out so that all of them are compared at once."""
+
+    def __init__(self, prompts: Sequence[tuple[str, Features]]) -> None:
+        """Texts and their shapes."""
+        self.texts = [text for text, _ in prompts]
+        self.lengths = np.array([len(shape) for _, shape in prompts])
+        self._frames = int(self.lengths.max())
+        self._bands = prompts[0][1].shape[1]
+        shapes = np.zeros((len(prompts), self._frames, self._bands))
+        for index, (_, shape) in enumerate(prompts):
+            shapes[index, : len(shape)] = shape
+        self._flat = shapes.reshape(len(prompts), -1).T
+        self._sums, self._squares = _running(shapes), _running(shapes**2)
+
+    def scores(self, heard: Features, *, begun: bool = False) -> Features:
+        """For each prompt the best correlation, over delays, with ``heard``. (prompts,)
+
+        -1 to 1; what is left over on either side speaks against it, unless ``begun``: what would
+        come after ``heard`` doesn't. -1 for what is too short to tell.
+        """
+        heard = heard[: self._frames + MAX_LAG]
+        lags = np.arange(min(MAX_LAG, max(1, len(heard) - MIN_FRAMES)))
+        wanted = np.minimum(self.lengths, len(heard)) if begun else self.lengths
+        length = np.minimum(len(heard) - lags[:, None], wanted)
+        told = length >= MIN_FRAMES
+        if not told.any():
+            return np.full(len(self.texts), -1.0)
+        room = np.zeros((self._frames + MAX_LAG, self._bands))
+        room[: len(heard)] = heard
+        delayed = np.stack([room[lag : lag + self._frames].ravel() for lag in lags])
+        ours, ours_squared = _running(room[None])[0], _running(room[None] ** 2)[0]
+        end = lags[:, None] + np.maximum(length, 0)
+        here, which = np.maximum(length, 0), np.arange(len(self.texts))
+        count = np.maximum(here, 1) * self._bands
+        a, b = ours[end] - ours[lags][:, None], self._sums[which, here]
+        aa = ours_squared[end] - ours_squared[lags][:, None] - a * a / count
+        bb = self._squares[which, here] - b * b / count
+        scale = np.sqrt(np.maximum(aa, 0) * np.maximum(bb, 0))
+        together = delayed @ self._flat - a * b / count
+        score = together / np.where(scale > 1e-9, scale, np.inf) * length / np.maximum(wanted, 1)
+        best: Features = np.where(told & (scale > 1e-9), score, -1.0).max(axis=0)
+        return best
+
+
+def _running(shapes: Features) -> Features:
+    """Sums of the first 0, 1, 2 … frames, all bands together. (n, frames + 1)"""
+    sums: Features = np.pad(np.cumsum(shapes.sum(axis=2), axis=1), ((0, 0), (1, 0)))
+    return sums
 
 
 @cache
-def _library() -> tuple[_Known, ...]:
-    return tuple(
-        _Known(prompt.text, shape_of(prompt.pcm, prompt.rate))
-        for voice in voices()
-        for prompt in load_prompts(voice).values()
+def _library() -> Library:
+    return Library(
+        [
+            (prompt.text, shape_of(prompt.pcm, prompt.rate))
+            for voice in voices()
+            for prompt in load_prompts(voice).values()
+        ]
     )
 
 
@@ -112,18 +145,18 @@ class PromptStream:
     async def accept(self, pcm: bytes) -> str | None:
         """Take audio; a partial text where there is a new one."""
         self._pcm += pcm
-        if len(self._pcm) - self._looked < 2 * self._rate * PARTIAL_SECONDS:
+        due = self._looked / 2 / self._rate + PARTIAL_SECONDS
+        if len(self._pcm) / 2 / self._rate < max(FIRST_SECONDS, due):
             return None
         self._looked = len(self._pcm)
         heard = shape_of(bytes(self._pcm), self._rate)
-        best, score = max(
-            ((known, likeness(heard, known.shape[: len(heard)])) for known in _library()),
-            key=lambda found: found[1],
-        )
-        if score < PARTIAL_SCORE:
+        library = _library()
+        scores = library.scores(heard, begun=True)
+        best = int(scores.argmax())
+        if scores[best] < PARTIAL_SCORE:
             return None
-        words = best.text.split()
-        said = words[: max(1, round(len(words) * min(1.0, len(heard) / len(best.shape))))]
+        words = library.texts[best].split()
+        said = words[: max(1, round(len(words) * min(1.0, len(heard) / library.lengths[best])))]
         partial = " ".join(said)
         changed = partial != self._partial
         self._partial = partial
@@ -134,7 +167,7 @@ class PromptStream:
         await asyncio.sleep(self._seconds)
         heard = shape_of(bytes(self._pcm), self._rate)
         self._pcm.clear()
-        return await asyncio.to_thread(recognize, heard)
+        return recognize(heard)
 
     async def cancel(self) -> None:
         """Drop the utterance."""
@@ -147,11 +180,10 @@ class PromptStream:
 
 def recognize(heard: Features) -> Transcript:
     """The prompt that ``heard`` is most like, if it is like any."""
-    scores: Mapping[str, float] = {}
-    for known in _library():
-        score = likeness(heard, known.shape)
-        scores = {**scores, known.text: max(score, scores.get(known.text, -1.0))}
-    text, best = max(scores.items(), key=lambda item: item[1])
+    library = _library()
+    scores = library.scores(heard)
+    found = int(scores.argmax())
+    text, best = library.texts[found], float(scores[found])
     if best < MIN_SCORE:
         return Transcript("", max(0.0, best), rejected=best > 0.3)
     return Transcript(text, best)

@@ -244,6 +244,7 @@ class Engines:
             completes=language.llm.completes,
             expects=lambda: language.llm.expects(language.context),
             suffices=language.llm.suffices,
+            believe=language.llm.believe,
             backchannels=backchannels_of(agent) if self._settings.turns.backchannels else None,
             idle=idle_of(agent),
             sensitive=language.llm.sensitive,

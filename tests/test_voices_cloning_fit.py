@@ -55,7 +55,7 @@ def test_the_clone_is_more_like_the_speaker_than_any_stock_voice(
     stock = [FliteVoice(flite, name) for name in ("slt", "awb", "rms")]
     kept = CloneModel.from_bytes(model.to_bytes())
     base = next(voice for voice in stock if voice.name == kept.base)
-    clone_voice = RenderedVoice(kept.source(base), kept.postfilter)
+    clone_voice = RenderedVoice(kept.source(base), kept.postfilter, neural=kept.neural)
     ours = similarity(target, voice_of(clone_voice, JUDGING[5:8], encoder))
     theirs = [
         similarity(target, voice_of(RenderedVoice(voice), JUDGING[5:8], encoder)) for voice in stock

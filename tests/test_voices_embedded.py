@@ -110,7 +110,10 @@ async def test_a_stream_equals_one_shot_bit_for_bit(
     stock: FliteEngine, voice: EmbeddedVoice, rate: int
 ) -> None:
     kept = CloneModel.from_bytes(model().to_bytes())
-    whole = Renderer(RenderedVoice(kept.source(await stock.base("slt")), kept.postfilter), rate)
+    whole = Renderer(
+        RenderedVoice(kept.source(await stock.base("slt")), kept.postfilter, neural=kept.neural),
+        rate,
+    )
     expected = b""
     for phrase in PHRASES:
         whole.begin(phrase)

@@ -17,6 +17,7 @@ from ringtrue.voices.cloning.model import CloneModel
 from ringtrue.voices.embedded_job import Request
 from ringtrue.voices.engine import OnProgress, Speech
 from ringtrue.voices.errors import EngineStateError
+from ringtrue.voices.fargan.vocoder import warm_up
 from ringtrue.voices.flite import FliteVoice
 from ringtrue.voices.pool import JobLimits, JobPool
 from ringtrue.voices.renderer import RenderedVoice
@@ -77,6 +78,7 @@ class EmbeddedEngine:
         Raises :class:`~ringtrue.voices.errors.EngineUnavailableError` if Flite can't be used.
         """
         await self._stock.warm()
+        await self._stock.work(warm_up)
 
     async def clone(self, speech: Speech, on_progress: OnProgress) -> bytes:
         """Make a voice's state in another process; tens of seconds. Cancelling ends it.

@@ -73,18 +73,17 @@ class RenderedVoice:
         vocoder speaks.
         """
         self.source = voice
-        self.vocoder: AnyVocoder
+        plain = Vocoder(voice.alpha, postfilter=postfilter)
+        self.vocoder: AnyVocoder = plain
         if neural:
             self.vocoder = NeuralVocoder(voice.alpha, postfilter=postfilter)
-        else:
-            self.vocoder = Vocoder(voice.alpha, postfilter=postfilter)
-        self.gain = 1.0
-        self.gain = self._calibrate()
+        self.gain = self._calibrated(plain)
 
-    def _calibrate(self) -> float:
+    def _calibrated(self, vocoder: Vocoder) -> float:
+        """By the plain vocoder, which takes a third of the time and is as loud to a few percent."""
         tokens = spoken_tokens("the quick brown fox jumps over a lazy dog, and nobody is sorry.")
         found = self.source.analyse(tokens)
-        samples = self.vocoder.stream().render(found.f0, scaled(found.mcep), found.strengths)
+        samples = vocoder.stream().render(found.f0, scaled(found.mcep), found.strengths)
         return float(10 ** ((TARGET_DBFS - active_level(samples, RATE)) / 20))
 
 

@@ -37,6 +37,9 @@ POSTFILTER: Final = 0.4
 """Formant sharpening; more sounds better to DNSMOS (0.5: +0.1), and is understood less (twice the
 word errors with a general language model), as the fit has given back the variance already."""
 
+NEURAL: Final = False
+"""Whether new voices speak through the neural vocoder; see docs/voices.md for what it gives."""
+
 _SEED: Final = 20
 _TRIED: Final = 4
 """Sentences by which adapted base voices are compared."""
@@ -122,13 +125,15 @@ def _candidate(
     encoder: SpeakerEncoder,
 ) -> _Candidate:
     base = material(voice, LEARNING)
-    model = replace(adapted(base, frames, np.random.default_rng(_SEED)), postfilter=POSTFILTER)
+    model = replace(
+        adapted(base, frames, np.random.default_rng(_SEED)), postfilter=POSTFILTER, neural=NEURAL
+    )
     likeness = similarity(target, voice_of(_rendered(model, voice), JUDGING[:_TRIED], encoder))
     return _Candidate(base, voice, model, likeness)
 
 
 def _rendered(model: CloneModel, voice: FliteVoice) -> RenderedVoice:
-    return RenderedVoice(model.source(voice), model.postfilter)
+    return RenderedVoice(model.source(voice), model.postfilter, neural=model.neural)
 
 
 def _recording(speech: Speech) -> npt.NDArray[np.float32]:

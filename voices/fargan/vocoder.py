@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.fargan.features import HALVES, Tables, features, fresh_pitch, tables
-from ringtrue.voices.fargan.network import FRAME, Memory, synthesize
+from ringtrue.voices.fargan.network import Memory, synthesize
 from ringtrue.voices.fargan.weights import Weights, shipped
 from ringtrue.voices.vocoder import BAND_CENTRES
 
@@ -117,4 +117,9 @@ def _settled() -> Memory:
     return memory
 
 
-__all__ = ["DELAY", "FRAME", "NeuralStream", "NeuralVocoder"]
+def warm_up() -> None:
+    """Read the weights and compile the kernels, so that no caller waits for it.
+
+    Raises :class:`~ringtrue.voices.errors.EngineUnavailableError` where the weights can't be read.
+    """
+    _settled()

@@ -1,6 +1,6 @@
 # make demo    place one real call against a server started for it, and print what was said when
 # make serve   the server: SIP on 5060, the browser page and Twilio on 8080
-# make test    set up everything and run all tests
+# make test    set up everything and run all tests; JOBS=2: those of single parts two at a time
 # make bench   load the server with calls and print latency, CPU and delay
 # make bench-media    what 50, 200 and 500 calls cost in media and signalling alone
 # make bench-flood    500 INVITEs a second from a scanner for 30 s while 10 calls run
@@ -60,8 +60,14 @@ bench-enrolment: setup-bench
 bench-watermark: setup-bench
 	@$(RUN) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python scripts/bench_watermark.py $(ARGS)
 
+# Tests of single parts may share the cores; servers, calls and peers have them to themselves.
+JOBS ?= 1
+TOGETHER := $(patsubst %,tests/test_%_*.py,config streaming telephony voices)
 test: setup-test
-	@$(RUN) OPENBLAS_NUM_THREADS=1 exec $(BIN)/python -m pytest $(ARGS)
+	@$(RUN) export OPENBLAS_NUM_THREADS=1; \
+	if [ $(JOBS) = 1 ]; then exec $(BIN)/python -m pytest $(ARGS); fi; status=0; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TOGETHER) $(ARGS) || status=$$?; \
+	$(BIN)/python -m pytest $(TOGETHER:%='--ignore-glob=%') $(ARGS) || status=$$?; exit $$status
 
 PEERS := build/peers/venv
 bench-peers: setup-bench

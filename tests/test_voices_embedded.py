@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +126,32 @@ async def test_a_stream_equals_one_shot_bit_for_bit(
     sizes = [len(chunk.pcm) // 2 for chunk in chunks if chunk.pcm]
     assert sizes[: len(FIRST_FRAMES)] == [frames * rate // 200 for frames in FIRST_FRAMES]
     assert max(sizes) <= SLICE_FRAMES * rate // 200
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+async def test_a_neural_stream_equals_one_shot_too_and_says_the_same(
+    stock: FliteEngine, engine: EmbeddedEngine, voice: EmbeddedVoice, rate: int
+) -> None:
+    state = replace(model(), neural=True).to_bytes()
+    kept = CloneModel.from_bytes(state)
+    whole = Renderer(
+        RenderedVoice(kept.source(await stock.base("slt")), kept.postfilter, neural=True), rate
+    )
+    expected = b""
+    for phrase in PHRASES:
+        whole.begin(phrase)
+        while not whole.idle:
+            expected += whole.next_slice(10**6).pcm
+    expected += whole.finish().pcm
+    chunks = await say(await engine.prepare(state), rate=rate)
+    plain = await say(voice, rate=rate)
+    assert pcm(chunks) == expected
+    assert pcm(chunks) != pcm(plain)
+    assert max(len(chunk.pcm) // 2 for chunk in chunks) <= SLICE_FRAMES * rate // 200
+    assert [mark.text for chunk in chunks for mark in chunk.words] == [
+        mark.text for chunk in plain for mark in chunk.words
+    ]
+    assert active_level(samples(chunks), rate) == pytest.approx(-22.0, abs=1.5)
 
 
 async def test_it_is_another_voice_at_the_common_level(

@@ -25,7 +25,7 @@ MAX_CATCH_UP: Final = 10
 PHASES: Final = 4
 """Parts of a tick, in which calls have their turn: 5 ms apart."""
 
-PHASE_CALLS: Final = 16
+PHASE_CALLS: Final = 32
 """Calls of one phase before the next one is used: each wakes the process 50 times a second."""
 
 EARLY: Final = 0.001

@@ -260,7 +260,7 @@ class CallGraph:
                                 services.tts,
                                 services.before_tts,
                             ),
-                            awaiting=services.keeper and services.keeper.awaiting,
+                            awaiting=None if services.keeper is None else services.keeper.awaiting,
                         )
                     ],
                 ),

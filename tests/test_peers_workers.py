@@ -9,8 +9,9 @@ import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
+import httpx
 import pytest
 import yaml
 from library_links import NAME, PURPOSE, candidate, statement
@@ -35,6 +36,7 @@ CALLS = 8
 WITHDRAWN = 2.0
 """Seconds within which every worker takes a voice back; how fast it really is, benches measure."""
 
+SCOPES: Final = ("voices:write", "calls:place")
 GREETING = (
     "Hello, this is the automated voice of Example, and it was made with the consent of a person. "
     "It reads this long greeting to the end, so that there is time to take it back."
@@ -216,7 +218,7 @@ async def admitted(settings: Settings) -> tuple[str, str]:
         cloned = candidate(engine=engine, state=model().to_bytes())
         voice, _ = await library.admit("default", cloned, statement(), utc_now())
         keys = library.store.api_keys
-        issued = await keys.create("default", label="test", scopes=["voices:write"], now=utc_now())
+        issued = await keys.create("default", label="test", scopes=SCOPES, now=utc_now())
         return voice.id, issued.token
 
 
@@ -228,6 +230,8 @@ async def test_a_withdrawal_reaches_every_worker_and_a_drain_cuts_no_call(
         "SERVER__WORKERS": "2",
         "SERVER__DRAIN_SECONDS": "60",
         "ADMISSION__ENABLED": "false",
+        "OUTBOUND__ENABLED": "true",
+        "OUTBOUND__TENANTS__DEFAULT__URIS": "sip:*@127.0.0.1:*",
     }
     environ = dict(os.environ) | {f"RINGTRUE_{key}": value for key, value in values.items()}
     voice, token = await admitted(load_settings(environ=environ))
@@ -238,6 +242,7 @@ async def test_a_withdrawal_reaches_every_worker_and_a_drain_cuts_no_call(
             workers = await until_calls(server, 2)
             assert [worker["calls"] for worker in workers] == [1, 1]
             await asyncio.sleep(0.5)
+            await _place(server, token)
             await _withdraw(server, voice, token)
 
             server.process.send_signal(signal.SIGTERM)
@@ -250,10 +255,53 @@ async def test_a_withdrawal_reaches_every_worker_and_a_drain_cuts_no_call(
             for result in await asyncio.gather(*calls):
                 assert result.ok, result.detail
         assert await asyncio.to_thread(server.process.wait, 20) == 0
-    records = server.records()
+    records = [record for record in server.records() if record["direction"] == "inbound"]
     assert [record["voice_revoked"] for record in records] == ["withdrawn"] * 2
     assert [record["outcome"] for record in records] == [EndReason.CALLER_HUNG_UP] * 2
     assert [record["refused"].get("consent", 0) for record in records] == [0, 0]
+
+
+class BusyCallee(asyncio.DatagramProtocol):
+    """Refuses calls (RFC 3261 §8.2.6), once it is told to."""
+
+    def __init__(self) -> None:
+        self.refusing = asyncio.Event()
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if not data.startswith(b"INVITE") or not self.refusing.is_set():
+            return  # the INVITE comes again
+        kept = ("via:", "from:", "call-id:", "cseq:")
+        lines = data.decode().split("\r\n")
+        to = next(line for line in lines if line.lower().startswith("to:"))
+        answer = ["SIP/2.0 486 Busy Here", *(x for x in lines if x.lower().startswith(kept))]
+        assert self._transport is not None
+        text = "\r\n".join([*answer, f"{to};tag=busy", "Content-Length: 0", "", ""])
+        self._transport.sendto(text.encode(), addr)
+
+
+async def _place(server: RunningServer, token: str) -> None:
+    """Each worker places one of two calls, and is the one that is asked for it."""
+    loop = asyncio.get_running_loop()
+    transport, callee = await loop.create_datagram_endpoint(BusyCallee, local_addr=("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    order = {"to": f"sip:bob@127.0.0.1:{port}", "agent": "ada"}
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=20) as web:
+        placed = [(await web.post("/v1/calls", json=order)).json() for _ in range(2)]
+        assert {call["id"].partition("~")[2] for call in placed} == {"w0", "w1"}
+        callee.refusing.set()
+        for call in placed:
+            state = call
+            async with asyncio.timeout(20):
+                while state["state"] != "failed":
+                    query = {"after": state["version"], "wait": 5}
+                    state = (await web.get(f"/v1/calls/{call['id']}", params=query)).json()
+            assert state["outcome"] == "busy"
+    transport.close()
 
 
 async def _withdraw(server: RunningServer, voice: str, token: str) -> None:

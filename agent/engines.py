@@ -169,6 +169,25 @@ class Engines:
     async def warm(self) -> None:
         """Load everything, so that the first call waits for nothing."""
         started = time.monotonic()
+        # Its processes load while this one does.
+        recognizers = asyncio.create_task(self._load_recognizers(), name="recognizers")
+        try:
+            await self._warm_own()
+            await recognizers
+        finally:
+            recognizers.cancel()
+            await asyncio.gather(recognizers, return_exceptions=True)
+        log.info("engines.warm", seconds=round(time.monotonic() - started, 2))
+
+    async def _load_recognizers(self) -> None:
+        for agent in self._agents:
+            recognizer = self._recognizer(agent)
+            if recognizer is not None:
+                await recognizer.load()
+
+    async def _warm_own(self) -> None:
+        """What is loaded into this process."""
+        await asyncio.sleep(0)  # recognizers first: they are waited for last
         _ = self.models
         await asyncio.to_thread(self._warm_watermark)
         if isinstance(self._settings.llm, OpenAiSettings):
@@ -177,11 +196,6 @@ class Engines:
         if self._engine is not None:
             await self._engine.warm()
         await self._cast.open()
-        for agent in self._agents:
-            recognizer = self._recognizer(agent)
-            if recognizer is not None:
-                await recognizer.load()
-        log.info("engines.warm", seconds=round(time.monotonic() - started, 2))
 
     def _warm_watermark(self) -> None:
         for rate in RATES:

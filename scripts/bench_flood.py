@@ -37,6 +37,7 @@ UP = 'ringtrue_calls_active{transport="sip"}'
 RSS = "process_resident_memory_bytes"
 FRAMES = "ringtrue_frames_sealed_total"
 LOOK_SECONDS = 1.0
+END_SECONDS = 10.0
 
 
 @dataclass
@@ -132,11 +133,21 @@ def lines(served: Served, calls: int, seconds: float, settle: float = 2.0) -> Me
     return read_result(done.stdout)
 
 
+def ended(served: Served) -> dict[str, float]:
+    """The server's metrics once no call is up: they are told when a call is over."""
+    until = time.monotonic() + END_SECONDS
+    while (page := served.metrics()).get(UP, 0.0) and time.monotonic() < until:
+        time.sleep(0.2)
+    return page
+
+
 def measure(served: Served, calls: int, seconds: float, per_second: int) -> Flood:
     """First without, then with the flood."""
     start = served.metrics()
     quiet = lines(served, calls, 10.0)
-    before = served.metrics()
+    if quiet.up < calls:
+        raise SystemExit(f"only {quiet.up} of {calls} calls were answered; log: {served.log}")
+    before = ended(served)
     with _Memory(served) as memory, ThreadPoolExecutor(1) as callers:
         calling = callers.submit(lines, served, calls, seconds + 2)
         while served.metrics().get(UP, 0.0) < calls and not calling.done():
@@ -149,11 +160,11 @@ def measure(served: Served, calls: int, seconds: float, per_second: int) -> Floo
         flooded = time.monotonic() - began
         after = lines(served, 1, 0.2, 0.0)
         result = calling.result()
-        during = served.metrics()
+        during = ended(served)
     end = served.metrics()
     spent = [cpu(before) - cpu(start), cpu(during) - cpu(before)]
     frames = [before[FRAMES] - start.get(FRAMES, 0), during[FRAMES] - before[FRAMES]]
-    flood_cpu = spent[1] - frames[1] * spent[0] / frames[0]
+    flood_cpu = spent[1] - frames[1] * spent[0] / max(1.0, frames[0])
     tick, late = "ringtrue_clock_ticks_total", "ringtrue_clock_late_ticks_total"
     refused = {
         key: value - before.get(key, 0.0)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ringtrue.agent.cli_common import (
     DONE,
@@ -132,7 +132,8 @@ def show(
     if as_json:
         print_json({"call": call, "entries": entries})
         return
-    table = Table("entry", "time", "what", "voice", "seconds", "sha256", "more", title=call)
+    what = Column("what", no_wrap=True)
+    table = Table("entry", "time", what, "voice", "seconds", "sha256", "more", title=call)
     for entry in entries:
         output = entry.get("output")
         detail = entry.get("detail", {})

@@ -43,6 +43,9 @@ from ringtrue.voices.watermark.tracking import (
 FALSE_ALARM: Final = 1e-6
 """Bound on the false-alarm probability at or below which a mark counts as found."""
 
+LEAST_BOUND: Final = 1e-300
+"""The least bound that is told; below, it is about numbers and no longer about marks."""
+
 SPEED_STEP: Final = 0.002
 SPEED_RANGE: Final = 0.03
 SPEEDS: Final = tuple(
@@ -114,7 +117,7 @@ class Detection:
     @property
     def significance(self) -> float:
         """−log10 of the false-alarm bound, at least 0."""
-        return max(0.0, -math.log10(max(self.false_alarm, 1e-300)))
+        return max(0.0, -math.log10(max(self.false_alarm, LEAST_BOUND)))
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -203,7 +206,7 @@ class Search:
             self._epoch(carrier)
         if self._epochs % FOLD_EVERY:
             self._fold()
-        false_alarm = min(1.0, math.exp(-self._bound))
+        false_alarm = min(1.0, max(math.exp(-self._bound), LEAST_BOUND))
         found = false_alarm <= FALSE_ALARM
         stretches = [stretch for key in self._keys for stretch in key.marks.finish()]
         stretches.sort(key=lambda each: each.start)

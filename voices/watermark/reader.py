@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ringtrue.voices.watermark.keys import CHIP_RATE, PERIOD, SYMBOL_CHIPS, SYMBOLS, MarkKey
 from ringtrue.voices.watermark.lpc import RealArray
-from ringtrue.voices.watermark.token import Token, read, symbols
+from ringtrue.voices.watermark.token import LAST_LIST, Token, read, symbols
 from ringtrue.voices.watermark.tracing import Track
 from ringtrue.voices.watermark.tracking import SEGMENT, Segments
 
@@ -58,12 +58,16 @@ class Reader:
         gain = _SMOOTH @ self._cross / np.maximum(_SMOOTH @ self._power, _LEAST)
         return np.asarray(np.fft.irfft(spectrum * gain, SEGMENT, axis=1))
 
-    def read(self, known: tuple[Token, ...] = ()) -> Token | None:
-        """The token; None where no valid MAC has been found yet.
+    def read(self) -> Token | None:
+        """The token; None where no valid MAC has been found yet."""
+        return read(self._key, self._soft)
+
+    def read_at_last(self, known: tuple[Token, ...]) -> Token | None:
+        """The token, looked for longer: nothing more is to come.
 
         Symbols too few to be decoded are compared with the tokens already ``known``.
         """
-        found = read(self._key, self._soft)
+        found = read(self._key, self._soft, candidates=LAST_LIST)
         if found is not None:
             return found
         scale = float(np.sqrt((self._soft**2).sum()))

@@ -85,9 +85,9 @@ class _Mark:
             self.token = self._reader.read()
 
     def read(self, known: Sequence[Token]) -> None:
-        """Look whether it is one of the tokens ``known``, if it was too short to be read."""
+        """It is over: look for its token once more, and whether it is one of those ``known``."""
         if self._reader is not None and self.token is None:
-            self.token = self._reader.read(tuple(known))
+            self.token = self._reader.read_at_last(tuple(known))
 
     def expected(self, start: int) -> int:
         """Where it should lie in an epoch: the chip under that one's first sample."""

@@ -97,7 +97,7 @@ def playback(samples: npt.NDArray[np.float32]) -> RealArray | None:
     envelopes = [power[:, _between(lo, hi)].sum(axis=1) for lo, hi in _BANDS]
     parts = [
         way.floor,
-        [way.decay, way.bass],
+        np.array([way.decay, way.bass]),
         voice,
         _lows(lasting),
         _ripple(lasting),

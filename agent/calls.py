@@ -390,6 +390,7 @@ class Calls:
             on_message=side.message if side.open else None,
             on_end=ended,
         )
+        graph.on_key = None if answering is None else answering.keyed
         transferred = None if trail is None else trail.transferred
         talk = Talk(
             call,

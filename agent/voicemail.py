@@ -82,6 +82,12 @@ class Answering:
             self._judge.words(text)
             self._note()
 
+    def keyed(self) -> None:
+        """A key was pressed: no machine does that, so nobody is judged any more."""
+        if self._task is None:
+            self._over = True
+            self._known.set()
+
     async def person(self) -> bool:
         """Whether it isn't a machine, as far as is known once there is a verdict.
 

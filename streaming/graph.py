@@ -210,6 +210,9 @@ class CallGraph:
             smart_turn=models.smart_turn,
             probe=self._probe,
         )
+        self.on_key: Callable[[], None] | None = None
+        """Told of each key that the far end presses."""
+
         self.session = CallSession(
             leg,
             record,
@@ -443,6 +446,8 @@ class CallGraph:
         await self._runner.run()
 
     async def _digit(self, digit: str) -> None:
+        if self.on_key is not None:
+            self.on_key()
         try:
             entry = KeypadEntry(digit)
         except ValueError:  # A–D exist in RFC 4733 but on no keypad

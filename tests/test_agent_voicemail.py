@@ -168,6 +168,20 @@ async def test_a_caller_is_not_put_through_to_a_machine(
         )
 
 
+async def test_who_presses_a_key_is_a_person_however_long_they_talk(models: SharedModels) -> None:
+    consultation = Consultation(asks=True)
+    consultation.begin(Transfer(ACCEPT))
+    call = PlacedCall()
+    call.leg.play(silence(0.5).tobytes())
+    call.leg.press("1")
+    asked = asyncio.get_running_loop().create_task(consultation.accepted(20))
+    record, _ = await answered(
+        models, MACHINE[1:], call=call, desk=consultation.desk, seconds=9, action="hang_up"
+    )
+    assert await asked
+    assert (record.answered_by, record.outcome) == ("unknown", "caller_hung_up")
+
+
 async def test_once_a_person_took_the_caller_nothing_ends_it(models: SharedModels) -> None:
     """A beep on the line a little later is no machine's."""
     consultation = Consultation(asks=True)

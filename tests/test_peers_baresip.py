@@ -6,6 +6,7 @@ What it recorded names the call, to who has the watermark's key.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ import pytest
 import soxr
 from real_speech import prompt
 from speech import pause, say
+from test_peers_transfer import until
 
 from peers.baresip import baresip, needs_baresip
 from peers.compare import compare, read_wav, write_wav
@@ -126,3 +128,27 @@ def test_a_question_is_answered(server: RunningServer, tmp_path: Path) -> None:
     recording, _ = read_wav(phone.recording())
     tail = recording[int((lead + len(question) / 8000) * 8000) :]
     assert np.sqrt(np.mean(tail[: 8000 * 4] ** 2)) > 0.01
+
+
+def test_a_phone_holds_and_hears_the_rest_when_it_is_back(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    """Its re-INVITEs (sendonly, then sendrecv): the greeting rests, and goes on where it was."""
+    greetings = asyncio.run(rendered_greetings(load_agents()["reception"], 8000))
+    seconds = max(len(g) for g in greetings) / 8000 + 5
+    source = tmp_path / "source.wav"
+    write_wav(source, pause(seconds), 8000)
+    calls = len(server.records())
+    target = f"sip:reception@127.0.0.1:{server.sip_port}"
+    with baresip(tmp_path / "phone", source, "PCMU", target, seconds=40) as phone:
+        until(lambda: "Call established" in phone.log, phone.folder / "log")
+        time.sleep(2)
+        phone.command("hold")
+        time.sleep(1.5)
+        phone.command("resume")
+        phone.wait(45)
+    record = server.wait_for_records(calls + 1)[-1]
+    assert (record["outcome"], record["errors"], record["refused"]) == ("caller_hung_up", {}, {})
+    assert len(record["digests"]) == 2, "what was said before the hold, and after it"
+    whole = [len(greeting) / 8 for greeting in greetings]
+    assert any(record["turns"][0]["heard_ms"] == pytest.approx(ms, abs=25) for ms in whole)

@@ -46,7 +46,7 @@ class BudgetSettings(Section):
     openers: bool = True
     """Say a few words made beforehand where the answer would be late."""
 
-    apology_seconds: Annotated[float, Field(ge=0.5, le=10)] = 1.2
+    apology_seconds: Annotated[float, Field(ge=0.5, le=10)] = 1.0
     """Silence, while an answer is owed, after which the agent says that it takes longer."""
 
     apologies: Annotated[int, Field(ge=0, le=10)] = 2

@@ -338,7 +338,7 @@ async def test_a_caller_who_speaks_again_is_owed_nothing() -> None:
 
 
 async def test_a_model_that_dies_in_the_middle_is_apologised_for() -> None:
-    async with rig([*ANSWER, " w6", 3600.0]) as r:
+    async with rig([*ANSWER, " w6", 3600.0], policy=KeeperPolicy(apology=1.2)) as r:
         await r.ask(8)
         assert r.words == ["w1", "w2", "w3", "w4", "w5.", "w6", "w961", "w962."]
         (step,) = r.record.turns[0].ladder

@@ -46,9 +46,6 @@ LEARN_AFTER: Final = 1.0
 MAX_UNRECOGNIZED: Final = 3
 """Turns in a row that a recognizer may fail in, before the agent gives up."""
 
-LINE: Final = 0.2
-"""Seconds of silence that the caller has heard and we have not: on the way here, and back."""
-
 GRACE: Final = 0.3
 """Seconds that an answer is given at least, however late the caller's turn was found to be over."""
 
@@ -81,8 +78,9 @@ class KeeperPolicy:
 
     budget: BudgetPolicy = field(default_factory=BudgetPolicy)
     openers: bool = True
-    apology: float = 1.2
-    """Seconds of silence, while an answer is owed, after which something is said."""
+    apology: float = 1.0
+    """Seconds of silence, while an answer is owed, after which something is said. The caller
+    hears up to 0.45 s more: both ways of the line, and how softly speech begins."""
 
     apologies: int = 2
     faster_after: float = 1.0
@@ -200,7 +198,7 @@ class BudgetKeeper(FrameProcessor):
         elif not self._owed and not self._gave_up:
             self._awaiting = True
             self._fillers, self._handed, self._answered = 0, False, False
-            self._ladder.owe(since - LINE, None)
+            self._ladder.owe(since, None)
             if self._meter is not None:
                 self._meter.owe(since, self._cause)
             self._arm()
@@ -314,7 +312,7 @@ class BudgetKeeper(FrameProcessor):
         ended = None if deadline is None else deadline.at(Stage.TURN_ENDED)
         if spoken is None or ended is None:
             return since
-        return max(spoken - LINE, ended + GRACE - self.policy.apology)
+        return max(spoken, ended + GRACE - self.policy.apology)
 
     async def _not_understood(self) -> None:
         """The recognizer failed to say what the caller said: again and again is too often."""

@@ -128,7 +128,7 @@ async def _do(
         case Backchannel() as line:
             await caller.backchannel(prompts[key_of(line)], round(line.after_ms))
         case Hear() as hear:
-            await caller.hear_out(hear.begin_ms / 1000, hear.end_ms / 1000, hear.quiet_ms)
+            await caller.hear_out(hear.begin_ms / 1000, hear.end_ms / 1000, round(hear.quiet_ms))
         case Wait():
             await caller.pause(drawn)
         case Noise() as noise:

@@ -5,8 +5,7 @@
 The server runs with its defaults, but takes calls however busy it is, in a process of its own; the
 scanner sends from an address of its own, answers nothing and acknowledges nothing. The calls send
 speech and are judged by the kernel's timestamps. One more caller calls in the midst of the flood,
-and another once it is over. Server and callers are kept on processors of their own where there
-are two or more, so that the scanner and the callers take nothing from the server but what it gives.
+and another once it is over. They all share the machine's cores.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from pathlib import Path
 
 from ringtrue.agent.bench import machine
 from ringtrue.loadtest.media_load import MediaResult, MediaSpec, read_result
-from ringtrue.loadtest.processes import apart, running_on
 from ringtrue.loadtest.scanner import scanning
 from ringtrue.loadtest.served import Served, serving
 
@@ -197,13 +195,10 @@ def measure(served: Served, calls: int, seconds: float, per_second: int) -> Floo
 
 def main(calls: int, seconds: float, per_second: int, out: Path) -> int:
     """Measure, print, write; 0 if nobody noticed."""
-    server_on, others_on = apart()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with running_on(server_on):
-            served = stack.enter_context(serving(folder, SETTINGS))
-        with running_on(others_on):
-            flood = measure(served, calls, seconds, per_second)
+        served = stack.enter_context(serving(folder, SETTINGS))
+        flood = measure(served, calls, seconds, per_second)
     print(
         f"{flood.invites} INVITEs in {flood.seconds} s beside {flood.calls_up} of {calls} calls\n"
         f"frames late {flood.late}, missing {flood.missing} of {flood.frames} "
@@ -215,7 +210,7 @@ def main(calls: int, seconds: float, per_second: int, out: Path) -> int:
         f"{flood.rss_after_mib} after; CPU of the flood {flood.cpu_percent} % of a core\n"
         f"another call in the midst of it: answered in {flood.setup_during_ms} ms; "
         f"right after it: in {flood.setup_after_ms} ms\n"
-        f"on {machine()}; the server on cores {server_on}, callers and scanner on {others_on}"
+        f"on {machine()}; server, callers and scanner share the cores"
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "flood.json").write_text(json.dumps(asdict(flood), indent=1) + "\n")

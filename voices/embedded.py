@@ -73,12 +73,13 @@ class EmbeddedEngine:
         return ENGINE_ID
 
     async def warm(self) -> None:
-        """Load the stock voices and compile the kernels. Idempotent.
+        """Load the stock voices and compile their kernels. Idempotent.
+
+        The neural vocoder costs memory, so it is loaded with the first voice that speaks by it.
 
         Raises :class:`~ringtrue.voices.errors.EngineUnavailableError` if Flite can't be used.
         """
         await self._stock.warm()
-        await self._stock.work(warm_up)
 
     async def clone(self, speech: Speech, on_progress: OnProgress) -> bytes:
         """Make a voice's state in another process; tens of seconds. Cancelling ends it.
@@ -94,7 +95,8 @@ class EmbeddedEngine:
         """Make a state ready: read it, load its base, measure its level.
 
         Raises :class:`~ringtrue.voices.errors.EngineStateError` for bytes that are no state of
-        this engine, :class:`~ringtrue.voices.errors.EngineUnavailableError` without Flite.
+        this engine, :class:`~ringtrue.voices.errors.EngineUnavailableError` without Flite or, for
+        a neural voice, without the network's weights.
         """
         if len(state) > MAX_STATE:
             raise EngineStateError(f"a state has at most {MAX_STATE} bytes, got {len(state)}")
@@ -103,6 +105,8 @@ class EmbeddedEngine:
             base = await self._stock.base(model.base)
         except UnknownVoiceError as error:
             raise EngineStateError(f"the state's base: {error}") from None
+        if model.neural:
+            await self._stock.work(warm_up)
         voice = await self._stock.work(lambda: _rendered(model, base))
         if not (math.isfinite(voice.gain) and _GAINS[0] < voice.gain < _GAINS[1]):
             raise EngineStateError("the state's parameters are no speech")

@@ -193,7 +193,8 @@ class BudgetKeeper(FrameProcessor):
                 self._settle()
                 if said:
                     self._enacting = self.create_task(
-                        self.broadcast_interruption(), "budget::yield"
+                        self.broadcast_interruption(),
+                        "budget::yield",  # type: ignore[no-untyped-call]
                     )
         elif not self._owed and not self._gave_up:
             self._awaiting = True

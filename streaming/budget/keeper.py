@@ -192,10 +192,8 @@ class BudgetKeeper(FrameProcessor):
                 said = self._fillers
                 self._settle()
                 if said:
-                    self._enacting = self.create_task(
-                        self.broadcast_interruption(),
-                        "budget::yield",  # type: ignore[no-untyped-call]
-                    )
+                    stop = self.broadcast_interruption()  # type: ignore[no-untyped-call]
+                    self._enacting = self.create_task(stop, "budget::yield")
         elif not self._owed and not self._gave_up:
             self._awaiting = True
             self._fillers, self._handed, self._answered = 0, False, False

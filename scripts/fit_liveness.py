@@ -35,11 +35,11 @@ OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
 REFUSED: Final = {"synthesis": 0.02, "channel": 0.01, "splice": 0.025, "loudspeaker": 0.03}
 """Of people's recordings (pairs of them for the channel), by each model's threshold."""
 
-MARGIN: Final = {"synthesis": 0.5, "channel": 0.0, "splice": 0.0, "loudspeaker": 0.5}
+MARGIN: Final = {"synthesis": 0.5, "channel": 0.0, "splice": 0.0, "loudspeaker": 0.0}
 """Log odds added to what that share exceeds: people are more unlike each other than these few."""
 
 PENALTY: Final = {"synthesis": 5.0, "channel": 5.0, "splice": 5.0, "loudspeaker": 30.0}
-QUADRATIC: Final = ("synthesis",)
+QUADRATIC: Final = ("synthesis", "loudspeaker")
 """Models in which a trait may be odd to either side."""
 
 

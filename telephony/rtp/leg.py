@@ -82,8 +82,11 @@ class RtpLeg:
         self._alone = False
         """The last tick found one datagram, as one packet a tick gives."""
 
+        virtual = getattr(self._loop, "virtual", False)
+        # A real loop's own time stands still while a tick lasts; a virtual one's is all there is.
+        self._clock = self._loop.time if virtual else time.monotonic
         # Without it, or on a loop whose time is none of the kernel's, arrival is when it is read.
-        stamped = () if getattr(self._loop, "virtual", False) else (pair.rtp, pair.rtcp)
+        stamped = () if virtual else (pair.rtp, pair.rtcp)
         for sock in stamped:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -231,8 +234,7 @@ class RtpLeg:
             arrived = now
             if extra and extra[0][1] == SO_TIMESTAMPNS:
                 if offset is None:
-                    # Not by the loop's own time, which may stand still while a tick lasts.
-                    offset = time.monotonic() - time.clock_gettime(time.CLOCK_REALTIME)
+                    offset = self._clock() - time.clock_gettime(time.CLOCK_REALTIME)
                 seconds, nanoseconds = TIMESPEC.unpack(extra[0][2])
                 arrived = seconds + nanoseconds * 1e-9 + offset
                 if not -1.0 < arrived - now < 1.0:

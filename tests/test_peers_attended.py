@@ -18,8 +18,10 @@ from speech import pause, say
 from test_peers_transfer import until
 
 from peers.baresip import Baresip, baresip, needs_baresip
+from peers.chromium import browser_caller, chromium, find_chromium, write_microphone
 from peers.compare import read_wav, write_wav
 from peers.linphone import Linphone, linphone, needs_linphone
+from peers.loopback import ensure_ice_address
 from peers.server import RunningServer, running_server
 from peers.twilio_client import dial
 
@@ -32,6 +34,7 @@ transfers:
   desk: {{to: "sip:alice@127.0.0.1:{desk}", title: the desk, how: attended}}
   other: {{to: "sip:carol@127.0.0.1:{other}", title: the other desk, how: attended}}
   front: {{to: "sip:alice@127.0.0.1:{desk}", title: the front desk}}
+  meeting: {{to: "sip:alice@127.0.0.1:{desk}", title: the meeting, how: conference}}
 transferring: {{failed: Sorry, seconds: 20, follow: true, briefing: {{ask: "{{briefing}} Yes?"}}}}
 dialogue:
   intents:
@@ -41,7 +44,8 @@ dialogue:
       action: {{transfer: desk, briefing: Ms Rivera}}
     other: {{examples: [get me somebody else], answers: Fine, action: {{transfer: other}}}}
     front: {{examples: [the front desk], answers: Fine, action: {{transfer: front}}}}
-  dtmf: {{"1": desk, "2": other, "3": front}}
+    meeting: {{examples: [the meeting], answers: Fine, action: {{transfer: meeting}}}}
+  dtmf: {{"1": desk, "2": other, "3": front, "4": meeting}}
   fallbacks: [Pardon]
   give_up: {{say: Goodbye}}
 """
@@ -156,14 +160,15 @@ def test_the_desk_is_asked_and_joined_with_the_caller(house: House) -> None:
     assert tone_share(heard_by_desk[-8000:]) > 0.9  # and the caller's tone
 
 
+async def after(true: Callable[[], bool]) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.05)
+
+
 async def test_a_caller_over_twilio_is_joined_without_a_word(house: House) -> None:
     """A blind transfer that no phone can make: we call, and nobody is asked."""
-
-    async def after(true: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not true():
-                await asyncio.sleep(0.05)
-
     before, replies = len(house.server.records()), house.seen("dialogue.reply")
     transfers = house.seen("call.transfer")
     async with dial(house.server.url, AUTH) as caller:
@@ -186,6 +191,41 @@ async def test_a_caller_over_twilio_is_joined_without_a_word(house: House) -> No
     await asyncio.sleep(0.5)  # the desk writes down what it heard
     assert tone_share(heard_by(house.desk)[-8000:]) > 0.9
     assert human["turns"] == []  # it was told nothing
+
+
+async def test_a_browser_meets_a_phone_and_the_agent(house: House, tmp_path: Path) -> None:
+    """A conference of three: Chromium and baresip hear each other, and the agent stays."""
+    find_chromium()
+    ensure_ice_address()
+    before, replies = len(house.server.records()), house.seen("dialogue.reply")
+    transfers = house.seen("call.transfer")
+    line = np.concatenate([pause(5), tone(30)]).astype("<i2").tobytes()
+    microphone = write_microphone(tmp_path / "microphone.wav", line, 8000)
+    async with chromium(microphone) as browser, browser_caller(browser) as caller:
+        await caller.open(house.server.url)
+        await caller.call("switchboard")
+        await after(lambda: house.seen("dialogue.reply") > replies)
+        for key in "4#":
+            await caller.press(key)
+        await after(lambda: house.seen("dialogue.reply") > replies + 2)  # the desk is asked
+        await asyncio.to_thread(house.desk.command, "sndcode", "1#")
+        await after(lambda: house.seen("call.transfer") > transfers)
+        energy = (await caller.received()).energy
+        await asyncio.sleep(QUIET + 1)
+        energy = (await caller.received()).energy - energy
+        await asyncio.to_thread(house.desk.command, "hangup")
+        await after(lambda: len(house.server.records()) > before)
+        await caller.wait_for_state("speaking")  # that they are with the agent again
+        await caller.hang_up()
+    await after(lambda: len(house.server.records()) >= before + 2)
+    called, record = sorted(house.server.records()[before:], key=lambda r: r["transport"])
+    assert (called["transport"], record["transport"]) == ("sip", "webrtc")
+    assert [(t["to"], t["outcome"], t["how"]) for t in record["transfers"]] == [
+        ("meeting", "transferred", "conference")
+    ]
+    assert (record["outcome"], record["errors"], record["refused"]) == ("caller_hung_up", {}, {})
+    assert energy > 0.001  # the desk's words
+    assert tone_share(heard_by(house.desk)[-8000:]) > 0.8  # and the browser's tone
 
 
 def test_a_phone_takes_our_call_to_another_over(house: House) -> None:

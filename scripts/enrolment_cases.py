@@ -32,6 +32,9 @@ from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, fresh
 
 from ringtrue.voices.enrolment.fingerprint import fingerprint
 
+PEAK: Final = 0.5
+"""Of a recording as it comes from a microphone, at most: 6 dB of headroom."""
+
 TAKES: Final = 26
 """Of each speaker at most."""
 
@@ -72,7 +75,7 @@ class People:
         self.takes: dict[str, list[Audio]] = {}
         self.speakers = fresh()
         for speaker in self.speakers:
-            takes = _distinct(speaker)
+            takes = [_with_headroom(take) for take in _distinct(speaker)]
             lengths = sorted(len(take) / RATE for take in takes)
             if takes and lengths[-1] >= 3.3 and sum(lengths[:-1]) >= 5.2:
                 self.takes[speaker.name] = takes
@@ -120,6 +123,14 @@ class People:
     def one(self, rng: Random) -> str:
         """Somebody."""
         return str(rng.choice(self.names))
+
+
+def _with_headroom(take: Audio) -> Audio:
+    """A take as a microphone hands it over, before anybody raised it to full scale.
+
+    Rooms, microphones and codecs are filters, and would clip what already peaks at full scale.
+    """
+    return take * np.float32(PEAK / max(PEAK, float(np.max(np.abs(take)))))
 
 
 def _distinct(speaker: Speaker) -> list[Audio]:

@@ -97,8 +97,8 @@ class SharedModels:
         self.smart_turn = SmartTurnModel(self._executor) if smart_turn else None
 
     def busy(self) -> bool:
-        """Whether a judgement asked for now would wait for two others."""
-        return self.smart_turn is not None and self.smart_turn.crowded
+        """Whether a judgement asked for now would wait for another."""
+        return self.smart_turn is not None and self.smart_turn.busy
 
     def close(self) -> None:
         """Stop the thread."""

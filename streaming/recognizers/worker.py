@@ -25,10 +25,6 @@ _READ_BYTES: Final = 1 << 18
 _PROGRESS_SECONDS: Final = 0.12
 """Audio decoded between two looks at the partial text: a look costs as much as 10 ms of audio."""
 
-_NICE: Final = 5
-"""Decoding gives way to the event loop, which is due every few ms and needs little: on one
-processor shared by both, the audio of ten calls is late without it."""
-
 _T = TypeVar("_T")
 
 
@@ -154,7 +150,6 @@ def main() -> None:
     # calls in progress still need to be understood: the parent ends its pipe when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(_NICE)
     output = os.dup(1)
     os.dup2(2, 1)
     Worker(output).run(0)

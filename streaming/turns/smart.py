@@ -40,11 +40,6 @@ class SmartTurnModel:
         """Whether a judgement is under way: one asked for now would have to wait."""
         return self._pending > 0
 
-    @property
-    def crowded(self) -> bool:
-        """Whether one waits already: one asked for now would have to wait for two."""
-        return self._pending > 1
-
     def predict(self, samples: npt.NDArray[np.int16], rate: int) -> float:
         """Probability that the turn whose audio is ``samples`` at ``rate`` Hz is complete."""
         audio = resample_segment(samples, rate, MODEL_RATE)

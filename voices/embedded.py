@@ -10,15 +10,12 @@ import math
 from functools import partial
 from typing import Final
 
-import numpy as np
-
 from ringtrue.streaming.errors import UnknownVoiceError
 from ringtrue.voices.cloning.model import CloneModel
 from ringtrue.voices.embedded_job import Request
 from ringtrue.voices.engine import OnProgress, Speech
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.fargan.vocoder import warm_up
-from ringtrue.voices.flite import FliteVoice
 from ringtrue.voices.pool import JobLimits, JobPool
 from ringtrue.voices.renderer import RenderedVoice
 from ringtrue.voices.stock import FliteEngine
@@ -107,7 +104,7 @@ class EmbeddedEngine:
             raise EngineStateError(f"the state's base: {error}") from None
         if model.neural:
             await self._stock.work(warm_up)
-        voice = await self._stock.work(lambda: _rendered(model, base))
+        voice = await self._stock.work(partial(model.rendered, base))
         if not (math.isfinite(voice.gain) and _GAINS[0] < voice.gain < _GAINS[1]):
             raise EngineStateError("the state's parameters are no speech")
         return EmbeddedVoice(self._stock, voice)
@@ -115,9 +112,3 @@ class EmbeddedEngine:
     async def close(self) -> None:
         """End the processes. Idempotent; streams end with the stock engine."""
         await self._pool.close()
-
-
-def _rendered(model: CloneModel, base: FliteVoice) -> RenderedVoice:
-    """The voice at the common level; its numbers may be anybody's, so overflow is no surprise."""
-    with np.errstate(all="ignore"):
-        return RenderedVoice(model.source(base), model.postfilter, neural=model.neural)

@@ -73,11 +73,8 @@ class RenderedVoice:
         vocoder speaks.
         """
         self.source = voice
-        plain = Vocoder(voice.alpha, postfilter=postfilter)
-        self.vocoder: AnyVocoder = plain
-        if neural:
-            self.vocoder = NeuralVocoder(voice.alpha, postfilter=postfilter)
-        self.gain = self._calibrated(plain)
+        self.vocoder = vocoder_for(postfilter, neural=neural, alpha=voice.alpha)
+        self.gain = self._calibrated(Vocoder(voice.alpha, postfilter=postfilter))
 
     def _calibrated(self, vocoder: Vocoder) -> float:
         """By the plain vocoder, which takes a third of the time and is as loud to a few percent."""
@@ -85,6 +82,16 @@ class RenderedVoice:
         found = self.source.analyse(tokens)
         samples = vocoder.stream().render(found.f0, scaled(found.mcep), found.strengths)
         return float(10 ** ((TARGET_DBFS - active_level(samples, RATE)) / 20))
+
+
+def vocoder_for(postfilter: float, *, neural: bool, alpha: float = 0.42) -> AnyVocoder:
+    """The vocoder a voice asks for: the neural one or the pulse one; both take the same arguments.
+
+    Raises :class:`~ringtrue.voices.errors.EngineUnavailableError` where the neural one's weights
+    can't be read, and ``ValueError`` for a postfilter that isn't in 0..1.
+    """
+    kind = NeuralVocoder if neural else Vocoder
+    return kind(alpha, postfilter=postfilter)
 
 
 def scaled(mcep: FloatArray) -> RealArray:

@@ -103,7 +103,7 @@ def clone(
     report.stage("listening to the clone", 0.75, 1.0)
 
     def refined(strength: float) -> RenderedVoice:
-        return _rendered(change.added_to(chosen.model, strength), chosen.voice)
+        return change.added_to(chosen.model, strength).rendered(chosen.voice)
 
     with closing(Listener()) as listener:
         verdict = judged(RenderedVoice(chosen.voice), refined, listener, report.within)
@@ -128,12 +128,8 @@ def _candidate(
     model = replace(
         adapted(base, frames, np.random.default_rng(_SEED)), postfilter=POSTFILTER, neural=NEURAL
     )
-    likeness = similarity(target, voice_of(_rendered(model, voice), JUDGING[:_TRIED], encoder))
+    likeness = similarity(target, voice_of(model.rendered(voice), JUDGING[:_TRIED], encoder))
     return _Candidate(base, voice, model, likeness)
-
-
-def _rendered(model: CloneModel, voice: FliteVoice) -> RenderedVoice:
-    return RenderedVoice(model.source(voice), model.postfilter, neural=model.neural)
 
 
 def _recording(speech: Speech) -> npt.NDArray[np.float32]:

@@ -22,6 +22,7 @@ from ringtrue.voices.flite import VOICES, Parameters
 from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
 from ringtrue.voices.jit import compiled
 from ringtrue.voices.prosody import F0_RANGE, styled
+from ringtrue.voices.renderer import RenderedVoice
 
 MAGIC: Final = b"RTclone"
 VERSION: Final = 2
@@ -121,6 +122,15 @@ class CloneModel:
         if voice.name != self.base:
             raise ValueError(f"this clone is made from voice {self.base}, got {voice.name}")
         return ClonedSource(self, voice)
+
+    def rendered(self, voice: BaseVoice) -> RenderedVoice:
+        """The clone with its vocoder at the common level, ready to speak.
+
+        Its numbers may be anybody's, so overflow is no surprise: the gain says what came of them.
+        Raises as :meth:`source`, and as :func:`~ringtrue.voices.renderer.vocoder_for`.
+        """
+        with np.errstate(all="ignore"):
+            return RenderedVoice(self.source(voice), self.postfilter, neural=self.neural)
 
     def transform(self, found: Parameters) -> Parameters:
         """``found`` of the base voice, as the speaker says it. Pure; for many threads at once."""

@@ -25,11 +25,10 @@ from ringtrue.voices.encoder.mel import HOP as MEL_HOP
 from ringtrue.voices.encoder.mel import filterbank, power_spectrum
 from ringtrue.voices.encoder.speaker import WINDOW
 from ringtrue.voices.encoder.speech import LEVEL_DBFS
-from ringtrue.voices.fargan.vocoder import NeuralVocoder
 from ringtrue.voices.flite import Parameters
 from ringtrue.voices.flite.frontend import COEFFICIENTS
-from ringtrue.voices.renderer import scaled
-from ringtrue.voices.vocoder import HOP, AnyVocoder, Vocoder
+from ringtrue.voices.renderer import scaled, vocoder_for
+from ringtrue.voices.vocoder import HOP
 
 BINS: Final = 201
 _DECIBELS: Final = 20.0 / np.log(10.0)
@@ -232,11 +231,7 @@ def levelled(power: FloatArray) -> FloatArray:
 
 def _windows(model: CloneModel, phrases: Sequence[Parameters]) -> _Batch:
     """The model's speech without its pauses, cut into windows of 1.6 s, half overlapping."""
-    vocoder: AnyVocoder = (
-        NeuralVocoder(postfilter=model.postfilter)
-        if model.neural
-        else Vocoder(postfilter=model.postfilter)
-    )
+    vocoder = vocoder_for(model.postfilter, neural=model.neural)
     power: list[FloatArray] = []
     mcep: list[FloatArray] = []
     classes: list[FloatArray] = []

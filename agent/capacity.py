@@ -4,9 +4,11 @@ Two kinds of signals decide. What adds up with calls (CPU of the event loop, CPU
 *forecast*, twice: what is in use, plus calls that are not in that measurement yet, plus one more;
 and what so many calls came to cost once they were under way. The larger one counts: a call that
 was answered a moment ago uses less than it is going to, and one that is measured is not to be
-counted again. What shows that something already waits (ticks, queues, the latencies of running
-calls) shuts the door before its budget is reached, and opens it again once it was well below for
-a while. Sans-IO: times and measurements come from the caller.
+counted again. CPU that suffices on average does not where several turns end together, so what one
+second's work may be above the average is kept free. What shows that something already waits (ticks,
+queues, the latencies of running calls, sooner where they grow) shuts the door before its budget is
+reached, and opens it again once it was well below for a while. Sans-IO: times and measurements come
+from the caller.
 """
 
 from __future__ import annotations
@@ -15,24 +17,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from ringtrue.agent.call_cost import Bursts, CallCost, Smooth
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.streaming.ports import Direction
 
 SMOOTHING: Final = 2.0
 """Seconds over which measured CPU is averaged."""
 
-LEARNING: Final = 15.0
-"""Seconds over which the cost of a call is learned."""
-
-LEARNABLE: Final = 3.0
-"""Settled calls from which their cost can be told from the idle process's."""
-
-ALL_SETTLED: Final = 0.85
-"""Share of the calls that must be under way for a call to be found cheaper than it was: those that
-have just been answered use less than they will."""
-
-COST_RANGE: Final = 10.0
-"""A learned cost stays within this factor of the configured one."""
+BURST_PART: Final = 1.4
+"""How far one second's work of a call departs from its average, by that, until it was measured."""
 
 LOOP_PART: Final = 0.5
 """Of a call's cost, what the loop is taken to have until it was measured."""
@@ -50,6 +43,9 @@ TURN_SECONDS: Final = 30.0
 
 ENOUGH_TURNS: Final = 10
 """Fewer say nothing of a p95."""
+
+MOST_GROWTH: Final = 1.2
+"""Turns that grow count as if they had gone on growing, to this factor."""
 
 BUSY: Final = 0.5
 """Pressure on CPU or clock from which slow turns are taken to come from load, and not from a slow
@@ -101,34 +97,8 @@ class Verdict:
     """What was measured or forecast, against its limit; above 1."""
 
 
-@dataclass(slots=True)
-class _Cost:
-    """What one call takes of one resource, in cores, as far as it is known."""
-
-    value: float
-    least: float
-    most: float
-    idle: float = 0.0
-
-    def learn(self, used: float, calls: float, settled: float, seconds: float) -> None:
-        """``used`` cores by ``calls``, of which a share of ``settled`` is under way."""
-        if calls < 0.5:
-            self.idle += (used - self.idle) * min(1.0, seconds / LEARNING)
-        elif calls * settled >= LEARNABLE:
-            seen = min(self.most, max(self.least, (used - self.idle) / calls))
-            if seen > self.value or settled >= ALL_SETTLED:
-                self.value += (seen - self.value) * min(1.0, settled * seconds / LEARNING)
-
-
-@dataclass(slots=True)
-class _Smooth:
-    value: float = 0.0
-    known: bool = False
-
-    def take(self, value: float, seconds: float) -> None:
-        weight = min(1.0, seconds / SMOOTHING) if self.known else 1.0
-        self.value += (value - self.value) * weight
-        self.known = True
+def _smooth() -> Smooth:
+    return Smooth(SMOOTHING)
 
 
 @dataclass(slots=True)
@@ -142,17 +112,18 @@ class Capacity:
     load: Load = field(default_factory=Load, init=False)
     """The last look."""
 
-    _loop: _Smooth = field(default_factory=_Smooth, init=False)
-    _loop_wait: _Smooth = field(default_factory=_Smooth, init=False)
-    _cpu: _Smooth = field(default_factory=_Smooth, init=False)
-    _measured: _Smooth = field(default_factory=_Smooth, init=False)
+    _loop: Smooth = field(default_factory=_smooth, init=False)
+    _loop_wait: Smooth = field(default_factory=_smooth, init=False)
+    _cpu: Smooth = field(default_factory=_smooth, init=False)
+    _measured: Smooth = field(default_factory=_smooth, init=False)
     """Calls that are in the measurements: as late as those."""
 
     _up: int = field(default=0, init=False)
     """Calls at the last look, and those taken since."""
 
-    _loop_cost: _Cost = field(init=False)
-    _cpu_cost: _Cost = field(init=False)
+    _loop_cost: CallCost = field(init=False)
+    _cpu_cost: CallCost = field(init=False)
+    _bursts: Bursts = field(init=False)
     _young: deque[float] = field(default_factory=deque, init=False)
     _turns: deque[_Turn] = field(default_factory=lambda: deque(maxlen=TURNS), init=False)
     _looked: float | None = field(default=None, init=False)
@@ -161,14 +132,18 @@ class Capacity:
     def __post_init__(self) -> None:
         """Begin with the configured costs."""
         cost = self.settings.call_cost
-        self._cpu_cost = _Cost(cost, cost / COST_RANGE, cost * COST_RANGE)
-        part = cost * LOOP_PART
-        self._loop_cost = _Cost(part, part / COST_RANGE, part * COST_RANGE)
+        self._cpu_cost, self._loop_cost = CallCost(cost), CallCost(cost * LOOP_PART)
+        self._bursts = Bursts(cost * BURST_PART)
 
     @property
     def costs(self) -> dict[str, float]:
-        """Cores a call takes, of the ``loop`` and of ``cpu`` in all."""
-        return {"loop": self._loop_cost.value, "cpu": self._cpu_cost.value}
+        """Cores a call takes, of the ``loop`` and of ``cpu`` in all, and how far one second's
+        work of it departs from that (``burst``)."""
+        return {
+            "loop": self._loop_cost.value,
+            "cpu": self._cpu_cost.value,
+            "burst": self._bursts.deviation,
+        }
 
     def turn(self, ttfa: float | None, latency: float | None, now: float) -> None:
         """A running call's turn took so many seconds."""
@@ -189,6 +164,7 @@ class Capacity:
         measured, settled = self._measured.value, self._settled(calls, now)
         self._loop_cost.learn(self._loop.value, measured, settled, seconds)
         self._cpu_cost.learn(self._cpu.value, measured, settled, seconds)
+        self._bursts.learn(load.cpu + load.loop_wait, measured, settled, seconds)
         self._review(now)
 
     def refuses(self, calls: int, direction: Direction, now: float) -> Verdict | None:
@@ -231,12 +207,15 @@ class Capacity:
         settings = self.settings
         loop = self._expected(self._loop, self._loop_cost, more) + self._loop_wait.value
         cpu = self._expected(self._cpu, self._cpu_cost, more)
+        together = settings.burst_deviations * self._bursts.of(self._up + more)
+        cores = max(self.load.cores, 0.1)
         return {
             "loop": loop / settings.loop_share,
-            "cpu": cpu / (settings.cpu_share * max(self.load.cores, 0.1)),
+            "cpu": cpu / (settings.cpu_share * cores),
+            "bursts": (cpu + together) / cores,
         }
 
-    def _expected(self, used: _Smooth, cost: _Cost, more: int) -> float:
+    def _expected(self, used: Smooth, cost: CallCost, more: int) -> float:
         """Cores with ``more`` calls than there are."""
         unmeasured = self._up - self._measured.value + more
         return max(used.value + unmeasured * cost.value, cost.idle + (self._up + more) * cost.value)
@@ -259,7 +238,8 @@ class Capacity:
             if ttfa is not None:
                 found["ttfa"] = ttfa * 1000 / settings.ttfa_ms
             if latency is not None:
-                found["turn_latency"] = latency * 1000 / settings.turn_latency_ms
+                grows = self._growth()
+                found["turn_latency"] = grows * latency * 1000 / settings.turn_latency_ms
         return {name: value / settings.margin for name, value in found.items()}
 
     def _review(self, now: float) -> None:
@@ -284,6 +264,15 @@ class Capacity:
         """Whether what waits is well below what shuts the door."""
         resume = self.settings.resume
         return all(at <= (1.0 if name in LATENCIES else resume) for name, at in waiting.items())
+
+    def _growth(self) -> float:
+        """What the later half of the turns took by what the earlier took, as far as it grew."""
+        known = [turn.latency for turn in self._turns if turn.latency is not None]
+        half = len(known) // 2
+        if half < ENOUGH_TURNS:
+            return 1.0
+        ratio = sum(known[-half:]) / max(1e-3, sum(known[:half]))
+        return min(MOST_GROWTH, max(1.0, ratio))
 
     def _settled(self, calls: int, now: float) -> float:
         """Share of the calls that are under way."""

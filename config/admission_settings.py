@@ -29,6 +29,10 @@ class AdmissionSettings(Section):
     """Of the cores this process may use, what it and its workers may: with one core, from 0.8 on
     turns wait for it."""
 
+    burst_deviations: Annotated[float, Field(ge=0, le=10)] = 2
+    """Standard deviations of one second's CPU that are kept free, of all cores, for turns that end
+    together: with few cores that is the narrower limit."""
+
     tick_lateness_ms: Milliseconds = 8
     """Lateness of media ticks, p95 of the last seconds."""
 
@@ -54,11 +58,12 @@ class AdmissionSettings(Section):
     inbound_reserve: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Of all capacity, what is kept for inbound calls: outbound calls don't get it."""
 
-    call_cost: Share = 0.03
-    """Cores a call counts for until calls were measured."""
+    call_cost: Share = 0.04
+    """Cores a call counts for until calls were measured: more than it is likely to take."""
 
-    settle_seconds: Seconds = 6
-    """How long after its answer a call is under way, and what calls cost may be learned from it."""
+    settle_seconds: Seconds = 20
+    """How long after its answer a call is under way, and what calls cost may be learned from it:
+    greeting and two turns."""
 
     starts_per_second: Annotated[float, Field(gt=0, le=1000)] = 20
     """Calls begun at most: beginning one takes the loop longer than a second of it does."""

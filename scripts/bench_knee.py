@@ -85,7 +85,7 @@ class Look:
 
 
 class Watching:
-    """Looks at the server once a second."""
+    """Looks at the server every :data:`LOOK_SECONDS`."""
 
     def __init__(self, served: Served) -> None:
         """Begins and ends with the context."""
@@ -122,7 +122,7 @@ class Watching:
                 },
                 cores={
                     part: round(page[f'ringtrue_admission_call_cores{{part="{part}"}}'], 4)
-                    for part in ("loop", "cpu")
+                    for part in ("loop", "cpu", "burst")
                 },
             )
             for at, page in self.looks

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import pytest
+from turning_calls import TurningCalls
 
 from ringtrue.agent.capacity import ROOM_TO_OPEN, Capacity, Load
 from ringtrue.config.admission_settings import AdmissionSettings
 from ringtrue.streaming.ports import Direction
 
 INBOUND, OUTBOUND = Direction.INBOUND, Direction.OUTBOUND
-SETTINGS = AdmissionSettings()
+SETTINGS = AdmissionSettings(burst_deviations=0, call_cost=0.03, settle_seconds=6)
+"""For the calls of :class:`Machine`, whose load never varies."""
+
+DEFAULTS = AdmissionSettings()
 LOOK = 0.5
 
 
@@ -285,7 +289,7 @@ def test_a_few_calls_are_always_taken() -> None:
 
 
 def test_nothing_is_refused_where_it_is_off() -> None:
-    m = machine(AdmissionSettings(enabled=False))
+    m = machine(SETTINGS.model_copy(update={"enabled": False}))
     m.capacity.look(Load(loop=1.0, cpu=2.0, tick_lateness=1.0), 0, m.now)
     assert all(m.ring() for _ in range(500))
 
@@ -298,3 +302,47 @@ def test_a_place_given_back_costs_nothing() -> None:
     m.capacity.given_back()
     m.capacity.given_back()
     assert m.capacity.forecasts(1, m.now) == before
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("per_second", [0.7, 1.5, 4.0])
+@pytest.mark.parametrize(("cores", "dearer"), [(1.0, 0.6), (1.0, 0.8), (2.0, 0.8), (2.0, 1.0)])
+def test_turns_that_end_together_stay_in_time(
+    cores: float, dearer: float, per_second: float, seed: int
+) -> None:
+    """From the first refusal to the end, with many more callers than fit."""
+    m = TurningCalls(Capacity(DEFAULTS), cores=cores, dearer=dearer, seed=seed)
+    m.offer(int(80 * cores), per_second)
+    assert m.refused
+    assert m.p95_since(m.refused[0][0]) < 0.8
+    assert m.most >= 13 * cores
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_was_learned_of_past_calls_admits_as_many_as_fit(seed: int) -> None:
+    """Of those that end their turns together, too: not so few that the machine is half idle."""
+    m = TurningCalls(Capacity(DEFAULTS), dearer=0.8, seed=seed)
+    for _ in range(2):
+        m.offer(14, 0.5)
+    m.most = 0
+    m.offer(60, 1.5)
+    assert m.p95_since(m.refused[0][0]) < 0.8
+    assert 14 <= m.most <= 20  # 20 is where the turns of half of all runs are late
+
+
+def test_without_anything_kept_free_turns_that_end_together_are_late() -> None:
+    """What the deviation is for: on average there would be room."""
+    free = DEFAULTS.model_copy(update={"burst_deviations": 0, "turn_latency_ms": 60_000})
+    m = TurningCalls(Capacity(free), dearer=1.0)
+    m.offer(80, 1.5)
+    assert m.p95_since(m.refused[0][0]) > 1.0
+
+
+def test_turns_that_get_slower_shut_the_door_before_their_limit() -> None:
+    for grown, shut_by in ((1.0, None), (1.3, "turn_latency")):
+        m = machine(loop_cost=0.02)
+        m.calls = 24
+        for number in range(40):
+            m.capacity.turn(0.03, 0.5 if number < 20 else 0.5 * grown, m.now)
+        m.run(LOOK)
+        assert m.capacity.shut_by == shut_by

@@ -1,7 +1,7 @@
 """What every test gets: the event loop it asks for, and a watch for what it leaves behind.
 
 Loops, by marker: none = plain asyncio, ``virtual_time`` = time that costs nothing,
-``uvloop`` = the production loop.
+``uvloop`` = the production loop; a test's own overrules its module's.
 
 A test fails if it leaves tasks, threads, sockets or child processes behind. What a fixture of
 wider scope made in its set-up is that fixture's to release. Where such a fixture starts threads
@@ -67,11 +67,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, LoopFactory]:
-    """Choose the loop by the test's marker."""
-    if item.get_closest_marker("virtual_time"):
-        return {"virtual": VirtualTimeLoop}
-    if item.get_closest_marker("uvloop"):
-        return {"uvloop": uvloop.new_event_loop}
+    """Choose the loop by the marker nearest to the test."""
+    for marker in item.iter_markers():
+        if marker.name == "virtual_time":
+            return {"virtual": VirtualTimeLoop}
+        if marker.name == "uvloop":
+            return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 
 

@@ -1,4 +1,7 @@
-"""Sessions over real sockets: two ends agree, hear each other, hold, move and let go."""
+"""Sessions over real sockets: two ends agree, hear each other, hold, move and let go.
+
+Time is virtual, except where the kernel's own times of arrival matter.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from ringtrue.telephony.rtp.session import MediaOptions, RtpSession, session_fac
 from ringtrue.telephony.sdes import Security, SrtpMode
 from ringtrue.telephony.sip.media import MediaError, MediaSession
 
-pytestmark = pytest.mark.uvloop
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture
@@ -72,6 +75,7 @@ async def connected(pool: PortPool, *codecs: str) -> tuple[RtpSession, RtpSessio
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA", "G722"])
+@pytest.mark.uvloop
 async def test_two_ends_hear_each_other(pool: PortPool, codec: str) -> None:
     calling, called = await connected(pool, codec)
     ends = End(calling, "a"), End(called, "bb")
@@ -237,6 +241,7 @@ async def test_a_stranger_on_loopback_is_not_heard(pool: PortPool) -> None:
     called.close()
 
 
+@pytest.mark.uvloop
 async def test_a_stranger_ahead_of_every_packet_delays_none(pool: PortPool) -> None:
     """Reading stops early only at what the far end sent."""
     calling, called = await connected(pool, "PCMU")
@@ -257,6 +262,7 @@ async def test_a_stranger_ahead_of_every_packet_delays_none(pool: PortPool) -> N
 
 
 @pytest.mark.parametrize("at_once", [2, 3, 7])
+@pytest.mark.uvloop
 async def test_bursts_are_read_in_time(pool: PortPool, at_once: int) -> None:
     """Packets that come several at a time are all in the buffer before they are due."""
     calling, called = await connected(pool, "PCMU")

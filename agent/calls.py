@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Final
 
@@ -19,7 +20,7 @@ from ringtrue.agent.call_policy import graph_policy
 from ringtrue.agent.casting import Casting
 from ringtrue.agent.engines import Engines
 from ringtrue.agent.handing import Desk, Handing, Talk
-from ringtrue.agent.last_words import last_words, settle
+from ringtrue.agent.last_words import end_with, last_words, settle
 from ringtrue.agent.metrics import Metrics
 from ringtrue.agent.recordings import Recordings, Tape
 from ringtrue.agent.records import RecordStore
@@ -270,7 +271,7 @@ class Calls:
         """End the calls that :meth:`drain` waits for, and any that still begins, at once."""
         self._ending = True
         for active in tuple(self._active.values()):
-            self._end(active, EndReason.SHUTDOWN)
+            end_with(active.over, EndReason.SHUTDOWN)
 
     async def _converse(
         self, call: Call, agent: Agent, record: CallRecord, desk: Desk
@@ -282,6 +283,7 @@ class Calls:
         outcome = EndReason.ERROR
         casting: Casting | None = None
         tape: Tape | None = None
+        active: ActiveCall | None = None
         try:
             casting = await self._engines.cast(agent)
             if self._recordings is not None:
@@ -300,6 +302,8 @@ class Calls:
             finally:
                 if tape is not None:
                     await tape.close()
+                if active is not None:
+                    active.graph.release()
         return outcome
 
     def _build(
@@ -319,6 +323,10 @@ class Calls:
         if casting.lease is not None:
             record.voice = casting.lease.voice
             record.consent = casting.lease.licence.consent
+
+        # What outlives the graph refers to how the call is ended, never to the graph: a call that
+        # is over leaves no cycle behind.
+        end = partial(end_with, over)
 
         def probe(stage: Stage, at: float | None = None) -> None:
             graph.session.probe(stage, at)
@@ -341,19 +349,22 @@ class Calls:
         def ended(error: BaseException | None) -> None:
             if error is not None:
                 record.errors[type(error).__name__] += 1
-            self._end(active, EndReason.AGENT_HUNG_UP if error is None else EndReason.ERROR)
+            end(EndReason.AGENT_HUNG_UP if error is None else EndReason.ERROR)
 
         def fell_back(reason: str) -> None:
             record.voice_revoked = reason
             record.voice_revoked_at = asyncio.get_running_loop().time()
-            log.warning("call.voice_revoked", call=call.id, reason=reason)
+            log.warning("call.voice_revoked", call=record.call_id, reason=reason)
             self._metrics.voice_revoked(reason)
             if trail is not None:
                 trail.revoked(reason)
 
         def refused(report: RefusalReport) -> None:
             log.warning(
-                "call.frames_refused", call=call.id, reason=report.reason, frames=report.frames
+                "call.frames_refused",
+                call=record.call_id,
+                reason=report.reason,
+                frames=report.frames,
             )
             self._metrics.frames_refused(report)
             if trail is not None:
@@ -365,9 +376,7 @@ class Calls:
             if side.open:
                 side.stopped(interrupted)
 
-        answering = answering_of(
-            call, agent, record, lambda: graph, lambda reason: self._end(active, reason)
-        )
+        answering = answering_of(call, agent, record, lambda: graph, end)
         services = self._engines.services(
             agent, casting=casting, probe=probe, on_stall=stalled, on_fallback=fell_back
         )
@@ -392,15 +401,8 @@ class Calls:
         )
         graph.on_key = None if answering is None else answering.keyed
         transferred = None if trail is None else trail.transferred
-        talk = Talk(
-            call,
-            agent,
-            graph,
-            record,
-            lambda reason: self._end(active, reason),
-            transferred,
-            None if answering is None else answering.person,
-        )
+        person = None if answering is None else answering.person
+        talk = Talk(call, agent, graph, record, end, transferred, person)
         active = ActiveCall(call, graph, record, over, desk(talk), trail, answering)
         return active
 
@@ -423,7 +425,7 @@ class Calls:
         outcome = EndReason.ERROR
         self._active[active.call.id] = active
         if self._ending:
-            self._end(active, EndReason.SHUTDOWN)
+            end_with(active.over, EndReason.SHUTDOWN)
         try:
             await graph.start()
             self.clock.add(session)
@@ -478,18 +480,14 @@ class Calls:
         if not isinstance(action, Hangup):
             active.transfers.begin(action)
         elif not active.transfers.leaves():
-            self._end(active, EndReason.AGENT_HUNG_UP)
-
-    def _end(self, active: ActiveCall, reason: EndReason) -> None:
-        if not active.over.done():
-            active.over.set_result(reason)
+            end_with(active.over, EndReason.AGENT_HUNG_UP)
 
     def _fault(self, ticked: Ticked, error: BaseException) -> None:
         for active in self._active.values():
             if active.graph.session is ticked:
                 active.record.errors[type(error).__name__] += 1
                 log.error("call.tick_failed", call=active.call.id, exc_info=error)
-                self._end(active, EndReason.ERROR)
+                end_with(active.over, EndReason.ERROR)
 
     def _note_idle(self) -> None:
         if not len(self):

@@ -29,6 +29,11 @@ async def last_words(graph: CallGraph, far_end: asyncio.Task[EndReason]) -> None
 
 def settle(over: asyncio.Future[EndReason], task: asyncio.Task[EndReason]) -> None:
     """The far end ended the call (or waiting for that failed)."""
-    if task.cancelled() or over.done():
-        return
-    over.set_result(EndReason.ERROR if task.exception() is not None else task.result())
+    if not task.cancelled():
+        end_with(over, EndReason.ERROR if task.exception() is not None else task.result())
+
+
+def end_with(over: asyncio.Future[EndReason], reason: EndReason) -> None:
+    """End the call for ``reason``, unless it has ended already."""
+    if not over.done():
+        over.set_result(reason)

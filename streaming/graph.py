@@ -48,6 +48,7 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from ringtrue.streaming.budget.keeper import BudgetKeeper
+from ringtrue.streaming.dismantle import take_apart
 from ringtrue.streaming.echo.guard import EchoGuard
 from ringtrue.streaming.errors import GraphError
 from ringtrue.streaming.gate import GatePolicy, UtteranceDigest, VoiceWatch, Watermarker
@@ -417,6 +418,17 @@ class CallGraph:
             log.error("graph.stuck", call=self.session.record.call_id)
             for task in self._tasks:
                 task.cancel()
+
+    def release(self) -> None:
+        """Let go of everything, so that it is freed at once; after :meth:`stop`.
+
+        Nothing of the graph or its session can be used any more. A graph that is stuck is kept.
+        """
+        if self._tasks:
+            return
+        take_apart([self._worker, self._runner])
+        self.session.release()
+        vars(self).clear()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

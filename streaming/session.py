@@ -390,6 +390,10 @@ class CallSession:
         if self._echo is not None:
             self.record.media |= self._echo.stats.as_dict()
 
+    def release(self) -> None:
+        """Let go of leg, graph and buffers: nothing of it can be used any more."""
+        vars(self).clear()
+
     def _queue(self, item: bytes | str) -> None:
         if len(self._blocks) >= MAX_BLOCKS:
             # A key pressed is worth more than 60 ms of audio.

@@ -77,7 +77,7 @@ class Call:
         self.replaceable = False
         """The far end supports Replaces (RFC 3891)."""
 
-        self._referrals = Referrals(context, handle, dialog, user, lost=self._dialog_lost)
+        self._referrals = Referrals(context, handle, dialog, user)
         self.referees = Referees(context, handle, dialog, user)
         self._acks: dict[int, tuple[bytes, Hop]] = {}
         self._bye_wanted = False
@@ -309,7 +309,7 @@ class Call:
         """As :meth:`Referrals.start`. Raises :class:`SipStateError`, too, where it is over."""
         if self.ending:
             raise SipStateError("the call is over")
-        self._referrals.start(to, limit, now, self._allowed)
+        self._referrals.start(to, limit, now, self._allowed, lost=self._dialog_lost)
 
     def _answer_timer(self, request: Request, now: float) -> Lines:
         """What our 2xx says of the session's timer, which is set by it."""

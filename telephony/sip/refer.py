@@ -81,31 +81,30 @@ def subscription_state(request: Request) -> tuple[bool, int | None]:
 class Referrals:
     """The REFERs that we send in one call's dialog: one at a time."""
 
-    def __init__(
-        self,
-        context: Context,
-        handle: str,
-        dialog: Dialog,
-        user: str | None,
-        *,
-        lost: Callable[[float], None],
-    ) -> None:
-        """``user`` is the user part of our Contact; ``lost`` is called where the far end doesn't
-        know the dialog (481)."""
+    def __init__(self, context: Context, handle: str, dialog: Dialog, user: str | None) -> None:
+        """``user`` is the user part of our Contact."""
         self._context = context
         self._handle = handle
         self._dialog = dialog
         self._user = user
-        self._lost = lost
         self._latest: Referral | None = None
 
-    def start(self, to: str | NameAddr, limit: float, now: float, allowed: frozenset[str]) -> None:
+    def start(
+        self,
+        to: str | NameAddr,
+        limit: float,
+        now: float,
+        allowed: frozenset[str],
+        *,
+        lost: Callable[[float], None],
+    ) -> None:
         """Ask the far end to call ``to``; :class:`ReferEnded` follows within ``limit`` seconds.
 
         ``to`` is what :func:`refer_target` takes, or Refer-To's value itself.
 
         ``allowed`` is what the far end says it takes, empty where it doesn't say. One that takes
-        no REFER is not asked: the event has 405 then. Raises :class:`SipParseError` on a bad
+        no REFER is not asked: the event has 405 then. ``lost`` is called where the far end doesn't
+        know the dialog (481). Raises :class:`SipParseError` on a bad
         ``to``, :class:`SipStateError` while another REFER is under way, :class:`SipCapacityError`.
         """
         before = self._latest
@@ -127,7 +126,7 @@ class Referrals:
             request,
             now + limit,
             alone=before is None or before.finished,
-            lost=self._lost,
+            lost=lost,
         )
         self._context.core.request(request, hop, latest, now)
         self._latest = latest
@@ -142,8 +141,9 @@ class Referrals:
 
     def stop(self) -> None:
         """The call is over: nothing more comes of any."""
-        if self._latest is not None:
-            self._latest.stop()
+        latest, self._latest = self._latest, None
+        if latest is not None:
+            latest.stop()
 
 
 class Referral:

@@ -1,0 +1,41 @@
+"""Breaking the cycles of an ended call, so that its memory is free at once.
+
+Processors of a Pipecat graph refer to their neighbours, to the worker that runs them, and by
+their event handlers to whoever listens, all in both directions. Reference counting alone would
+free nothing of a call, and the cyclic collector counts objects, not the native buffers they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from pipecat.utils.asyncio.task_manager import BaseTaskManager
+from pipecat.utils.base_object import BaseObject
+
+_PARTS: Final = (BaseObject, BaseTaskManager)
+
+
+def take_apart(roots: Iterable[object]) -> int:
+    """Empty every Pipecat object that ``roots`` lead to by their attributes; return how many.
+
+    Attributes are followed from one such object to the next, also through lists, tuples, sets
+    and dictionaries. Everything must have ended: an emptied object raises ``AttributeError`` for
+    whatever is still asked of it. What several calls share may be referred to, but must not be a
+    Pipecat object.
+    """
+    found: dict[int, object] = {}
+    waiting = list(roots)
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, _PARTS):
+            if id(one) not in found:
+                found[id(one)] = one
+                waiting.extend(vars(one).values())
+        elif isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list | tuple | set):
+            waiting.extend(one)
+    for one in found.values():
+        vars(one).clear()
+    return len(found)

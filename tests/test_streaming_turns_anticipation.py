@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from anticipating import RATE, Call, call
@@ -135,6 +136,27 @@ async def test_a_dialogue_acts_only_once_the_turn_has_ended(
         await ask(it, 0.3, "sales please", then=10.0)
         assert it.record.turn_taking.confirmed == 1, it.record.turn_taking
         assert [frame.action for frame in it.actions] == [Transfer("sales")]
+
+
+async def test_a_goodbye_whose_early_answer_is_refused_too_late_is_answered_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop that is held up lets the refusal and the end of the turn cross."""
+    async with call(monkeypatch, DIALOGUE, [("goodbye", "goodbye")], [0.9]) as it:
+        llm = it.language.llm
+        told = llm.broadcast_frame
+
+        async def late(*args: Any, **kwargs: Any) -> None:
+            await asyncio.sleep(0.5)
+            await told(*args, **kwargs)
+
+        monkeypatch.setattr(llm, "broadcast_frame", late)
+        await ask(it, 0.3, "goodbye", then=10.0)
+        taking = it.record.turn_taking
+        assert (taking.speculations, taking.confirmed) == (1, 1), "or nothing crossed"
+        assert [frame.action for frame in it.actions] == [Hangup()]
+        assert it.graph.context.messages[-2] == {"role": "user", "content": "goodbye"}
+        assert "oodbye" in str(it.graph.context.messages[-1]["content"])
 
 
 async def test_a_tool_is_not_called_ahead_of_the_turns_end(monkeypatch: pytest.MonkeyPatch) -> None:

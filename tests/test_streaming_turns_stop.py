@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pipecat.frames.frames import EagerEndOfTurnCancelFrame, TranscriptionFrame
+from pipecat.frames.frames import (
+    EagerEndOfTurnCancelFrame,
+    Frame,
+    LLMRunFrame,
+    TranscriptionFrame,
+)
 from spoken_turn import POLICY, STARTED, STOPPED, TEXT, guess, turn, words
 
 from ringtrue.streaming.recognizers.port import Transcript
@@ -148,6 +153,31 @@ async def test_an_answer_that_somebody_refuses_is_given_when_the_turn_has_ended(
         await asyncio.sleep(3)
         assert t.told == ["began", "refused"]
         assert len(t.ended) == 1
+
+
+@pytest.mark.virtual_time
+async def test_an_answer_that_is_refused_after_it_was_confirmed_is_asked_for_anew() -> None:
+    pushed: list[Frame] = []
+
+    async def note(_: object, frame: Frame, __: object) -> None:
+        pushed.append(frame)
+
+    async with turn(0.9) as t:
+        t.strategy.add_event_handler("on_push_frame", note)
+        await t.take(STARTED, guess("yes"), SpeechPausedFrame())
+        await asyncio.sleep(0.1)
+        await t.take(STOPPED, TEXT)
+        await asyncio.sleep(0.1)
+        assert t.told == ["began", "confirmed"]
+        assert pushed == []
+        await t.take(EagerEndOfTurnCancelFrame(), EagerEndOfTurnCancelFrame())
+        await asyncio.sleep(0.1)
+        assert [type(frame) for frame in pushed] == [LLMRunFrame]
+        await t.strategy.handle_user_turn_stopped()
+        await t.strategy.handle_user_turn_started()
+        await t.take(EagerEndOfTurnCancelFrame())
+        await asyncio.sleep(0.1)
+        assert len(pushed) == 1
 
 
 @pytest.mark.virtual_time

@@ -17,6 +17,7 @@ from pipecat.frames.frames import (
     EagerEndOfTurnCancelFrame,
     Frame,
     InterimTranscriptionFrame,
+    LLMRunFrame,
     TranscriptionFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -126,6 +127,10 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         """When the caller's last speech ended, while the turn lasts or has just ended."""
 
         self._ended_at: float | None = None
+        self._confirmed = False
+        """The turn that ended last has the answer that was begun before; it may be refused yet."""
+
+        self._ending = asyncio.Lock()
         self._speaking = False
         self._complete = False
         self._final = False
@@ -139,6 +144,7 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         await self._withdraw("superseded")
         self._restart()
         self._speculated = 0
+        self._confirmed = False
 
     async def handle_user_turn_stopped(self) -> None:
         """Forget the turn that ended."""
@@ -185,6 +191,9 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         elif isinstance(frame, EagerEndOfTurnCancelFrame):
             # Whoever pushed it has told everybody else.
             self._forget("refused")
+            if self._confirmed:
+                self._confirmed = False
+                self._spawn(self._ask_again())
         elif isinstance(frame, TranscriptionFrame | NothingRecognizedFrame):
             await self._heard(frame)
         return ProcessFrameResult.CONTINUE
@@ -366,11 +375,18 @@ class SpokenTurnStop(BaseUserTurnStopStrategy):  # type: ignore[no-untyped-call]
         elif said and self._matches.matches(speculation.text, said):
             if self._answering is not None:
                 self._answering.confirmed()
-            await self.trigger_user_turn_finalized(confirms_speculation=True)
+            async with self._ending:
+                self._confirmed = True
+                await self.trigger_user_turn_finalized(confirms_speculation=True)
         else:
             self._tell_dropped("other_words")
             await self.trigger_user_turn_speculation_cancelled()  # type: ignore[no-untyped-call]
             await self.trigger_user_turn_stopped()
+
+    async def _ask_again(self) -> None:
+        """The refusal of an early answer and the end of its turn have crossed: ask anew."""
+        async with self._ending:
+            await self.push_frame(LLMRunFrame())
 
     async def _speculate(self, probability: float, least: float) -> None:
         """Have the words so far answered, unless they are being answered already."""

@@ -8,16 +8,18 @@ mark costs in quality and time. ``--only goals`` takes many crops of what the go
 ``--null N`` instead searches N clips that carry no mark, or another key's; ``--perth`` tries
 ``resemble-perth`` on the same clips.
 
-Results go to ``build/watermark/`` row by row. ``--resume`` keeps what is there and measures the
-rest, ``--minutes`` stops after so long; ``--write FILE`` puts the tables between that file's
-markers.
+Part 0 of the speech is the minute of every source that the detector was developed on; what is
+measured is of part 1, which it was not.
+
+Results go to ``build/watermark/`` row by row. ``--resume`` keeps the rows that are there, of the
+code as it is, and measures the rest; ``--minutes`` stops after so long; ``--write FILE`` puts the
+tables between that file's markers.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import math
 import multiprocessing
 import os
@@ -29,20 +31,20 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from watermark_attacks import RATE, Audio, Case, cases, resampled, to_pcm
+from watermark_attacks import RATE, Audio, cases, resampled, to_pcm
 from watermark_corpus import OUT, SPEAKERS, hosts, say
-from watermark_hosts import KEY, crops, marked, segmental_snr, token_of
+from watermark_hosts import KEY, Attack, attacks, crops, marked, segmental_snr, token_of
+from watermark_kept import Kept, fingerprint
 from watermark_null import null, null_table
 from watermark_perth import perth
 from watermark_tables import shown, write_between
 
 from ringtrue.voices.watermark.detector import FALSE_ALARM, Detection, Search, detect
-from ringtrue.voices.watermark.embedder import PILOT_SHARE, RATES, Embedder, excitation
-from ringtrue.voices.watermark.token import Token, symbols
+from ringtrue.voices.watermark.embedder import RATES, Embedder, excitation
+from ringtrue.voices.watermark.token import symbols
 
 SECONDS: Final = (1, 2, 3, 6, 10)
 TOKEN_SECONDS: Final = (3, 6, 10)
-COLLUDERS: Final = (5, 20)
 GOALS: Final = (
     ("G.711 µ-law", "found", 1),
     ("G.711 A-law", "found", 1),
@@ -56,6 +58,7 @@ GOALS: Final = (
 )
 """After which attack, what, and within how many seconds of active speech."""
 
+SOURCES: Final = len(SPEAKERS) + 2
 SECTIONS: Final = ("speed", "quality", "goals", "robustness")
 
 
@@ -77,6 +80,9 @@ class Row:
     level: float
     """Speech against what the attack made of it, in dB; 0 where lengths differ."""
 
+    part: int = 0
+    """Which minute of the speech."""
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -91,47 +97,8 @@ class Goal:
     hits: dict[str, int]
     """By source."""
 
-
-@dataclass(frozen=True, slots=True)
-class Attack:
-    """A row's name and how it comes about."""
-
-    case: Case
-    copies: int = 1
-    """How many marked copies of the same speech, from different sessions, are averaged."""
-
-    def heard(self, host: Audio, number: int) -> Audio:
-        """``host`` marked as session ``number``, then attacked."""
-        if self.copies == 1:
-            return self.case.attack(marked(host, token_of(number)))
-        total = np.zeros(len(host) // 160 * 160)
-        for n in range(self.copies):
-            away = 160 * 61 * n
-            copy = marked(np.roll(host, away), token_of(100 * (n + 1) + number))
-            total += np.roll(copy, -away)
-        return total / self.copies
-
-    def right(self, number: int) -> set[Token]:
-        """The tokens that may be read from it."""
-        if self.copies == 1:
-            return {token_of(number)}
-        return {token_of(100 * (n + 1) + number) for n in range(self.copies)}
-
-
-def attacks(caller: Audio) -> dict[str, Attack]:
-    """Every row, by name; ``caller`` is who talks over it."""
-    listed = [Attack(case) for case in cases(caller)]
-    listed += [
-        Attack(Case(f"average of {n} marked copies", lambda x: x), copies=n) for n in COLLUDERS
-    ]
-    listed.append(Attack(Case("pilot subtracted, by its key", without_pilot)))
-    return {each.case.name: each for each in listed}
-
-
-def without_pilot(sent: Audio) -> Audio:
-    """As left by who has the detection key and knows where the mark begins."""
-    pilot = replace(excitation(KEY, symbols(KEY, token_of(0))), pilot_gain=-math.sqrt(PILOT_SHARE))
-    return marked(sent, chips=replace(pilot, data_gain=0.0))
+    part: int = 0
+    """Which minute of the speech."""
 
 
 def searched(crop: Audio, first: Search, *, thorough: bool) -> Detection:
@@ -291,6 +258,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--crops", type=int, default=16, help="crops of every source (6 of them)")
     parser.add_argument("--seconds", type=int, nargs="+", default=list(SECONDS))
     parser.add_argument("--attack", action="append", help="only rows whose name holds this; repeat")
+    parser.add_argument(
+        "--part", type=int, choices=(0, 1), default=1, help="which minute of the speech; see above"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--null", type=int, metavar="N", help="search N unmarked clips instead")
     parser.add_argument("--perth", action="store_true", help="resemble-perth on the same clips")
@@ -308,21 +278,18 @@ def main() -> None:
     options = arguments()
     options.until = time.monotonic() + 60 * options.minutes
     OUT.mkdir(parents=True, exist_ok=True)
-    sources = hosts()
+    sources = hosts(options.part)
     done: dict[str, str] = {}
     names = list(attacks(sources[SPEAKERS[1]]))
     if options.attack:
         names = [name for name in names if any(part in name for part in options.attack)]
     if options.null:
-        kept = OUT / "null.json"
-        if not options.resume:
-            kept.unlink(missing_ok=True)
+        kept = Kept(OUT / "null.json", fingerprint("watermark_null.py"), resume=options.resume)
         done["null"] = null_table(null(options.null, sources, kept, options.until))
     elif options.perth:
         chosen = [case for case in cases(sources[SPEAKERS[1]]) if case.name in names]
-        kept = OUT / "perth.json"
-        if not options.resume:
-            kept.unlink(missing_ok=True)
+        code = fingerprint("watermark_perth.py", product=False)
+        kept = Kept(OUT / f"perth_{options.part}.json", code, resume=options.resume)
         done["perth"] = perth(chosen, sources, options.crops, kept, options.until)
     else:
         wanted = options.only or SECTIONS
@@ -342,30 +309,28 @@ def main() -> None:
 
 def goals(sources: dict[str, Audio], options: argparse.Namespace) -> str:
     """Every goal, in Markdown; every source's part is kept in a file as soon as it is there."""
-    path = OUT / "goals.json"
-    kept = json.loads(path.read_text()) if options.resume and path.exists() else []
-    rows = {(row.name, row.what, row.seconds): row for row in (Goal(**each) for each in kept)}
+    kept = Kept(OUT / "goals.json", fingerprint(), resume=options.resume)
+    rows = {(row.name, row.what, row.seconds): row for row in (Goal(**each) for each in kept.rows)}
 
     def keep(row: Goal) -> None:
         rows[row.name, row.what, row.seconds] = row
         say(goals_table([row]).splitlines()[-1])
-        found = [asdict(each) for each in rows.values()]
-        path.write_text(json.dumps(found, indent=1, ensure_ascii=False))
+        kept.keep([asdict(each) for each in rows.values()])
 
     for aim in GOALS:
         if options.attack and not any(part in told(*aim) for part in options.attack):
             continue
         row = rows.get(aim)
-        if row is None or row.crops != options.crops:
-            row = Goal(*aim, options.crops, {})
+        if row is None or (row.crops, row.part) != (options.crops, options.part):
+            row = Goal(*aim, options.crops, {}, options.part)
         goal(row, sources, options.until, keep)
     return goals_table([rows[aim] for aim in GOALS if aim in rows])
 
 
 def robustness(names: Sequence[str], options: argparse.Namespace) -> str:
     """The large table, in Markdown; every row is kept in a file as soon as it is there."""
-    path = OUT / "robustness.json"
-    rows = _kept_rows(path, options.seconds) if options.resume else {}
+    kept = Kept(OUT / "robustness.json", fingerprint(), resume=options.resume)
+    rows = _kept_rows(kept, options)
     context = multiprocessing.get_context("spawn")
     todo = [name for name in names if name not in rows]
     with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
@@ -373,7 +338,7 @@ def robustness(names: Sequence[str], options: argparse.Namespace) -> str:
             if time.monotonic() > options.until:
                 break
             running = {
-                name: pool.submit(_row, name, options.crops, tuple(options.seconds))
+                name: pool.submit(_row, name, options.part, options.crops, tuple(options.seconds))
                 for name in todo[first : first + options.jobs]
             }
             for name, future in running.items():
@@ -383,8 +348,7 @@ def robustness(names: Sequence[str], options: argparse.Namespace) -> str:
                     say(f"{name}: left out, {error}")
                     continue
                 say(robustness_table([rows[name]], options.seconds).splitlines()[-1])
-                kept = [asdict(row) for row in rows.values()]
-                path.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+                kept.keep([asdict(row) for row in rows.values()])
     listed = [rows[name] for name in names if name in rows]
     wrong = sum(row.wrong for row in listed)
     return (
@@ -393,22 +357,25 @@ def robustness(names: Sequence[str], options: argparse.Namespace) -> str:
     )
 
 
-def _kept_rows(path: Path, seconds: Sequence[int]) -> dict[str, Row]:
-    """Rows of an earlier run over the same lengths."""
+def _kept_rows(kept: Kept, options: argparse.Namespace) -> dict[str, Row]:
+    """Rows of an earlier run over the same crops."""
     rows: dict[str, Row] = {}
-    for each in json.loads(path.read_text()) if path.exists() else []:
-        each["found"] = {int(length): hits for length, hits in each["found"].items()}
-        each["read"] = {int(length): hits for length, hits in each["read"].items()}
-        row = Row(**each)
-        if list(row.found) == list(seconds):
+    for each in kept.rows:
+        found, read = (
+            {int(length): hits for length, hits in each[what].items()} for what in ("found", "read")
+        )
+        row = Row(**each | {"found": found, "read": read})
+        asked = (options.part, options.crops * SOURCES, options.seconds)
+        if (row.part, row.crops, list(row.found)) == asked:
             rows[row.name] = row
     return rows
 
 
-def _row(name: str, count: int, seconds: tuple[int, ...]) -> Row:
+def _row(name: str, part: int, count: int, seconds: tuple[int, ...]) -> Row:
     """One row, in a process of its own."""
-    sources = hosts()
-    return measure(attacks(sources[SPEAKERS[1]])[name], sources, count, seconds)
+    sources = hosts(part)
+    row = measure(attacks(sources[SPEAKERS[1]])[name], sources, count, seconds)
+    return replace(row, part=part)
 
 
 if __name__ == "__main__":

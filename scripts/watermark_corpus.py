@@ -19,6 +19,7 @@ SPEAKERS: Final = ("en_US_f_Allison", "fr_CA_f_June", "it_IT_m_Carlo", "ru_RU_f_
 STOCK: Final = "slt"
 CLONED: Final = "en_US_f_Allison"
 HOST_SECONDS: Final = 60.0
+OWN_TEXTS: Final = 24
 LONGEST_PAUSE: Final = 0.25
 
 
@@ -27,10 +28,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def prompts(speaker: str) -> Audio:
-    """A minute of one speaker's prompts at 8 kHz, without long pauses."""
+def prompts(speaker: str, part: int = 0) -> Audio:
+    """The ``part``-th minute of one speaker's prompts at 8 kHz, without long pauses."""
     parts: list[Audio] = []
-    total = 0
+    total, size = 0, int(HOST_SECONDS * RATE)
     for path in sorted((PROMPTS / speaker).glob("*.wav")):
         with wave.open(str(path)) as file:
             pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float64)
@@ -39,11 +40,14 @@ def prompts(speaker: str) -> Audio:
             continue
         parts.append(without_pauses(heard))
         total += len(parts[-1])
-        if total > HOST_SECONDS * RATE:
+        if total > (part + 1) * size:
             break
-    if not parts:
-        raise SystemExit(f"{PROMPTS / speaker} is missing: install asterisk-core-sounds-*-wav")
-    return np.concatenate(parts)[: int(HOST_SECONDS * RATE)]
+    if total <= part * size:
+        raise SystemExit(
+            f"{PROMPTS / speaker}: {total / RATE:.0f} s of speech, and part {part} begins at "
+            f"{part * HOST_SECONDS:.0f} s; the packages are asterisk-core-sounds-*-wav"
+        )
+    return np.concatenate(parts)[part * size : (part + 1) * size]
 
 
 def without_pauses(samples: Audio) -> Audio:
@@ -63,8 +67,8 @@ def active(samples: Audio) -> npt.NDArray[np.bool_]:
     return np.asarray(power > np.percentile(power, 95) * 1e-3)
 
 
-async def own_speech() -> dict[str, Audio]:
-    """A stock voice's speech and a clone's, at 8 kHz."""
+async def own_speech(part: int) -> dict[str, Audio]:
+    """A stock voice's speech and a clone's, at 8 kHz: the ``part``-th :data:`OWN_TEXTS` texts."""
     from ringtrue.voices.cloning.script import JUDGING, LEARNING
     from ringtrue.voices.embedded import EmbeddedEngine
     from ringtrue.voices.engine import Speech
@@ -73,7 +77,9 @@ async def own_speech() -> dict[str, Audio]:
     from ringtrue.voices.saying import said
     from ringtrue.voices.stock import FliteEngine
 
-    texts = (*MEASURED, *LEARNING, *JUDGING)[:24]
+    texts = (*MEASURED, *LEARNING, *JUDGING)[part * OWN_TEXTS : (part + 1) * OWN_TEXTS]
+    if len(texts) < OWN_TEXTS:
+        raise SystemExit(f"part {part}: there are texts for parts 0 and 1 only")
     stock = FliteEngine(threads=1)
     engine = EmbeddedEngine(stock)
     try:
@@ -82,7 +88,7 @@ async def own_speech() -> dict[str, Audio]:
         for text in texts:
             async for chunk in said(stock.open(STOCK, RATE), text):
                 plain += chunk.pcm
-        speaker = resampled(prompts(CLONED)[: 30 * RATE] / 32768, RATE, 16000)
+        speaker = resampled(prompts(CLONED, part)[: 30 * RATE] / 32768, RATE, 16000)
         state = await engine.clone(Speech(speaker.astype(np.float32)), lambda progress: None)
         cloned = np.concatenate(await spoken(await engine.prepare(state), texts))
     finally:
@@ -95,14 +101,14 @@ async def own_speech() -> dict[str, Audio]:
     }
 
 
-def hosts() -> dict[str, Audio]:
-    """What is marked, by name."""
-    found = {name: prompts(name) for name in SPEAKERS}
-    kept = OUT / "own_speech.npz"
+def hosts(part: int = 0) -> dict[str, Audio]:
+    """What is marked, by name: a minute of every source, no two parts the same."""
+    found = {name: prompts(name, part) for name in SPEAKERS}
+    kept = OUT / ("own_speech.npz" if part == 0 else f"own_speech_{part}.npz")
     if not kept.exists():
         say("cloning a voice and speaking …")
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, **{name: to_pcm(pcm) for name, pcm in asyncio.run(own_speech()).items()})
+        np.savez(kept, **{name: to_pcm(pcm) for name, pcm in asyncio.run(own_speech(part)).items()})
     with np.load(kept) as own:
         found |= {name: own[name].astype(np.float64) for name in own.files}
     return found

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from watermark_attacks import Audio, cases
 from watermark_corpus import SPEAKERS, say
 from watermark_hosts import crops, marked, token_of
+from watermark_kept import Kept
 
 from ringtrue.voices.watermark.carrier import half_a_chip_on
 from ringtrue.voices.watermark.frontend import whitened
@@ -24,10 +23,10 @@ LEVELS: Final = range(1, 7)
 CASES: Final = ("nothing", "G.711 µ-law", "Opus 12k", "AMR 12.2", "caller over it, 0 dB")
 
 
-def null(count: int, sources: dict[str, Audio], path: Path, until: float) -> dict[str, Any]:
+def null(count: int, sources: dict[str, Audio], kept: Kept, until: float) -> dict[str, Any]:
     """Search clips until there are ``count``, or it is ``until`` (monotonic).
 
-    Every 300 clips have a key of their own; no two of them are the same. What is kept at ``path``
+    Every 300 clips have a key of their own; no two of them are the same. What is ``kept``
     is gone on with.
     """
     result: dict[str, Any] = {
@@ -36,8 +35,8 @@ def null(count: int, sources: dict[str, Audio], path: Path, until: float) -> dic
         "smallest": 1.0,
         "below": {str(k): 0 for k in LEVELS},
     }
-    if path.exists():
-        result = json.loads(path.read_text())
+    if kept.rows:
+        result = kept.rows[0]
     heard = list(_attacked(sources))
     follower = Follower()
     while result["clips"] < count and time.monotonic() < until:
@@ -53,7 +52,7 @@ def null(count: int, sources: dict[str, Audio], path: Path, until: float) -> dic
                 for k in LEVELS:
                     result["below"][str(k)] += bound <= 10.0**-k
         result["rounds"] += 1
-        path.write_text(json.dumps(result, indent=1))
+        kept.keep([result])
         say(f"null: {result['clips']} of {count}, smallest bound {result['smallest']:.1e}")
     return result
 

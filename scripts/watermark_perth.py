@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import time
 import types
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from watermark_attacks import RATE, Audio, Case, resampled
 from watermark_corpus import say
 from watermark_hosts import crops
+from watermark_kept import Kept
 from watermark_tables import shown
 
 SECONDS: Final = 3
@@ -27,11 +26,11 @@ WIDE: Final = 16000
 
 
 def perth(
-    chosen: Sequence[Case], sources: dict[str, Audio], count: int, path: Path, until: float
+    chosen: Sequence[Case], sources: dict[str, Audio], count: int, kept: Kept, until: float
 ) -> str:
-    """What it finds after each attack, in Markdown; rows kept at ``path`` are not taken again."""
+    """What it finds after each attack, in Markdown; rows that are ``kept`` are not taken again."""
     marker = _loaded()
-    rows: dict[str, list[int]] = json.loads(path.read_text()) if path.exists() else {}
+    rows = {row["name"]: row for row in kept.rows if row["crops"] == count * len(sources)}
     sent = {name: _marked(marker, host) for name, host in sources.items()}
     for case in chosen:
         if case.name in rows or time.monotonic() > until:
@@ -43,13 +42,12 @@ def perth(
             say(f"{case.name}: left out, {error}")
             continue
         hits = int((with_mark > np.quantile(clear, 1 - FALSE_ALARMS)).sum())
-        rows[case.name] = [hits, len(with_mark)]
-        path.write_text(json.dumps(rows, indent=1, ensure_ascii=False))
-        say(f"{case.name}: {shown(*rows[case.name])}")
+        rows[case.name] = {"name": case.name, "found": hits, "crops": len(with_mark)}
+        kept.keep(list(rows.values()))
+        say(f"{case.name}: {shown(hits, len(with_mark))}")
     lines = ["| after | found 3 s, at a measured 1 % of false alarms |", "|---|---|"]
-    lines += [
-        f"| {case.name} | {shown(*rows[case.name])} |" for case in chosen if case.name in rows
-    ]
+    for row in (rows[case.name] for case in chosen if case.name in rows):
+        lines.append(f"| {row['name']} | {shown(row['found'], row['crops'])} |")
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ def graph_policy(settings: Settings, transport: str) -> GraphPolicy:
             incomplete_seconds=turns.incomplete_seconds,
             transcript_seconds=turns.transcript_seconds,
             yes_no_seconds=turns.yes_no_seconds,
+            enough_digits_seconds=turns.enough_digits_seconds,
             digits_seconds=turns.digits_seconds,
             spelling_seconds=turns.spelling_seconds,
             anticipate=turns.anticipate,

@@ -24,8 +24,11 @@ class TurnSettings(Section):
     digits_seconds: Silence = 1.0
     """The least silence that ends digits which are not enough yet."""
 
+    enough_digits_seconds: Silence = 0.4
+    """The most that is asked for after digits which are enough, where more might come."""
+
     spelling_seconds: Silence = 1.3
-    """The same for what is spelt."""
+    """The least silence that ends what is spelt."""
 
     anticipate: bool = True
     """Begin to answer what is probably the turn's end before it is certain."""

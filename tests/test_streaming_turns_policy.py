@@ -32,6 +32,17 @@ def test_groups_are_waited_for_until_there_are_enough(expect: Expect) -> None:
     assert POLICY.wait(0.0, expect, suffices=True) == POLICY.incomplete_seconds
 
 
+def test_digits_that_are_enough_are_waited_after_for_less_where_the_model_is_in_doubt() -> None:
+    def wait(probability: float, factor: float = 1.0) -> float:
+        return POLICY.wait(probability, Expect.DIGITS, suffices=True, factor=factor)
+
+    assert wait(POLICY.doubtful) == wait(0.2) == POLICY.enough_digits_seconds
+    assert wait(0.2, factor=1.5) == pytest.approx(1.5 * POLICY.enough_digits_seconds)
+    assert wait(0.45) == pytest.approx(POLICY.wait(0.45))  # less than that anyway
+    assert wait(POLICY.doubtful - 0.01) > 0.9
+    assert POLICY.wait(0.2, Expect.SPELLING, suffices=True) == pytest.approx(POLICY.wait(0.2))
+
+
 def test_callers_who_pause_long_are_given_time_within_bounds() -> None:
     pauses = Pauses()
     assert pauses.factor == 1.0

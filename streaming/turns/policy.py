@@ -48,8 +48,12 @@ class TurnPolicy:
     digits_seconds: float = 1.0
     """The least silence that ends digits which are not enough yet, or may not be."""
 
+    enough_digits_seconds: float = 0.4
+    """The most silence that is asked for after digits which are enough, where more might come and
+    the model is in doubt."""
+
     spelling_seconds: float = 1.3
-    """The same for what is spelt."""
+    """The least silence that ends what is spelt."""
 
     anticipate: bool = True
     """Answer what will probably be the turn's end before it is certain; nothing is said before."""
@@ -86,6 +90,8 @@ class TurnPolicy:
             wait = self.incomplete_seconds * (1.0 - probability / self.complete) * factor
         if expect is Expect.YES_NO:
             return min(wait, self.yes_no_seconds)
+        if expect is Expect.DIGITS and suffices and probability >= self.doubtful:
+            return min(wait, self.enough_digits_seconds * factor)
         if expect in (Expect.DIGITS, Expect.SPELLING) and not suffices:
             least = self.digits_seconds if expect is Expect.DIGITS else self.spelling_seconds
             return max(wait, least * factor)

@@ -16,8 +16,8 @@ from pipecat.utils.base_object import BaseObject
 _PARTS: Final = (BaseObject, BaseTaskManager)
 
 
-def take_apart(roots: Iterable[object]) -> int:
-    """Empty every Pipecat object that ``roots`` lead to by their attributes; return how many.
+def take_apart(roots: Iterable[object]) -> None:
+    """Empty every Pipecat object among ``roots``, and all that they lead to by attributes.
 
     Attributes are followed from one such object to the next, also through lists, tuples, sets
     and dictionaries. Everything must have ended: an emptied object raises ``AttributeError`` for
@@ -38,4 +38,3 @@ def take_apart(roots: Iterable[object]) -> int:
             waiting.extend(one)
     for one in found.values():
         vars(one).clear()
-    return len(found)

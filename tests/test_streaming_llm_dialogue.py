@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ringtrue.config.agent_schema import Agent, load_agents, parse_agent
 from ringtrue.streaming.errors import LanguageError
 from ringtrue.streaming.llm.actions import Hangup, Transfer
-from ringtrue.streaming.llm.dialogue import SURE_TO_END, Dialogue
+from ringtrue.streaming.llm.dialogue import Dialogue
 from ringtrue.streaming.llm.dialogue_state import (
     Clarifying,
     Confirming,
@@ -25,6 +25,7 @@ from ringtrue.streaming.llm.dialogue_state import (
     Reply,
     Spoken,
 )
+from ringtrue.streaming.llm.dialogue_turn import SURE_TO_END
 from ringtrue.streaming.turns.expect import Expect
 
 NOW = datetime(2026, 11, 21, 10, 5)

@@ -64,24 +64,30 @@ def test_longer_bytes_are_refused() -> None:
         CloneModel.from_bytes(model().to_bytes() + b"\0")
 
 
-def test_a_voice_of_the_first_version_opens_and_keeps_the_pulse_vocoder() -> None:
-    made = model().to_bytes()
-    scalars, rest = made[16 : 16 + 6 * 4], made[16 + 7 * 4 :]
-    found = CloneModel.from_bytes(made[:7] + b"\x01" + made[8:16] + scalars + rest)
-    assert not found.neural
-    assert found.to_bytes() == made
+@pytest.mark.parametrize(("version", "scalars"), [(1, 6), (2, 7)])
+def test_a_voice_of_an_earlier_version_opens_and_sounds_as_it_did(
+    version: int, scalars: int
+) -> None:
+    """What the version didn't know is as if it weren't there."""
+    made = model(neural=version > 1).to_bytes()
+    numbers, rest = made[16 : 16 + 4 * scalars], made[16 + 8 * 4 :]
+    kept = CloneModel.from_bytes(made[:7] + bytes([version]) + made[8:16] + numbers + rest)
+    assert kept.neural == (version > 1)
+    assert kept.liveliness == 0.0
+    assert kept.to_bytes() == made
 
 
-def test_the_vocoder_is_kept() -> None:
-    neural = model(neural=True)
-    assert CloneModel.from_bytes(neural.to_bytes()).neural
-    assert not CloneModel.from_bytes(model().to_bytes()).neural
+def test_the_vocoder_and_the_liveliness_are_kept() -> None:
+    lively = CloneModel.from_bytes(model(neural=True, liveliness=0.5).to_bytes())
+    assert (lively.neural, lively.liveliness) == (True, 0.5)
+    plain = CloneModel.from_bytes(model().to_bytes())
+    assert (plain.neural, plain.liveliness) == (False, 0.0)
 
 
 def test_another_version_is_refused() -> None:
     data = bytearray(model().to_bytes())
     data[7] += 1
-    with pytest.raises(EngineStateError, match="version 3; known are 1, 2"):
+    with pytest.raises(EngineStateError, match="version 4; known are 1, 2, 3"):
         CloneModel.from_bytes(bytes(data))
 
 
@@ -119,6 +125,18 @@ def test_the_identity_leaves_parameters_alone(found: Parameters) -> None:
     np.testing.assert_allclose(made.f0, found.f0, rtol=1e-6)
     np.testing.assert_allclose(made.mcep, found.mcep, atol=1e-6)
     np.testing.assert_allclose(made.strengths, np.clip(found.strengths, 1e-3, 0.999), atol=1e-5)
+
+
+def test_a_lively_clone_moves_more(found: Parameters) -> None:
+    """Frame by frame further from its running mean, the mean of the phrase where it was."""
+    plain, lively = (
+        dataclasses.replace(identity(), liveliness=gain).transform(found).mcep
+        for gain in (0.0, 0.5)
+    )
+    still = slice(20, -20)
+    steps = [np.abs(np.diff(made[still], axis=0)).mean() for made in (plain, lively)]
+    assert 1.05 < steps[1] / steps[0] < 1.5
+    np.testing.assert_allclose(lively.mean(axis=0), plain.mean(axis=0), atol=0.05)
 
 
 def test_a_frame_is_the_same_in_any_company(found: Parameters) -> None:

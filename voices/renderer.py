@@ -94,7 +94,7 @@ def vocoder_for(postfilter: float, *, neural: bool, alpha: float = 0.42) -> AnyV
     return kind(alpha, postfilter=postfilter)
 
 
-def scaled(mcep: FloatArray) -> RealArray:
+def scaled(mcep: npt.NDArray[np.floating]) -> RealArray:
     """Cepstra for full scale 1.0 instead of 32768."""
     result = mcep.astype(np.float64)
     result[:, 0] -= _SCALE_OFFSET

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from ringtrue.voices.cloning.analysis import Frames, analyse
 from ringtrue.voices.cloning.model import BaseVoice
+from ringtrue.voices.cloning.movement import enlivened
 from ringtrue.voices.cloning.phones import voiceless
 from ringtrue.voices.encoder import SpeakerEncoder, centroid
 from ringtrue.voices.flite import Parameters, spoken_tokens
-from ringtrue.voices.renderer import RenderedVoice, Renderer
-from ringtrue.voices.vocoder import RATE, Vocoder, VocoderState
+from ringtrue.voices.renderer import RenderedVoice, Renderer, scaled, vocoder_for
+from ringtrue.voices.vocoder import HOP, RATE
 
 SLICE_FRAMES: Final = 200
 
@@ -59,22 +60,31 @@ class BaseMaterial:
         )
 
 
-def material(voice: BaseVoice, sentences: Sequence[str]) -> BaseMaterial:
-    """``voice`` speaking ``sentences``; about 2 s of CPU."""
+def material(
+    voice: BaseVoice, sentences: Sequence[str], *, neural: bool = False, liveliness: float = 0.0
+) -> BaseMaterial:
+    """``voice`` speaking ``sentences``; about 2 s of CPU.
+
+    ``neural`` and ``liveliness`` as of the :class:`~.model.CloneModel` that is to be fitted.
+    """
     phrases = tuple(voice.analyse(spoken_tokens(text)) for text in sentences)
-    measured, given = measure(phrases[:MEASURED])
+    measured, given = measure(phrases[:MEASURED], neural=neural, liveliness=liveliness)
     return BaseMaterial(voice, phrases, measured, given)
 
 
-def measure(phrases: Sequence[Parameters]) -> tuple[Frames, Frames]:
-    """What analysis finds in rendered ``phrases``, and what was given: frame for frame."""
-    f0, mcep, strengths = (
+def measure(
+    phrases: Sequence[Parameters], *, neural: bool = False, liveliness: float = 0.0
+) -> tuple[Frames, Frames]:
+    """What analysis finds in rendered ``phrases``, and what was rendered: frame for frame."""
+    f0, strengths = (
         np.concatenate([getattr(found, name) for found in phrases]).astype(np.float64)
-        for name in ("f0", "mcep", "strengths")
+        for name in ("f0", "strengths")
     )
-    mcep[:, 0] -= np.log(32768.0)
-    samples = Vocoder().render(VocoderState(), f0, mcep, strengths)
-    seen = analyse(samples)
+    mcep = np.concatenate([scaled(enlivened(found.mcep, liveliness)) for found in phrases])
+    vocoder = vocoder_for(0.0, neural=neural)
+    stream = vocoder.stream()
+    samples = np.concatenate([stream.render(f0, mcep, strengths), stream.finish()])
+    seen = analyse(samples[vocoder.delay - HOP :])
     # A frame's centre is heard one frame later than where analysis puts the centre of its own.
     later = slice(1, len(f0))
     measured = Frames(seen.f0[later], seen.mcep[later], seen.strengths[later])

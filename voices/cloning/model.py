@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.streaming.ssml import Style
+from ringtrue.voices.cloning.movement import enlivened
 from ringtrue.voices.cloning.phones import CLASSES, class_weights, voiceless
 from ringtrue.voices.errors import EngineStateError
 from ringtrue.voices.flite import VOICES, Parameters
@@ -25,10 +26,11 @@ from ringtrue.voices.prosody import F0_RANGE, styled
 from ringtrue.voices.renderer import RenderedVoice
 
 MAGIC: Final = b"RTclone"
-VERSION: Final = 2
-"""Version 1 knew the pulse vocoder only; its voices still open, and sound as they did."""
+VERSION: Final = 3
+"""Version 1 knew the pulse vocoder only, version 2 no liveliness; their voices still open, and
+sound as they did."""
 
-_SCALARS: Final = {1: 6, 2: 7}
+_SCALARS: Final = {1: 6, 2: 7, 3: 8}
 """Numbers before the matrices, by version."""
 
 _HEADER: Final = struct.Struct("<7sB8s")
@@ -114,6 +116,9 @@ class CloneModel:
     neural: bool = False
     """Whether the neural vocoder speaks, :mod:`ringtrue.voices.fargan`, and not the pulse one."""
 
+    liveliness: float = 0.0
+    """By what share more the base voice's cepstra move, see :mod:`.movement`."""
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -142,7 +147,7 @@ class CloneModel:
             found = replace(found, f0=np.where(quiet, np.float32(0.0), found.f0))
         mcep = np.empty((frames, COEFFICIENTS))
         _transform(
-            np.ascontiguousarray(found.mcep, np.float64),
+            enlivened(found.mcep, self.liveliness),
             (found.f0 > 0).astype(np.int64),
             class_weights(found.phones, frames),
             self.matrices,
@@ -164,10 +169,11 @@ class CloneModel:
     def to_bytes(self) -> bytes:
         """The model, versioned; the same model gives the same bytes."""
         header = _HEADER.pack(MAGIC, VERSION, self.base.encode("ascii"))
-        scalars = [self.pitch.source, self.pitch.target, self.pitch.spread, self.rate]
+        pitch = [self.pitch.source, self.pitch.target, self.pitch.spread]
+        switches = [float(self.devoice), float(self.neural)]
         numbers = np.concatenate(
             [
-                np.array([*scalars, self.postfilter, float(self.devoice), float(self.neural)]),
+                np.array([*pitch, self.rate, self.postfilter, *switches, self.liveliness]),
                 self.matrices.ravel(),
                 self.offsets.ravel(),
                 self.strengths.ravel(),
@@ -202,7 +208,9 @@ class CloneModel:
             size = int(np.prod(shape))
             parts.append(numbers[at : at + size].reshape(shape))
             at += size
-        source, target, spread, rate, postfilter, devoice, *rest = map(float, parts[0])
+        given = np.zeros(_SCALARS[VERSION])
+        given[: len(parts[0])] = parts[0]
+        source, target, spread, rate, postfilter, devoice, neural, liveliness = map(float, given)
         try:
             base = name.rstrip(b"\0").decode("ascii")
             pitch = PitchMap(source, target, spread)
@@ -215,7 +223,8 @@ class CloneModel:
                 rate=rate,
                 postfilter=postfilter,
                 devoice=devoice > 0.5,
-                neural=any(flag > 0.5 for flag in rest),
+                neural=neural > 0.5,
+                liveliness=liveliness,
             )
         except ValueError as error:
             raise EngineStateError(f"not a usable cloned voice: {error}") from error
@@ -256,6 +265,7 @@ def _check(model: CloneModel) -> None:
         ("pitch spread", model.pitch.spread, *_SPREADS),
         ("rate", model.rate, *_RATES),
         ("postfilter", model.postfilter, 0.0, 1.0),
+        ("liveliness", model.liveliness, 0.0, 2.0),
     )
     for name, value, least, most in bounds:
         if not least <= value <= most:

@@ -34,17 +34,14 @@ AskedOption = Annotated[str, typer.Option(help="Who asks, as the log names it.")
 def list_all(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List recordings, oldest first."""
     settings = settings_of(config, quiet=True)
-    from ringtrue.agent.audit.holds import read_holds
+    from ringtrue.agent.audit.holds import keeper_of, read_holds
     from ringtrue.agent.audit.opening import audit_dir
     from ringtrue.agent.recording_setup import recordings_dir
     from ringtrue.agent.recordings_kept import recordings_in
 
     found, problems = recordings_in(recordings_dir(settings))
     holds = read_holds(audit_dir(settings))
-    keepers = {
-        one.header.call: next((hold.id for hold in holds if hold.keeps(one.header.call)), None)
-        for one in found
-    }
+    keepers = {one.header.call: keeper_of(holds, one.header.call) for one in found}
     if as_json:
         listed = [{**_described(one), "kept_by": keepers[one.header.call]} for one in found]
         print_json({"recordings": listed, "unreadable": problems})

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ringtrue.agent.audit.entries import iso
-from ringtrue.agent.audit.holds import keeper_of, settled
+from ringtrue.agent.audit.holds import keeper_of, read_holds, settled
 from ringtrue.agent.recording_files import (
     SUFFIX,
     Found,
@@ -46,7 +46,7 @@ def erase_unheld(path: Path, header: Header, holds: Path | None) -> None:
         erase(path)
         return
     with settled(holds):
-        keeper = keeper_of(holds, header.call)
+        keeper = keeper_of(read_holds(holds), header.call)
         if keeper is not None:
             raise HeldError(keeper)
         erase(path)
@@ -62,6 +62,7 @@ def evidence_of(directory: Path, holds: Path, call: str) -> list[Described]:
     Raises OSError.
     """
     described: list[Described] = []
+    keeper = keeper_of(read_holds(holds), call)
     for one in recordings_in(directory)[0]:
         if one.header.call != call:
             continue
@@ -81,7 +82,7 @@ def evidence_of(directory: Path, holds: Path, call: str) -> list[Described]:
                 "complete": one.complete,
                 "sha256": digest,
                 "kept_until": iso(one.header.keep_until),
-                "kept_by": keeper_of(holds, call),
+                "kept_by": keeper,
             }
         )
     return described

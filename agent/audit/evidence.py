@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from ringtrue.agent.audit.disk import replacing
 from ringtrue.agent.audit.entries import iso
 from ringtrue.agent.audit.notes import sign_note
 from ringtrue.agent.audit.published import BUNDLE_ORIGIN, canonical
@@ -139,15 +138,6 @@ def bundle_files(
 
 def write_bundle(path: Path, files: Mapping[str, bytes]) -> None:
     """Write the archive, whole or not at all. Raises OSError."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with (
-            open(descriptor, "wb") as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
-            for name in sorted(files):
-                archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)

@@ -11,18 +11,15 @@ writes a hold waits for it: what is held is there when the hold is, or was gone 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ringtrue.agent.audit.segments import sync_directory
+from ringtrue.agent.audit.disk import locked, replacing, sync_directory
 
 HOLDS: Final = "holds"
 """The directory of holds, beside the logs."""
@@ -56,22 +53,12 @@ def write_hold(directory: Path, hold: Hold) -> None:
     Waits for whoever is deleting. Blocking. Raises OSError.
     """
     path = _path(directory, hold.id)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     value: dict[str, object] = {"id": hold.id, "first": dict(hold.first)}
     if hold.calls is not None:
         value["calls"] = sorted(hold.calls)
     data = json.dumps(value, sort_keys=True).encode()
-    with _locked(directory, fcntl.LOCK_EX):
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        sync_directory(path.parent)
+    with locked(_lock_of(directory)), replacing(path) as file:
+        file.write(data)
 
 
 @contextmanager
@@ -80,20 +67,14 @@ def settled(directory: Path) -> Iterator[None]:
 
     Blocking, as long as a hold is being written. Raises OSError.
     """
-    with _locked(directory, fcntl.LOCK_SH):
+    with locked(_lock_of(directory), shared=True):
         yield
 
 
-@contextmanager
-def _locked(directory: Path, how: int) -> Iterator[None]:
+def _lock_of(directory: Path) -> Path:
     place = directory / HOLDS
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
+    return place / _LOCK
 
 
 def release_hold(directory: Path, hold: str) -> bool:
@@ -129,9 +110,9 @@ def kept_from(slot: Path) -> int | None:
     return min(firsts, default=None)
 
 
-def keeper_of(directory: Path, call: str) -> str | None:
-    """The incident that keeps the recording of ``call``; None: none does. Raises OSError."""
-    return next((hold.id for hold in read_holds(directory) if hold.keeps(call)), None)
+def keeper_of(holds: Iterable[Hold], call: str) -> str | None:
+    """The first incident of ``holds`` that keeps the recording of ``call``; None: none does."""
+    return next((hold.id for hold in holds if hold.keeps(call)), None)
 
 
 def _path(directory: Path, hold: str) -> Path:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ringtrue.agent.audit.disk import locked
 from ringtrue.agent.audit.entries import GENESIS, iso
 from ringtrue.agent.audit.errors import LogBrokenError
 from ringtrue.agent.audit.notes import sign_note
@@ -19,6 +17,7 @@ from ringtrue.agent.audit.segments import INDEX, append_durably, lines_of
 from ringtrue.voices.keys.signing import Signer
 
 _ORIGIN = "ringtrue/audit-index"
+_LOCK = "index.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def enlist(directory: Path, slot: str, log: str, signer: Signer, keys: Sequence[
     Raises :class:`~ringtrue.agent.audit.errors.LogBrokenError` for an index that was altered, and
     OSError.
     """
-    with _locked(directory):
+    with locked(directory / _LOCK):
         try:
             listed = read_index(directory, keys)
         except VerificationError as error:
@@ -82,13 +81,3 @@ def _follow(lines: Sequence[bytes], keys: Sequence[bytes]) -> list[Listed]:
         found.append(Listed(*parts[2:5]))
         prev = hashlib.sha256(line).hexdigest()
     return found
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

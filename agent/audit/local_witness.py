@@ -9,18 +9,14 @@ on another machine alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from ringtrue.agent.audit.disk import locked, replacing
 from ringtrue.agent.audit.errors import WitnessError
-from ringtrue.agent.audit.segments import sync_directory
 
 MAX_FILE: Final = 1 << 20
 """Longest file that is read, in bytes; 64 logs take some 20 kB."""
@@ -47,7 +43,8 @@ class LocalWitness:
         """
         origin, size, root = _claim(note)
         try:
-            with self._locked():
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self.path.with_suffix(".lock")):
                 notes = self._read()
                 if origin in notes:
                     self._compare(origin, size, root, notes[origin])
@@ -85,29 +82,9 @@ class LocalWitness:
             raise WitnessError(f"{self.path}: it was altered") from None
 
     def _write(self, notes: dict[str, str]) -> None:
-        part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         data = json.dumps({"directory": self._directory, "logs": notes}, indent=1, sort_keys=True)
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(data.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
-        sync_directory(self.path.parent)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = self.path.with_suffix(".lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        with replacing(self.path) as file:
+            file.write(data.encode())
 
 
 def _claim(note: str) -> tuple[str, int, str]:

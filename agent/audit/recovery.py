@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ringtrue.agent.audit.disk import sync_directory
 from ringtrue.agent.audit.entries import Kind
 from ringtrue.agent.audit.errors import LogBrokenError
 from ringtrue.agent.audit.merkle import Frontier, Tree
@@ -28,7 +29,6 @@ from ringtrue.agent.audit.segments import (
     lines_of,
     read_sealed,
     segments_of,
-    sync_directory,
 )
 
 Code = Callable[[str, int, str], bytes]

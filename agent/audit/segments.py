@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ringtrue.agent.audit.disk import sync_directory, write_at
 from ringtrue.agent.audit.merkle import Frontier
 from ringtrue.agent.audit.published import (
     Checkpoint,
@@ -176,15 +177,6 @@ def lines_of(data: bytes) -> tuple[list[bytes], bytes]:
     return lines[:-1], lines[-1]
 
 
-def sync_directory(path: Path) -> None:
-    """Make what was created or deleted in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def append_durably(path: Path, data: bytes) -> None:
     """Append to a small file, whole or not at all; a torn last line of before is cut off first.
 
@@ -208,14 +200,6 @@ def append_durably(path: Path, data: bytes) -> None:
         os.close(descriptor)
     if new:
         sync_directory(path.parent)
-
-
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of ``data``. Raises OSError, after which any part of it may be there."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _whole(value: Any) -> int:

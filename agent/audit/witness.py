@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from ringtrue.agent.audit.disk import write_at
 from ringtrue.agent.audit.errors import WitnessError
-from ringtrue.agent.audit.segments import write_at
 
 log = structlog.get_logger(__name__)
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
+from ringtrue.agent.audit.disk import sync_directory, write_at
 from ringtrue.agent.audit.entries import Event, Kind, encode, iso
 from ringtrue.agent.audit.errors import LogBrokenError, LogBusyError
 from ringtrue.agent.audit.holds import kept_from as held_from
@@ -34,8 +35,6 @@ from ringtrue.agent.audit.segments import (
     segment_name,
     segments_of,
     slots_of,
-    sync_directory,
-    write_at,
 )
 from ringtrue.agent.audit.texts import TextKeeper
 from ringtrue.voices.keys.signing import Signer

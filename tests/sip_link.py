@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from ringtrue.telephony.sip.core import Policy
-from ringtrue.telephony.sip.events import Event, IncomingInvite, ReInvite
+from ringtrue.telephony.sip.events import Event, IncomingInvite, ReInvite, ReOfferDue
 from ringtrue.telephony.sip.message import Request, Response, parse_message
 from ringtrue.telephony.sip.transport import Close, Hop, Send
 from ringtrue.telephony.sip.ua import UserAgent
@@ -167,6 +167,8 @@ def answering(station: Station, event: Event) -> None:
     """Answer calls and changes at once."""
     if isinstance(event, IncomingInvite | ReInvite):
         station.ua.accept(event.call, ANSWER, station.net.now)
+    elif isinstance(event, ReOfferDue):
+        station.ua.reinvite(event.call, OFFER, station.net.now, after_glare=True)
 
 
 def pair(

@@ -199,14 +199,18 @@ def test_reinvite_both_ways() -> None:
         assert len(other.of(Confirmed)) == (1 if other is a else 2)
 
 
-def test_reinvite_refused_leaves_the_call() -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"), [(488, "Not Acceptable Here"), (503, "Service Unavailable")]
+)
+def test_reinvite_refused_leaves_the_call(status: int, reason: str) -> None:
+    """RFC 3261 §14.1: whatever the refusal, but that the far end has no such call."""
     net, a, b = pair()
     call = a.ua.invite(TARGET, OFFER, net.now)
     net.run(1.0)
-    b.on_event = lambda s, e: s.ua.reject(e.call, 488, net.now) if type(e) is ReInvite else None
+    b.on_event = lambda s, e: s.ua.reject(e.call, status, net.now) if type(e) is ReInvite else None
     a.ua.reinvite(call, b"v=0 odd", net.now)
     net.run(2.0)
-    assert a.of(ReInviteRejected) == [ReInviteRejected(call, 488, "Not Acceptable Here")]
+    assert a.of(ReInviteRejected) == [ReInviteRejected(call, status, reason)]
     assert a.of(Ended) == []
     a.ua.bye(call, net.now)
     net.run(3.0)

@@ -20,6 +20,7 @@ from ringtrue.telephony.sip.events import (
     ReInvite,
     ReInviteAnswered,
     ReInviteRejected,
+    ReOfferDue,
 )
 
 steps = st.lists(
@@ -46,6 +47,8 @@ def owner(refuses: bool) -> Callable[[Station, Event], None]:
                 station.ua.accept(event.call, ANSWER, now)
         elif isinstance(event, RefreshDue):
             station.ua.reinvite(event.call, OFFER, now)
+        elif isinstance(event, ReOfferDue):
+            station.ua.reinvite(event.call, OFFER, now, after_glare=True)
 
     return act
 

@@ -11,11 +11,29 @@ import pytest
 
 from ringtrue.telephony.rtp.leg import RtpLeg
 from ringtrue.telephony.rtp.ports import PortPool
-from ringtrue.telephony.rtp.session import RtpSession, session_factory
+from ringtrue.telephony.rtp.session import RtpSession
 from ringtrue.telephony.sdp import Direction, SessionDescription, parse
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.errors import CallFailedError, SipStateError
 from ringtrue.telephony.sip.handles import ServerInvite, SipCall
+
+
+class Noting(RtpSession):
+    """Keeps the numbers of what the far end describes."""
+
+    told: list[int]
+
+    async def answer(self, offer: bytes) -> bytes:
+        self.told = [parse(offer).origin.version]
+        return await super().answer(offer)
+
+    async def update(self, offer: bytes) -> bytes:
+        self.told.append(parse(offer).origin.version)
+        return await super().update(offer)
+
+    async def set_answer(self, answer: bytes) -> None:
+        self.told = [*getattr(self, "told", []), parse(answer).origin.version]
+        await super().set_answer(answer)
 
 
 @dataclass
@@ -24,6 +42,7 @@ class Pair:
 
     caller: SipCall
     callee: SipCall
+    sessions: list[Noting]
 
     def ends(self, first: str) -> tuple[SipCall, SipCall]:
         return (self.caller, self.callee) if first == "caller" else (self.callee, self.caller)
@@ -33,9 +52,14 @@ class Pair:
 async def connected() -> AsyncIterator[Pair]:
     pool = PortPool("127.0.0.1")
     answered: asyncio.Queue[SipCall] = asyncio.Queue()
+    sessions: list[Noting] = []
+
+    def session() -> Noting:
+        sessions.append(Noting(pool, codecs=["PCMU"]))
+        return sessions[-1]
 
     async def answer(invite: ServerInvite) -> None:
-        call = await invite.answer(session_factory(pool, codecs=["PCMU"]))
+        call = await invite.answer(session)
         await answered.put(call)
         await call.ended()
 
@@ -44,8 +68,8 @@ async def connected() -> AsyncIterator[Pair]:
         SipEndpoint("127.0.0.1", 0, on_invite=answer) as client,
     ):
         target = f"sip:agent@127.0.0.1:{server.port}"
-        outgoing = await client.call(target, session_factory(pool, codecs=["PCMU"]))
-        pair = Pair(await outgoing.answered(), await answered.get())
+        outgoing = await client.call(target, session)
+        pair = Pair(await outgoing.answered(), await answered.get(), sessions)
         yield pair
         await pair.caller.hangup()
         await pair.callee.ended()
@@ -74,11 +98,14 @@ async def test_hold_and_resume(who: str) -> None:
 
 @pytest.mark.virtual_time
 async def test_both_hold_at_once() -> None:
-    """The glare is retried: both come through."""
+    """The glare is retried: both come through, and no description is older than the one before."""
     async with connected() as pair:
         async with asyncio.timeout(20):
             await asyncio.gather(pair.caller.hold(), pair.callee.hold())
         assert (held(pair.caller), held(pair.callee)) == (True, True)
+        for session in pair.sessions:
+            assert len(session.told) == 3
+            assert session.told == sorted(set(session.told))
 
 
 async def test_one_change_at_a_time_and_none_after_the_end() -> None:

@@ -20,6 +20,7 @@ from ringtrue.telephony.sip.events import (
     ReInvite,
     ReInviteAnswered,
     ReInviteRejected,
+    ReOfferDue,
 )
 from ringtrue.telephony.sip.exchanges import Change, Unacknowledged
 from ringtrue.telephony.sip.headers import NameAddr
@@ -71,7 +72,7 @@ class Call:
         self._unacknowledged: dict[int, Unacknowledged] = {}
         self._incoming: tuple[ServerTransaction, Request] | None = None
         self._outgoing: Change | None = None
-        self._retry: tuple[float, bytes] | None = None
+        self._retry_at: float | None = None
         self._timer = timer
         self._allowed: frozenset[str] = frozenset()
         self.replaceable = False
@@ -245,15 +246,21 @@ class Call:
         core.send(*self._acks[cseq])
 
     def reinvite(self, offer: bytes, now: float, *, after_glare: bool = False) -> None:
-        """Offer a change of the session (§14.1).
+        """Offer a change of the session (§14.1); ``after_glare``: because of ``ReOfferDue``.
 
         Raises :class:`SipStateError` while another exchange or a BYE is under way.
         """
         if self.ending:
             raise SipStateError("the call is over")
-        if self._incoming or self._outgoing or self._retry or self._unacknowledged:
+        if self._busy:
             raise SipStateError("another INVITE is under way on this call")
         self._send_change(Change("INVITE", offer, after_glare), now)
+
+    @property
+    def _busy(self) -> bool:
+        """An exchange is under way, or one of ours waits to be tried again."""
+        waits = self._retry_at is not None
+        return waits or bool(self._incoming or self._outgoing or self._unacknowledged)
 
     def _send_change(self, change: Change, now: float) -> None:
         hop = self._context.hop_for(self.dialog)
@@ -285,7 +292,7 @@ class Call:
         if timer is None or not timer.ours:
             return
         timer.refresh_at = now + max(5.0, timer.seconds / 20)  # unless this attempt succeeds
-        if self._outgoing or self._incoming or self._retry or self._unacknowledged:
+        if self._busy:
             return
         if "UPDATE" not in self._allowed:
             self._context.emit(RefreshDue(self._handle))
@@ -337,7 +344,7 @@ class Call:
             return
         self._bye_sent = True
         self.referees.stop(now)
-        self._retry = self._timer = None
+        self._retry_at = self._timer = None
         self._unacknowledged.clear()
         if self._incoming is not None:
             self._respond(*self._incoming, 487, now)
@@ -360,7 +367,8 @@ class Call:
         elif response.success:
             self._change_accepted(request, response, now)
         elif not self._over and not self._change_again(response, now):
-            self._change_refused(response.status, response.reason, now)
+            lost = response.status in (408, 481)  # any other leaves the call as it is (§14.1)
+            self._change_refused(response.status, response.reason, now, lost=lost)
 
     def _change_again(self, response: Response, now: float) -> bool:
         """Try once more with the session interval that a 422 asks for (RFC 4028 §7.4)."""
@@ -381,7 +389,7 @@ class Call:
         if request.method == "BYE":
             self._finish(self._cause)
         elif not self._over:
-            self._change_refused(status, "no answer", now)
+            self._change_refused(status, "no answer", now, lost=True)
 
     def _change_accepted(self, request: Request, response: Response, now: float) -> None:
         if request.cseq in self._acks:
@@ -400,16 +408,16 @@ class Call:
         if request.method == "INVITE":
             self._context.emit(ReInviteAnswered(self._handle, response.body or None))
 
-    def _change_refused(self, status: int, reason: str, now: float) -> None:
+    def _change_refused(self, status: int, reason: str, now: float, *, lost: bool) -> None:
         pending, self._outgoing = self._outgoing, None
         if pending is None or pending.method == "INVITE":
             glare = status == 491 and pending is not None and not pending.after_glare
-            if glare and pending is not None and not self._bye_sent:
-                self._retry = (now + self._backoff(), pending.offer)
+            if glare and not self._bye_sent:
+                self._retry_at = now + self._backoff()
                 self._context.core.schedule.track(self)
                 return
             self._context.emit(ReInviteRejected(self._handle, status, reason))
-        if status in (408, 481, 503):
+        if lost:
             self._dialog_lost(now)
 
     def _dialog_lost(self, now: float) -> None:
@@ -426,8 +434,8 @@ class Call:
     def next_timer(self) -> float | None:
         """2xx retransmissions and their end, the retry after a glare, the session's timer."""
         times = [min(w.again, w.deadline) for w in self._unacknowledged.values()]
-        if self._retry is not None:
-            times.append(self._retry[0])
+        if self._retry_at is not None:
+            times.append(self._retry_at)
         if self._timer is not None:
             times.append(self._timer.due())
         return min(times, default=None)
@@ -445,21 +453,17 @@ class Call:
                 waiting.interval = min(2 * waiting.interval, timers.t2)
                 waiting.again = now + waiting.interval
                 self._context.core.respond(waiting.transaction, waiting.response, now)
-        if self._retry is not None and self._retry[0] <= now:
-            offer, self._retry = self._retry[1], None
-            self._try_again(offer, now)
+        if self._retry_at is not None and self._retry_at <= now:
+            self._retry_at = None
+            if self._busy:
+                self._retry_at = now + self._backoff()
+            else:
+                self._context.emit(ReOfferDue(self._handle))
         if self._timer is not None and self._timer.expires_at <= now:
             self._cause = EndCause.LOST
             self._send_bye(now)
         elif self._timer is not None and self._timer.ours and self._timer.refresh_at <= now:
             self._refresh(now)
-
-    def _try_again(self, offer: bytes, now: float) -> None:
-        try:
-            self.reinvite(offer, now, after_glare=True)
-        except (SipStateError, SipCapacityError) as error:
-            self._outgoing = None
-            self._context.emit(ReInviteRejected(self._handle, 491, str(error)))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -469,7 +473,7 @@ class Call:
         self._over = True
         self._referrals.stop()
         self._unacknowledged.clear()
-        self._retry = self._timer = None
+        self._retry_at = self._timer = None
         self._context.core.schedule.track(self)
         self._context.release(self._handle)
         self._context.emit(Ended(self._handle, cause))

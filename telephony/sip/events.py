@@ -140,6 +140,14 @@ class RefreshDue(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReOfferDue(Event):
+    """A change of ours met one of the far end's (RFC 3261 §14.1): call ``reinvite`` again.
+
+    With a description of its own: meanwhile another one may have been sent.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Pressed(Event):
     """The far end told of a key by INFO, one of ``0-9*#A-D``."""
 

@@ -19,6 +19,7 @@ from ringtrue.telephony.sip.errors import (
     CallFailedError,
     CallTimeoutError,
     InviteCancelledError,
+    SipError,
     SipStateError,
 )
 from ringtrue.telephony.sip.events import (
@@ -35,6 +36,7 @@ from ringtrue.telephony.sip.events import (
     ReInvite,
     ReInviteAnswered,
     ReInviteRejected,
+    ReOfferDue,
 )
 from ringtrue.telephony.sip.headers import Headers
 from ringtrue.telephony.sip.media import MediaError, MediaFactory, MediaSession
@@ -69,6 +71,9 @@ class SipCall(MovableCall):
         """Made by :class:`ServerInvite` and :class:`~.placing.OutgoingCall`."""
         super().__init__(driver, handle, media, direction=direction, remote=remote, local=local)
         self._reason = EndReason.AGENT_HUNG_UP
+        self._wanted: bool | None = None
+        """The change of the hold that is under way."""
+
         self.confirmed: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         """Set by the first ACK, to its SDP; cancelled where the call ends without."""
 
@@ -103,6 +108,7 @@ class SipCall(MovableCall):
         if on is self._on_hold:
             return
         changing = self._changing = asyncio.get_running_loop().create_future()
+        self._wanted = on
         try:
             offer = await self._media.offer(hold=on)
             self._driver.ua.reinvite(self._handle, offer, self._driver.now())
@@ -110,7 +116,7 @@ class SipCall(MovableCall):
             await changing
             self._on_hold = on
         finally:
-            self._changing = None
+            self._changing = self._wanted = None
 
     def begin_bye(self) -> None:
         """Say BYE without waiting."""
@@ -131,6 +137,8 @@ class SipCall(MovableCall):
                 self._driver.spawn(self._change(offer), f"sip-reinvite-{self._handle}")
             case RefreshDue():
                 self._driver.spawn(self._refresh(), f"sip-refresh-{self._handle}")
+            case ReOfferDue():
+                self._driver.spawn(self._offer_again(), f"sip-reoffer-{self._handle}")
             case ReInviteAnswered(answer=answer):
                 self._driver.spawn(self._changed(answer), f"sip-changed-{self._handle}")
             case ReInviteRejected(status=status, reason=reason):
@@ -162,6 +170,16 @@ class SipCall(MovableCall):
             self._driver.ua.reinvite(self._handle, offer, self._driver.now())
         except (MediaError, SipStateError) as error:
             log.info("sip.not_refreshed", call=self.id, reason=type(error).__name__)
+        finally:
+            self._driver.pump()
+
+    async def _offer_again(self) -> None:
+        """Offer anew what met a change of the far end's, which may have come through since."""
+        try:
+            offer = await self._media.offer(hold=self._wanted)
+            self._driver.ua.reinvite(self._handle, offer, self._driver.now(), after_glare=True)
+        except (MediaError, SipError) as error:
+            self._settle_change(CallFailedError(491, str(error)))
         finally:
             self._driver.pump()
 

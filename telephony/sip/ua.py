@@ -230,9 +230,12 @@ class UserAgent:
             extra.append(("warning", f'399 ringtrue "{printable(warning)}"'))
         self._answerable(call).reject(status, reason, tuple(extra), now)
 
-    def reinvite(self, call: str, offer: bytes, now: float) -> None:
-        """Offer a change of an established call. Raises :class:`SipStateError`."""
-        self.established(call).reinvite(offer, now)
+    def reinvite(self, call: str, offer: bytes, now: float, *, after_glare: bool = False) -> None:
+        """Offer a change of an established call, again where ``after_glare``.
+
+        Raises :class:`SipStateError` where it can't change now.
+        """
+        self.established(call).reinvite(offer, now, after_glare=after_glare)
 
     def refer(self, call: str, to: str | NameAddr, now: float, *, limit: float) -> None:
         """Ask the far end of an established call to call ``to``; ``ReferEnded`` follows.

@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aioice import stun
 from aioice.turn import create_turn_endpoint
 
-from peers.chromium import BrowserCaller, browser_caller, chromium, find_chromium
+from peers.chromium import browser_caller, chromium, find_chromium
 from peers.coturn import Coturn
 from peers.server import running_server
 from ringtrue.telephony.webrtc.relay import relay_server
@@ -32,27 +31,6 @@ def relay(tmp_path: Path) -> Iterator[Coturn]:
         held.kill()
 
 
-async def selected(caller: BrowserCaller) -> tuple[str, str]:
-    """Types of the local and the remote candidate in use."""
-    stats = {entry["id"]: entry for entry in await caller.stats()}
-    transport = next(entry for entry in stats.values() if entry["type"] == "transport")
-    pair: dict[str, Any] = stats[transport["selectedCandidatePairId"]]
-    local, remote = stats[pair["localCandidateId"]], stats[pair["remoteCandidateId"]]
-    return local["candidateType"], remote["candidateType"]
-
-
-async def heard(caller: BrowserCaller, energy: float = 0.05) -> None:
-    """The agent's voice on the connection of the moment."""
-    async with asyncio.timeout(15):
-        while True:
-            try:
-                if (await caller.received()).energy > energy:
-                    return
-            except LookupError:
-                pass
-            await asyncio.sleep(0.2)
-
-
 async def test_a_call_through_a_relay_survives_the_relay(relay: Coturn, tmp_path: Path) -> None:
     find_chromium()
     settings = {
@@ -65,15 +43,15 @@ async def test_a_call_through_a_relay_survives_the_relay(relay: Coturn, tmp_path
         async with chromium() as browser, browser_caller(browser) as caller:
             await caller.open(server.url)
             await caller.call("reception")
-            await heard(caller)
-            assert (await selected(caller))[0] == "relay"
+            await caller.heard()
+            assert (await caller.selected())[0]["candidateType"] == "relay"
             await asyncio.to_thread(relay.kill)
             await asyncio.sleep(AWAY_SECONDS)
             assert await caller.error() == "Reconnecting…"
             await asyncio.to_thread(relay.start)
             await caller.page.wait_for_selector("#error", state="hidden")
-            await heard(caller)
-            assert (await selected(caller))[0] == "relay"
+            await caller.heard()
+            assert (await caller.selected())[0]["candidateType"] == "relay"
             lines = await caller.transcript()
             await caller.hang_up()
             await caller.wait_for_state("ended")

@@ -6,6 +6,7 @@ ask for a browser where there is none are skipped with the reason.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
@@ -145,6 +146,24 @@ class BrowserCaller:
         found: list[dict[str, Any]] = await self.page.evaluate("ringtrue.stats()")
         return found
 
+    async def selected(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The local and the remote candidate in use."""
+        stats = {entry["id"]: entry for entry in await self.stats()}
+        transport = next(entry for entry in stats.values() if entry["type"] == "transport")
+        pair = stats[transport["selectedCandidatePairId"]]
+        return stats[pair["localCandidateId"]], stats[pair["remoteCandidateId"]]
+
+    async def heard(self, energy: float = 0.05, *, within: float = 15) -> None:
+        """Wait for the agent's voice on the connection of the moment; not beyond ``within`` s."""
+        async with asyncio.timeout(within):
+            while True:
+                try:
+                    if (await self.received()).energy > energy:
+                        return
+                except LookupError:
+                    pass
+                await asyncio.sleep(0.2)
+
     async def received(self) -> ReceivedAudio:
         """Raises ``LookupError`` before the first packet."""
         stats = await self.stats()
@@ -169,8 +188,14 @@ class BrowserCaller:
 
 
 @asynccontextmanager
-async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
-    """A browser whose microphone is ``microphone`` (48 kHz WAV; None: its own beeps)."""
+async def chromium(
+    microphone: Path | None = None, *, command: Path | None = None, trusted: str | None = None
+) -> AsyncIterator[Browser]:
+    """A browser whose microphone is ``microphone`` (48 kHz WAV; None: its own beeps).
+
+    ``command`` is the program to run instead; ``trusted`` an http origin that may use the
+    microphone, as loopback's may.
+    """
     arguments = [
         "--no-sandbox",
         "--use-fake-device-for-media-stream",
@@ -182,9 +207,11 @@ async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
     ]
     if microphone is not None:
         arguments.append(f"--use-file-for-fake-audio-capture={microphone}")
+    if trusted is not None:
+        arguments.append(f"--unsafely-treat-insecure-origin-as-secure={trusted}")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=find_chromium(), args=arguments, timeout=TIMEOUT_MS
+            executable_path=command or find_chromium(), args=arguments, timeout=TIMEOUT_MS
         )
         try:
             yield browser

@@ -1,6 +1,6 @@
 // One call to an agent. Emits "track", "message", "waiting", "lost" and "closed".
 
-import { CallError, Link, request } from "./link.js";
+import { ANSWER_MS, CallError, Link, request } from "./link.js";
 
 export { CallError, request };
 
@@ -22,6 +22,7 @@ export function explain(error) {
     case "NotReadableError":
       return "Another program holds the microphone. Close it, then call again.";
     case "TypeError":
+    case "TimeoutError":
       return "The server can't be reached. Is it running, and are you online?";
     default:
       return error.message || String(error);
@@ -184,7 +185,7 @@ export class Call extends EventTarget {
     try {
       const sdp = await link.offer();
       const { path, secret } = this.#address();
-      const answer = await request(`${path}/resume`, { sdp, type: "offer" }, secret);
+      const answer = await request(`${path}/resume`, { sdp, type: "offer" }, secret, ANSWER_MS);
       await link.accept(answer.sdp, this.#address());
       await link.connected(ATTEMPT_MS);
     } catch {

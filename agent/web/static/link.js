@@ -1,16 +1,20 @@
 // One peer connection of a call: its offer, its candidates as they are found, its end.
 
 const CONNECT_MS = 15000;
+export const ANSWER_MS = 2000;
 const LEAST_PAUSE_MS = 50;
 
 export class CallError extends Error {}
 
-export async function request(path, body, secret) {
+// Rejects after `within` ms: a request over a network that is gone would be waited for without end.
+export async function request(path, body, secret, within = CONNECT_MS) {
   const headers = { "Content-Type": "application/json" };
   if (secret) {
     headers.Authorization = `Bearer ${secret}`;
   }
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body ?? {}) });
+  const response = await fetch(path, {
+    method: "POST", headers, body: JSON.stringify(body ?? {}), signal: AbortSignal.timeout(within),
+  });
   const reply = await response.json().catch(() => ({}));
   if (!response.ok) {
     throw new CallError(reply.message ?? `The server answered ${response.status}.`);
@@ -121,7 +125,9 @@ export class Link extends EventTarget {
         "Content-Type": "application/trickle-ice-sdpfrag", Authorization: `Bearer ${secret}`,
       };
       // One that is lost may not be needed; whether the call comes up shows soon enough.
-      await fetch(path, { method: "PATCH", headers, body: fragment }).catch(() => null);
+      await fetch(path, {
+        method: "PATCH", headers, body: fragment, signal: AbortSignal.timeout(ANSWER_MS),
+      }).catch(() => null);
       await new Promise((done) => setTimeout(done, LEAST_PAUSE_MS));
     }
     this.#sending = false;

@@ -1,0 +1,76 @@
+"""A machine of its own beside this one: a network namespace, joined to it by cables.
+
+Needs root and ``ip``; tests that ask for one where it can't be made are skipped with the reason.
+Addresses are of 198.18.0.0/15, which is kept free for such use (RFC 2544).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+class Machine:
+    """A namespace. Each cable is a network of two: ours, and the machine's."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def command(self, folder: Path, program: str) -> Path:
+        """A file that runs ``program`` there."""
+        path = folder / f"{Path(program).name}-elsewhere"
+        path.write_text(f'#!/bin/sh\nexec ip netns exec {self.name} {program} "$@"\n')
+        path.chmod(0o755)
+        return path
+
+    def plug(self, number: int) -> str:
+        """Join it by one more cable, and have it send everything there; our address on it."""
+        ours, theirs = f"{self.name}o{number}", f"{self.name}t{number}"
+        host, there = f"{_net(number)}.1", self.address(number)
+        _ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", self.name)
+        _ip("addr", "add", f"{host}/24", "dev", ours)
+        _ip("link", "set", ours, "up")
+        _ip("-n", self.name, "addr", "add", f"{there}/24", "dev", theirs)
+        _ip("-n", self.name, "link", "set", theirs, "up")
+        _ip("-n", self.name, "route", "replace", "default", "via", host)
+        return host
+
+    def address(self, number: int) -> str:
+        """The machine's own on that cable."""
+        return f"{_net(number)}.2"
+
+    def unplug(self, number: int) -> None:
+        """Take the cable out, on its side, and its address there with it."""
+        _ip("-n", self.name, "link", "set", f"{self.name}t{number}", "down")
+        _ip("-n", self.name, "addr", "flush", "dev", f"{self.name}t{number}")
+
+
+@contextmanager
+def machine() -> Iterator[Machine]:
+    """One, until the end of the block."""
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed (Debian package: iproute2)")
+    name = f"rt{os.getpid()}"
+    try:
+        _ip("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespace can be made: {error.stderr.strip()}")
+    try:
+        _ip("-n", name, "link", "set", "lo", "up")
+        yield Machine(name)
+    finally:
+        _ip("netns", "del", name)
+
+
+def _net(number: int) -> str:
+    return f"198.18.{100 + number}"
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], capture_output=True, text=True, check=True)

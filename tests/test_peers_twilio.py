@@ -92,6 +92,16 @@ def found(rendering: Rendering, caller: TwilioCaller, since: int = 0) -> Differe
     return compare(rendering.samples, heard(caller, since), RATE)
 
 
+def listened_to(rendering: Rendering, caller: TwilioCaller, tail: float = 0.6) -> float:
+    """Second of ``rendering`` to which it was heard when speech was dropped for the last time.
+
+    By what was played then, whatever the machine or the agent let pass before.
+    """
+    stopped = [cut.at for cut in caller.cuts if max(cut.pcm(), default=0) > AUDIBLE][-1]
+    heard_last = heard(caller)[stopped - round(tail * RATE) : stopped]
+    return compare(heard_last, rendering.samples, RATE).lag_seconds + tail
+
+
 def is_whole(difference: Difference) -> bool:
     return difference.correlation > 0.99 and difference.lost_blocks == 0
 
@@ -237,10 +247,7 @@ async def test_the_context_keeps_what_marks_confirmed(
                 await until(lambda: len(caller.heard) > caller.heard_at_clear + 4 * RATE)
                 assert is_whole(found(reply, caller, caller.heard_at_clear))
             (record,) = server.wait_for_records(1)
-    started = found(greeting.first(1.0), caller).lag_seconds
-    # It pauses before it gives up: what sounded last was heard last.
-    sounded = np.flatnonzero(np.abs(heard(caller)[: caller.heard_at_clear]) * 32768 > AUDIBLE)
-    listened = sounded[-1] / RATE - started
+    listened = listened_to(greeting, caller)
     (request,) = model.requests
     context = [m["content"] for m in request["messages"] if m["role"] == "assistant"]
     kept = context[-1].split()

@@ -14,6 +14,7 @@ import base64
 import json
 import secrets
 import warnings
+from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -67,6 +68,21 @@ def read_twiml(text: str) -> Dialled:
     return Dialled(stream.attrib["url"], parameters, [verb.tag for verb in root])
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A ``clear``."""
+
+    at: int
+    """Bytes heard when it came."""
+
+    dropped: bytes
+    """What was still to be played."""
+
+    def pcm(self) -> array[int]:
+        """Samples that were dropped."""
+        return array("h", audioop.ulaw2lin(self.dropped, 2))
+
+
 @dataclass
 class TwilioCaller:
     """One call. ``heard`` is what the caller heard: µ-law, real time, silence where none came."""
@@ -78,18 +94,23 @@ class TwilioCaller:
     dialled: Dialled
     heard: bytearray = field(default_factory=bytearray)
     marks_returned: list[str] = field(default_factory=list)
-    clears: int = 0
-    heard_at_clear: int = 0
-    """Bytes heard when the last ``clear`` came."""
-
-    dropped_at_clear: int = 0
-    """Bytes that were still to be played then."""
+    cuts: list[Cut] = field(default_factory=list)
+    """What each ``clear`` did."""
 
     media_received: int = 0
     closed_by_server: asyncio.Event = field(default_factory=asyncio.Event)
     close_code: int | None = None
+    behind: int = 0
+    """Ticks that playout lags behind what comes, until ``clear``."""
+
     _say: deque[bytes] = field(default_factory=deque)
-    _playout: deque[bytes | str] = field(default_factory=deque)
+    _playout: deque[tuple[int, bytes | str]] = field(default_factory=deque)
+    """What is to be played or returned, each from its tick on."""
+
+    _ticks: int = 0
+    _next_tick: float = 0.0
+    """Loop time at which the next 20 ms are played."""
+
     _sequence: int = 1
     _chunk: int = 0
     _timestamp: int = 0
@@ -105,13 +126,23 @@ class TwilioCaller:
         return bool(self._say)
 
     @property
+    def clears(self) -> int:
+        return len(self.cuts)
+
+    @property
+    def heard_at_clear(self) -> int:
+        """Bytes heard when the last ``clear`` came."""
+        return self.cuts[-1].at if self.cuts else 0
+
+    @property
+    def dropped_at_clear(self) -> int:
+        """Bytes that were still to be played then."""
+        return len(self.cuts[-1].dropped) if self.cuts else 0
+
+    @property
     def buffered_ms(self) -> float:
         """What the server sent and was not played yet."""
-        return sum(len(item) for item in self._playout if isinstance(item, bytes)) / 8
-
-    def fall_behind(self, seconds: float) -> None:
-        """Play silence for ``seconds`` before what comes next."""
-        self._playout.extend([SILENCE] * round(seconds * 50))
+        return sum(len(item) for _, item in self._playout if isinstance(item, bytes)) / 8
 
     def heard_pcm(self) -> bytes:
         return audioop.ulaw2lin(bytes(self.heard), 2)
@@ -143,10 +174,10 @@ class TwilioCaller:
         """Media both ways in real time until either side closes."""
         receive = asyncio.create_task(self._receive())
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = self._next_tick = loop.time()
         try:
             while not receive.done():
-                await self._tick()
+                await self._tick(due)
                 due += 0.020
                 await asyncio.sleep(max(0.0, due - loop.time()))
         except ConnectionClosed:
@@ -157,7 +188,7 @@ class TwilioCaller:
             self.close_code = self.websocket.close_code
             self.closed_by_server.set()
 
-    async def _tick(self) -> None:
+    async def _tick(self, due: float) -> None:
         payload = self._say.popleft() if self._say else SILENCE
         self._chunk += 1
         media = {
@@ -168,22 +199,36 @@ class TwilioCaller:
         }
         self._timestamp += 20
         await self._send({"event": "media", "media": media}, numbered=True)
-        await self._play()
+        await self._play_until(due)
 
-    async def _play(self) -> None:
+    async def _play_until(self, now: float) -> None:
+        """Everything due by ``now``: playing goes on in real time, however busy this process is."""
+        names: list[str] = []
+        while self._next_tick <= now:
+            self._next_tick += 0.020
+            names += self._play()
+        for name in names:
+            await self._return_mark(name)
+
+    def _play(self) -> list[str]:
+        """20 ms; the marks that were reached."""
+        names: list[str] = []
+        self._ticks += 1
         played = b""
-        while self._playout and len(played) < FRAME:
-            item = self._playout.popleft()
-            if isinstance(item, str):
-                await self._return_mark(item)
-                continue
+        while self._playout and self._playout[0][0] <= self._ticks:
+            due, item = self._playout[0]
             need = FRAME - len(played)
+            if not need and isinstance(item, bytes):
+                break
+            self._playout.popleft()
+            if isinstance(item, str):
+                names.append(item)
+                continue
             played += item[:need]
             if len(item) > need:
-                self._playout.appendleft(item[need:])
-        while self._playout and isinstance(self._playout[0], str):
-            await self._return_mark(str(self._playout.popleft()))
+                self._playout.appendleft((due, item[need:]))
         self.heard += played.ljust(FRAME, b"\xff")
+        return names
 
     async def _receive(self) -> None:
         async for text in self.websocket:
@@ -193,20 +238,25 @@ class TwilioCaller:
                 case "media":
                     assert set(message["media"]) == {"payload"}
                     self.media_received += 1
-                    self._playout.append(base64.b64decode(message["media"]["payload"]))
+                    self._hold(base64.b64decode(message["media"]["payload"]))
                 case "mark":
-                    self._playout.append(message["mark"]["name"])
+                    self._hold(message["mark"]["name"])
                 case "clear":
-                    self.clears += 1
-                    self.heard_at_clear = len(self.heard)
-                    held = (item for item in self._playout if isinstance(item, bytes))
-                    self.dropped_at_clear = sum(map(len, held))
-                    names = [item for item in self._playout if isinstance(item, str)]
+                    await self._play_until(asyncio.get_running_loop().time())
+                    items = [item for _, item in self._playout]
+                    held = b"".join(item for item in items if isinstance(item, bytes))
+                    self.cuts.append(Cut(len(self.heard), held))
+                    names = [item for item in items if isinstance(item, str)]
                     self._playout.clear()
+                    self.behind = 0
                     for name in names:
                         await self._return_mark(name)
                 case other:
                     raise AssertionError(f"Twilio knows no {other!r}")
+
+    def _hold(self, item: bytes | str) -> None:
+        """It may be played :attr:`behind` ticks from now, however late it came."""
+        self._playout.append((self._ticks + self.behind, item))
 
     async def _return_mark(self, name: str) -> None:
         self.marks_returned.append(name)
@@ -266,7 +316,7 @@ async def dial(
     dialled, call_sid, account_sid = await ring(base_url, auth_token, **options)
     async with connect(dialled.url, compression=None) as websocket:
         caller = TwilioCaller(websocket, call_sid, account_sid, new_sid("MZ"), dialled)
-        caller.fall_behind(behind_seconds)
+        caller.behind = round(behind_seconds * 50)
         await caller.start()
         media = asyncio.create_task(caller.run())
         try:

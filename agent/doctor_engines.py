@@ -127,7 +127,7 @@ def _language(settings: Settings) -> Check:
 
 
 def _silero(_: Settings) -> Check:
-    from ringtrue.streaming.vad import SileroModel
+    from ringtrue.streaming.silero import SileroModel
 
     SileroModel()
     return Check("voice activity", State.OK, "silero loads")

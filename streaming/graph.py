@@ -61,6 +61,7 @@ from ringtrue.streaming.recording import StereoTap
 from ringtrue.streaming.refusals import OnRefusal
 from ringtrue.streaming.sealing import SealingTap, SealsSpeech
 from ringtrue.streaming.session import CallSession
+from ringtrue.streaming.silero import SileroModel
 from ringtrue.streaming.spare import SpareVoice
 from ringtrue.streaming.turns import SmartTurnModel, SpokenTurnStop, TurnPolicy
 from ringtrue.streaming.turns.anticipation import anticipation
@@ -68,7 +69,7 @@ from ringtrue.streaming.turns.expect import Expect
 from ringtrue.streaming.turns.floor import FloorKeeper
 from ringtrue.streaming.turns.idle import IdleKeeper, IdlePolicy
 from ringtrue.streaming.turns.overlap import Backchannels
-from ringtrue.streaming.vad import SileroModel, SpeechDetector, VadPolicy
+from ringtrue.streaming.vad import SpeechDetector, VadPolicy
 
 log = structlog.get_logger(__name__)
 

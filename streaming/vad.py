@@ -7,16 +7,14 @@ state machine is sans-IO: PCM in, events out, positions in samples.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 import webrtcvad
+
+from ringtrue.streaming.silero import UNITS, SileroModel
 
 WINDOW_SECONDS: Final = 0.032
 """Silero's window: 256 samples at 8 kHz, 512 at 16 kHz."""
@@ -105,36 +103,6 @@ class SpeechResumed:
 SpeechEvent = (
     SpeechHinted | SpeechDismissed | SpeechStarted | SpeechPaused | SpeechResumed | SpeechStopped
 )
-
-
-class SileroModel:
-    """The network, loaded once per process; state lives with each stream."""
-
-    def __init__(self) -> None:
-        """Load the ONNX file that Pipecat ships."""
-        options = onnxruntime.SessionOptions()
-        options.inter_op_num_threads = 1
-        options.intra_op_num_threads = 1
-        path = resources.files("pipecat.audio.vad.data").joinpath("silero_vad.onnx")
-        self._session = onnxruntime.InferenceSession(
-            path.read_bytes(), providers=["CPUExecutionProvider"], sess_options=options
-        )
-        self.busy = 0.0
-        """CPU seconds of the calling threads spent in the network."""
-
-    def run(
-        self, window: npt.NDArray[np.float32], state: npt.NDArray[np.float32], rate: int
-    ) -> tuple[float, npt.NDArray[np.float32]]:
-        """Speech probability of one window with its context, and the next state (2, 1, 128)."""
-        feeds: dict[str, Any] = {
-            "input": window[np.newaxis],
-            "state": state,
-            "sr": np.array(rate, dtype=np.int64),
-        }
-        started = time.thread_time()
-        probability, following = self._session.run(None, feeds)
-        self.busy += time.thread_time() - started
-        return float(probability[0, 0]), following
 
 
 class SpeechDetector:
@@ -256,7 +224,7 @@ class SpeechDetector:
         return self._open
 
     def _fresh(self) -> None:
-        self._state = np.zeros((2, 1, 128), np.float32)
+        self._state = np.zeros((2, 1, UNITS), np.float32)
         self._tail = np.zeros(self._context, np.float32)
 
     def _probability(self, window: bytes) -> float:

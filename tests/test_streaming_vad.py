@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ringtrue.streaming.silero import SileroModel
 from ringtrue.streaming.vad import (
     WINDOW_SECONDS,
-    SileroModel,
     SpeechDetector,
     SpeechDismissed,
     SpeechHinted,

@@ -162,10 +162,13 @@ async def test_attended_transfer_between_three() -> None:
         assert await at_a.ended() is EndReason.CALLER_HUNG_UP
 
 
-async def test_a_far_end_without_replaces_cannot_be_taken_over() -> None:
+@pytest.mark.parametrize("who", ["transferee", "target"])
+async def test_both_far_ends_have_to_know_replaces(who: str) -> None:
+    """RFC 5589 §7: else the target would get a second call, and keep the first."""
     async with three() as (a, us, c):
         to_a, to_c = await us.call(a), await us.call(c)
-        us.endpoint._driver.ua.established(to_c._handle).replaceable = False
+        lacking = to_a if who == "transferee" else to_c
+        us.endpoint._driver.ua.established(lacking._handle).replaceable = False
         result = await to_a.transfer("", within=5, replaces=to_c)
         assert result == TransferResult(TransferOutcome.UNSUPPORTED)
         await to_a.hangup()

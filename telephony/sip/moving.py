@@ -110,7 +110,8 @@ class MovableCall(CallHandle, ABC):
         :meth:`ringtrue.streaming.ports.Transferring.transfer`.
 
         With ``replaces`` it calls that call's far end in our place (RFC 5589 §7); unsupported
-        where that is no SIP call, or its far end has not said that it supports Replaces.
+        where that is no SIP call, or one of the two far ends has not said that it supports
+        Replaces: the place would ring anew, and hear two calls.
 
         Raises :class:`SipParseError` on a bad ``to``, :class:`SipStateError` while another
         transfer is under way or where a call is over, :class:`SipCapacityError`.
@@ -121,7 +122,8 @@ class MovableCall(CallHandle, ABC):
         target: str | NameAddr = to
         if replaces is not None:
             other = ua.established(replaces._handle) if isinstance(replaces, MovableCall) else None
-            if other is None or not other.replaceable:
+            ours = ua.established(self._handle)
+            if other is None or not (ours.replaceable and other.replaceable):
                 return TransferResult(TransferOutcome.UNSUPPORTED)
             target = replacing(other.dialog)
         transfer: asyncio.Future[TransferResult] = asyncio.get_running_loop().create_future()

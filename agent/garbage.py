@@ -1,10 +1,11 @@
-"""What calls leave behind in cycles is freed between calls, where nobody waits for a collection.
+"""What still ends in cycles is freed between calls, where nobody waits for a collection.
 
-A call's processors refer to each other, so that its end frees nothing by itself: some thousand
-objects that hold native buffers, half a megabyte together. The collector counts objects alone
-and lets a hundred such calls pile up. A full collection holds the loop for some 50 ms even where
-what was loaded at the start is exempt (:func:`gc.freeze`): two frames of every call. So it is made
-when no call is up; while some are, the collector's own count decides.
+An ended call frees itself (:mod:`ringtrue.streaming.dismantle`), but for what libraries tie into
+cycles: a browser's connection leaves some 450 objects, a hosted service's client others. The
+collector counts objects alone, not the native buffers they hold, and lets thousands pile up. A
+full collection holds the loop for some milliseconds even where what was loaded at the start is
+exempt (:func:`gc.freeze`). So it is made when no call is up; while some are, the collector's own
+count decides.
 """
 
 from __future__ import annotations

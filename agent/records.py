@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import deque
 from pathlib import Path
 from typing import Final
 
 import structlog
+from pydantic_core import to_json
 
 from ringtrue.streaming.record import CallRecord
 
@@ -45,7 +45,8 @@ class RecordStore:
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in record.call_id)[:100]
         path = directory / f"{name}.json"
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(record.as_dict(), indent=1) + "\n")
+        # Python's own encoder leaves a cycle behind each time that it indents.
+        part.write_bytes(to_json(record.as_dict(), indent=1) + b"\n")
         os.replace(part, path)
         files = sorted(directory.glob("*.json"), key=_written_at)
         for old in files[: -self._keep]:

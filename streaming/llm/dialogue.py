@@ -88,9 +88,9 @@ class Dialogue:
             )
             return Expect.SPELLING if spelt else Expect.OPEN
         if isinstance(waiting, Confirming):
-            return Expect.YESNO
+            return Expect.YES_NO
         if isinstance(waiting, Clarifying) and len(waiting.intents) == 1:
-            return Expect.YESNO
+            return Expect.YES_NO
         return Expect.OPEN
 
     def suffices(self, text: str, state: DialogueState, now: datetime) -> bool | None:

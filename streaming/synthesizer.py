@@ -4,7 +4,7 @@ Downstream of an utterance come, in this order::
 
     AggregatedTextFrame   each phrase, as it is about to be spoken (not for the context)
     TTSStartedFrame
-    TTSAudioRawFrame …    20 to 100 ms each, cut where a word ends
+    TTSAudioRawFrame …    100 ms at most each, cut where a word ends
     SpokenWordFrame …     each word (a TTSTextFrame), right behind the audio in which it ended
     TTSStoppedFrame
 
@@ -45,6 +45,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.errors import ErrorCategory
 
 from ringtrue.streaming.ahead import AheadStream, Prepared
+from ringtrue.streaming.budget.filler import tells_joined
 from ringtrue.streaming.budget.lines import Recalling
 from ringtrue.streaming.delivery import Delivery
 from ringtrue.streaming.errors import SynthesisError
@@ -446,7 +447,7 @@ class SpeechSynthesizer(FrameProcessor):
         self._speaking = utterance
         assert utterance.stream is not None
         self._patient = patient = Patient(
-            utterance.stream.frames(), lambda: bool(utterance.phrases), self._stall
+            utterance.stream.frames(), lambda: bool(utterance.phrases), self._stall, tells_joined(self)
         )
         sealer = None
         if self._provenance is not None and self._provenance.rate == self._rate:

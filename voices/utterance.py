@@ -15,8 +15,9 @@ from ringtrue.streaming.ports import SpeechChunk
 from ringtrue.voices.renderer import RATES, RenderedVoice, Renderer
 from ringtrue.voices.workers import Urgency, Workers
 
-FIRST_FRAMES: Final = (4, 8, 16)
-"""Sizes of an utterance's first slices in 5 ms frames: 20, 40 and 80 ms."""
+FIRST_FRAMES: Final = (8, 16)
+"""Sizes of an utterance's first slices in 5 ms frames: 40 and 80 ms. The first is heard as soon as
+it is there, so the second has that long to come, through an event loop that may be busy."""
 
 SLICE_FRAMES: Final = 20
 """Size of the following slices: 100 ms, about 0.3 ms of work."""
@@ -88,7 +89,7 @@ class RenderedStream:
         self._on_end(self)
 
     async def frames(self) -> AsyncIterator[SpeechChunk]:
-        """Chunks as they are made, from 20 up to 100 ms, in order. For one consumer, once.
+        """Chunks as they are made, from 40 up to 100 ms, in order. For one consumer, once.
 
         Raises :class:`~ringtrue.streaming.errors.SynthesisError` if Flite fails, if too much text
         was queued, or if the stream is read twice.

@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 
 from ringtrue.streaming.dsp import resample_segment
+from ringtrue.streaming.turns.network import TurnNetwork
 
 MODEL_RATE: Final = 16000
 MAX_SECONDS: Final = 8.0
@@ -30,8 +30,7 @@ class SmartTurnModel:
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
         """Load the model that Pipecat ships; ``executor`` runs it."""
-        self._analyzer = LocalSmartTurnAnalyzerV3(sample_rate=MODEL_RATE)
-        self._analyzer.set_sample_rate(MODEL_RATE)
+        self._network = TurnNetwork()
         self._executor = executor
         self._pending = 0
 
@@ -42,8 +41,7 @@ class SmartTurnModel:
 
     def predict(self, samples: npt.NDArray[np.int16], rate: int) -> float:
         """Probability that the turn whose audio is ``samples`` at ``rate`` Hz is complete."""
-        audio = resample_segment(samples, rate, MODEL_RATE)
-        return float(self._analyzer._predict_endpoint(audio)["probability"])
+        return self._network.probability(resample_segment(samples, rate, MODEL_RATE))
 
     async def judge(self, samples: npt.NDArray[np.int16], rate: int) -> float:
         """:meth:`predict` off the loop. Cancelled before its turn has come, it costs nothing."""

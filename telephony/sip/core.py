@@ -20,6 +20,7 @@ from ringtrue.telephony.sip.client_transaction import (
 from ringtrue.telephony.sip.errors import SipCapacityError
 from ringtrue.telephony.sip.headers import Via
 from ringtrue.telephony.sip.message import Request, Response
+from ringtrue.telephony.sip.resting import Resting
 from ringtrue.telephony.sip.schedule import Schedule, Timers
 from ringtrue.telephony.sip.server_transaction import (
     InviteServerTransaction,
@@ -131,6 +132,9 @@ class Core:
         self.token = token or (lambda: secrets.token_hex(8))
         self.auth = AuthClient()
         self.schedule = Schedule()
+        self.resting = Resting()
+        """Servers to be tried after others."""
+
         self.outputs: list[TransportOutput] = []
         self._clients: dict[tuple[str, str], _Client] = {}
         self._servers: dict[tuple[str, ...], _Server] = {}

@@ -210,9 +210,13 @@ class Driver:
         self._registrations_changed.set()
 
     async def ways(self, target: SipUri | Hop) -> list[Hop]:
-        """The hops that ``target`` means, in the order to try them; none without address."""
+        """The hops that ``target`` means, in the order to try them; none without address.
+
+        Those that were out of service of late come last.
+        """
         if isinstance(target, SipUri):
-            return await self.locator.locate(target)
+            hops = await self.locator.locate(target)
+            return self.ua.core.resting.ordered(hops, self.now())
         host = await resolve(target.host, target.port, self.locator.family)
         return [] if host is None else [replace(target, host=host)]
 

@@ -16,6 +16,7 @@ from ringtrue.telephony.sip.headers import Headers
 from ringtrue.telephony.sip.message import Request, Response
 from ringtrue.telephony.sip.reliable import rseq_of
 from ringtrue.telephony.sip.responses import REASONS
+from ringtrue.telephony.sip.resting import SILENT_REST
 from ringtrue.telephony.sip.server_transaction import ServerTransaction
 from ringtrue.telephony.sip.session_timer import agreed, least_of, request_lines
 from ringtrue.telephony.sip.transport import Hop
@@ -146,11 +147,15 @@ class OutgoingCall:
             self._success(response, now)
         elif response.status == 422 and self._lengthen(response, now):
             return
-        elif response.status != 503 or not self._elsewhere(now):
-            self._settle(response.status, response.reason, response.retry_after)
+        else:
+            if response.status == 503 and response.retry_after is not None:
+                self._context.core.resting.note(self._hop, response.retry_after, now)
+            if response.status != 503 or not self._elsewhere(now):
+                self._settle(response.status, response.reason, response.retry_after)
 
     def on_failure(self, request: Request, status: int, now: float) -> None:
         """Nobody answered, or it could not be sent."""
+        self._context.core.resting.note(self._hop, SILENT_REST, now)
         if not self._elsewhere(now):
             self._settle(status, REASONS[status], None, heard=False)
 

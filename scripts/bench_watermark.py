@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -91,11 +92,11 @@ class Goal:
     name: str
     what: str
     seconds: int
-    crops: int
-    """Of each source."""
-
     hits: dict[str, int]
     """By source."""
+
+    crops: dict[str, int]
+    """By source, of how many."""
 
     part: int = 0
     """Which minute of the speech."""
@@ -132,19 +133,22 @@ def measure(attack: Attack, sources: dict[str, Audio], count: int, seconds: Sequ
     return Row(attack.case.name, crop_count, found, read, wrong, level)
 
 
-def goal(row: Goal, sources: dict[str, Audio], until: float, keep: Callable[[Goal], None]) -> None:
-    """Fill in what became of one goal, source by source; ``keep`` gets it after each."""
+def goal(row: Goal, sources: dict[str, Audio], count: int, until: float,
+         keep: Callable[[Goal], None]) -> None:  # fmt: skip
+    """Go on with one goal to ``count`` crops of every source; ``keep`` gets it after each."""
     attack = attacks(sources[SPEAKERS[1]])[row.name]
     first = Search([KEY], RATE)
     for number, (source, host) in enumerate(sources.items()):
-        if source in row.hits or time.monotonic() > until:
+        before = row.crops.get(source, 0)
+        if before >= count or time.monotonic() > until:
             continue
         heard, right = attack.heard(host, number), attack.right(number)
-        hits = 0
-        for crop in crops(host, heard, row.seconds, row.crops, seed=1000 * number + row.seconds):
+        hits = row.hits.get(source, 0)
+        every = crops(host, heard, row.seconds, count, seed=1000 * number + row.seconds)
+        for crop in islice(every, before, None):
             result = searched(crop, first, thorough=False)
             hits += result.found if row.what == "found" else bool(right & set(result.tokens))
-        row.hits[source] = hits
+        row.hits[source], row.crops[source] = hits, count
         keep(row)
 
 
@@ -157,10 +161,12 @@ def goals_table(rows: Sequence[Goal]) -> str:
     """In Markdown."""
     lines = ["| goal: 99 % | reached | crops | least of a source |", "|---|---|---|---|"]
     for row in rows:
-        total, crops_all = sum(row.hits.values()), row.crops * len(row.hits)
-        least = min(row.hits, key=row.hits.__getitem__)
+        total, crops_all = sum(row.hits.values()), sum(row.crops.values())
+        _, least = min((row.hits[each] / row.crops[each], each) for each in row.hits)
         label = told(row.name, row.what, row.seconds)
-        worst = f"{row.hits[least]} of {row.crops} ({least})" if total < crops_all else "all"
+        worst = "all"
+        if total < crops_all:
+            worst = f"{row.hits[least]} of {row.crops[least]} ({least})"
         lines.append(f"| {label} | {shown(total, crops_all)} | {crops_all} | {worst} |")
     return "\n".join(lines)
 
@@ -321,10 +327,10 @@ def goals(sources: dict[str, Audio], options: argparse.Namespace) -> str:
         if options.attack and not any(part in told(*aim) for part in options.attack):
             continue
         row = rows.get(aim)
-        if row is None or (row.crops, row.part) != (options.crops, options.part):
-            row = Goal(*aim, options.crops, {}, options.part)
-        goal(row, sources, options.until, keep)
-    return goals_table([rows[aim] for aim in GOALS if aim in rows])
+        if row is None or row.part != options.part:
+            row = Goal(*aim, {}, {}, options.part)
+        goal(row, sources, options.crops, options.until, keep)
+    return goals_table([rows[aim] for aim in GOALS if aim in rows and rows[aim].hits])
 
 
 def robustness(names: Sequence[str], options: argparse.Namespace) -> str:

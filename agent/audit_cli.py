@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from ringtrue.agent.cli_common import (
     DONE,
@@ -132,22 +133,18 @@ def show(
     if as_json:
         print_json({"call": call, "entries": entries})
         return
-    what = Column("what", no_wrap=True)
-    table = Table("entry", "time", what, "voice", "seconds", "sha256", "more", title=call)
+    narrow = (Column(name, no_wrap=True) for name in ("entry", "time", "what"))
+    table = Table(*narrow, "more", title=Text(call))
     for entry in entries:
-        output = entry.get("output")
+        more = []
+        if (output := entry.get("output")) is not None:
+            seconds = output["samples"] / output["rate"]
+            more.append(f"{seconds:.2f} s, SHA-256 {output['sha256'][:16]}…")
+        named = ("voice", "engine", "watermark", "said")
+        more += [f"{name}: {entry[name]}" for name in named if entry.get(name)]
         detail = entry.get("detail", {})
-        more = [entry.get("engine"), entry.get("watermark"), entry.get("said")]
         more += [f"{name}={value}" for name, value in detail.items() if name != "chain"]
-        table.add_row(
-            str(entry["seq"]),
-            entry["at"][11:23],
-            entry["kind"],
-            entry.get("voice", ""),
-            f"{output['samples'] / output['rate']:.2f}" if output else "",
-            output["sha256"][:16] if output else "",
-            "\n".join(str(part) for part in more if part),
-        )
+        table.add_row(str(entry["seq"]), entry["at"][11:19], entry["kind"], Text("\n".join(more)))
     Console().print(table)
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from audit_logs import add, moment, opened
 from cloned_server import TENANT, ClonedServer, cloned_server
+from command_line import run_command
 from library_links import NAME, PURPOSE, RecordingEngine, statement
 
 from fakes.scripted_voices import CLONED
+from ringtrue.agent.audit.entries import Event, Kind
 from ringtrue.agent.audit.opening import audit_dir
 from ringtrue.agent.server import Server
 from ringtrue.agent.voice_library import open_voices
@@ -62,6 +65,8 @@ async def test_a_call_leaves_its_evidence(place: ClonedServer, tmp_path: Path) -
         shown = (await place.run("audit", "show", "--call", call, "--text", "--json")).json()
         entries = shown["entries"]
         assert [entry["kind"] for entry in entries] == ["call.started", "utterance", "call.ended"]
+        table = await place.run("audit", "show", "--call", call, "--text")
+        assert "the automated voice of" in " ".join(unwrapped(table.out).split())
         assert (await place.run("audit", "verify")).code == 0
     utterance = entries[1]
     assert utterance["voice"] == voice
@@ -235,3 +240,12 @@ async def test_a_call_there_is_not(place: ClonedServer, tmp_path: Path) -> None:
         assert ran.code == 2
         assert "no entry of call 'none'" in ran.err
     assert not (tmp_path / "b.zip").exists()
+
+
+def test_what_was_written_is_shown_as_it_stands(tmp_path: Path) -> None:
+    writer = opened(tmp_path / "audit")
+    add(writer, [Event(Kind.CALL_ENDED, call="call-1", detail={"outcome": "[/b] [red]"})], 1)
+    writer.close(moment(2))
+    shown = run_command("audit", "show", "--call", "call-1", "--dir", tmp_path / "audit")
+    assert shown.code == 0, shown.err
+    assert "outcome=[/b] [red]" in shown.out

@@ -25,7 +25,9 @@ LAGS: Final = 38 * FRAME
 SOONEST: Final = 80
 """Shortest delay, 10 ms: what is sent in one tick can't be heard before the next."""
 
-_FFT: Final = 16384
+_FFT: Final = WINDOW + LAGS
+"""As long as what was sent: no lag that is looked for wraps around. 2 to the 11th by 5."""
+
 _LOW_HZ, _HIGH_HZ = 300.0, 3400.0
 SMOOTHING: Final = 0.75
 """Share of the earlier windows in the correlation."""
@@ -81,7 +83,7 @@ class EchoFinder:
         self._heard.append(heard)
 
     def look(self, agree: int = 2) -> Found | None:
-        """The echo, once ``agree`` looks in a row agree on it. About 0.7 ms."""
+        """The echo, once ``agree`` looks in a row agree on it. About 0.5 ms."""
         sent, heard = self._narrow(self._sent), self._narrow(self._heard)
         if _rms(sent) < ACTIVE_RMS or _rms(heard) < 1.0:
             return None

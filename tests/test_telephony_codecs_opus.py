@@ -13,7 +13,7 @@ from ringtrue.telephony.codecs.opus import OpusDecoder, OpusEncoder, OpusWishes,
 from ringtrue.telephony.codecs.opus_library import CodecUnavailableError, OpusLibrary, opus_library
 from ringtrue.telephony.codecs.rerate import decoder_at, encoder_at
 from ringtrue.telephony.rtp.packet import RtpPacket
-from ringtrue.telephony.rtp.rtcp import SenderReport, parse_compound
+from ringtrue.telephony.rtp.rtcp import Goodbye, SenderReport, parse_compound
 
 FRAME = 640
 WITH_FEC = "useinbandfec=1"
@@ -248,6 +248,9 @@ def test_a_change_of_our_own_clock_is_a_change_of_source() -> None:
     assert {len(p.payload) for p in second} == {160}
     assert second[0].marker
     assert call.stats.packets_sent == 100
-    report = parse_compound(call.report(60.0) or b"")[0]
+    report, *_, goodbye = parse_compound(call.report(51 * 0.02) or b"")
     assert isinstance(report, SenderReport)
     assert (report.ssrc, report.packet_count) == (second[0].ssrc, 50)
+    assert goodbye == Goodbye((first[0].ssrc,)), "at once (RFC 3550 §8.2)"
+    later = parse_compound(call.report(60.0) or b"")
+    assert not any(isinstance(packet, Goodbye) for packet in later)

@@ -105,6 +105,9 @@ class RtpStream:
         self._refused = 0
         self._rtt: float | None = None
         self._far_report: ReportBlock | None = None
+        self._left: int | None = None
+        """What we sent as before, to be taken leave of in the next report (§8.2)."""
+
         self._rtcp_mux = False
         self._clock_rate = clock_rate
         self._sent_before = 0
@@ -141,6 +144,7 @@ class RtpStream:
             self._sent_before += self.sender.packets
             self._sr_count = 0
             self._far_report = None
+            self._left, self.report_at = self.sender.ssrc, now
             self.sender.change_source(self._random.getrandbits(32))
         self.sender.configure(
             plan.codec,
@@ -259,7 +263,11 @@ class RtpStream:
         if now < self.report_at:
             return None
         self.report_at = now + self._interval()
-        return self._protected(build_compound([*self._reports(now)]))
+        reports = [*self._reports(now)]
+        if self._left is not None:
+            reports.append(Goodbye((self._left,)))
+            self._left = None
+        return self._protected(build_compound(reports))
 
     def goodbye(self, now: float) -> bytes | None:
         """The last report, with BYE (RFC 3550 §6.6); None where it can't be protected."""

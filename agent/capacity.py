@@ -24,7 +24,7 @@ from ringtrue.streaming.ports import Direction
 SMOOTHING: Final = 2.0
 """Seconds over which measured CPU is averaged."""
 
-BURST_PART: Final = 1.4
+BURST_PART: Final = 1.5
 """How far one second's work of a call departs from its average, by that, until it was measured."""
 
 LOOP_PART: Final = 0.5

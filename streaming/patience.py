@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -31,12 +31,21 @@ class Patient:
     """
 
     def __init__(
-        self, chunks: AsyncIterator[SpeechChunk], owed: Callable[[], bool], stall: float
+        self,
+        chunks: AsyncIterator[SpeechChunk],
+        owed: Callable[[], bool],
+        stall: float,
+        joined: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
-        """``owed`` says whether something was fed and not spoken; ``stall`` is in seconds."""
+        """``owed`` says whether something was fed and not spoken; ``stall`` is in seconds.
+
+        ``joined`` is told how many lines were put in front, once audio follows them.
+        """
         self._chunks = chunks
         self._owed = owed
         self._stall = stall
+        self._joined = joined
+        self._in_front = 0
         self._lines: deque[SynthesisStream] = deque()
         self._begun = self._over = False
         self._limit: asyncio.Timeout | None = None
@@ -76,6 +85,8 @@ class Patient:
                 if chunk_or_none is None:
                     return
                 self._begun = bool(chunk_or_none.pcm)
+                if self._begun and self._in_front and self._joined is not None:
+                    await self._joined(self._in_front)
                 yield self._shifted(chunk_or_none)
             while (chunk_or_none := await self._in_time()) is not None:
                 yield self._shifted(chunk_or_none)
@@ -90,6 +101,7 @@ class Patient:
         beats = 0
         while not first.done() or self._lines:
             while self._lines:
+                self._in_front += 1
                 async for chunk in self._lines.popleft().frames():
                     self._offset += len(chunk.pcm) // 2
                     yield chunk

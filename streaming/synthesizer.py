@@ -45,7 +45,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.utils.errors import ErrorCategory
 
 from ringtrue.streaming.ahead import AheadStream, Prepared
-from ringtrue.streaming.budget.filler import tells_joined
+from ringtrue.streaming.budget.filler import joined
 from ringtrue.streaming.budget.lines import Recalling
 from ringtrue.streaming.delivery import Delivery
 from ringtrue.streaming.errors import SynthesisError
@@ -447,7 +447,7 @@ class SpeechSynthesizer(FrameProcessor):
         self._speaking = utterance
         assert utterance.stream is not None
         self._patient = patient = Patient(
-            utterance.stream.frames(), lambda: bool(utterance.phrases), self._stall, tells_joined(self)
+            utterance.stream.frames(), lambda: bool(utterance.phrases), self._stall, joined(self)
         )
         sealer = None
         if self._provenance is not None and self._provenance.rate == self._rate:

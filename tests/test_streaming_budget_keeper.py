@@ -34,7 +34,7 @@ from ringtrue.streaming.graph import CallGraph, Services, SharedModels
 from ringtrue.streaming.llm.actions import CallActionFrame, Transfer
 from ringtrue.streaming.llm.deadline import LlmWatchdog, WatchdogPolicy
 from ringtrue.streaming.phrases import PhraseChunker
-from ringtrue.streaming.ports import SynthesisStream
+from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
 from ringtrue.streaming.recognizers.service import NothingRecognizedFrame
 from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 from ringtrue.streaming.spare import SpareVoice
@@ -73,6 +73,22 @@ class Hanging(NumberedEngine):
         stream = super().open(voice, rate)
         if len(self.streams) > self.after:
             self.streams[-1]._work = 3600.0
+        return stream
+
+
+class LateToBegin(NumberedEngine):
+    """Makes the first chunk of every utterance late, but makes it."""
+
+    def open(self, voice: str, rate: int) -> SynthesisStream:
+        stream = super().open(voice, rate)
+        made = stream.frames
+
+        async def late() -> AsyncIterator[SpeechChunk]:
+            await asyncio.sleep(0.6)
+            async for chunk in made():
+                yield chunk
+
+        stream.frames = late  # type: ignore[method-assign]
         return stream
 
 
@@ -281,6 +297,15 @@ async def test_slow_tokens_are_spoken_as_soon_as_they_can_be() -> None:
         assert Rung.OPENER not in [rung for rung, _ in r.steps()]
         assert r.words == ["w1", "w2", "w3", "w4", "w5", "w6."]
         assert r.silences()[0] < 0.72
+
+
+async def test_an_answer_behind_an_opener_that_was_put_in_front_of_it_is_the_answer() -> None:
+    """It is one utterance with the opener, and nothing is owed once it was heard."""
+    async with rig(ANSWER, engine=LateToBegin()) as r:
+        await r.ask(12)
+        assert r.steps() == [(Rung.OPENER, "no_audio")]
+        assert r.words == ["w901", "w902.", *WORDS]
+        assert r.actions == []
 
 
 async def test_a_stalled_voice_is_covered_by_lines_it_made_before() -> None:

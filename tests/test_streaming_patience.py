@@ -94,11 +94,19 @@ async def test_a_process_that_was_held_up_itself_blames_no_engine(
 
 async def test_a_line_goes_in_front_and_words_keep_their_places() -> None:
     engine = Engine(0.5, chunk("answer", end=60))
-    patient = Patient(engine.chunks(), lambda: True, 1.0)
+    told: list[int] = []
+
+    async def joined(lines: int) -> None:
+        told.append(lines)
+
+    patient = Patient(engine.chunks(), lambda: True, 1.0, joined)
     hearing = asyncio.ensure_future(heard(patient))
     await asyncio.sleep(0.2)
     assert patient.interject(ReplayedLine((chunk("moment", 300),)))
+    await asyncio.sleep(0.1)
+    assert told == [], "nothing follows it yet"
     assert await hearing == [("moment", 300), ("answer", 360)]
+    assert told == [1]
 
 
 async def test_a_line_can_be_said_while_an_engine_stalls() -> None:

@@ -30,7 +30,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from ringtrue.streaming.budget.deadline import BudgetPolicy, BudgetStage, Deadline
-from ringtrue.streaming.budget.filler import FillerFrame
+from ringtrue.streaming.budget.filler import AnswerJoinedFrame, FillerFrame
 from ringtrue.streaming.budget.ladder import Ladder, LadderPolicy, LadderStep, Rung
 from ringtrue.streaming.budget.silence import SilenceMeter
 from ringtrue.streaming.llm.actions import CallAction, CallActionFrame, Hangup, Transfer
@@ -221,6 +221,8 @@ class BudgetKeeper(FrameProcessor):
         elif direction is FrameDirection.UPSTREAM:
             if isinstance(frame, ErrorFrame) and self._owed and self._handed:
                 self.explain(BudgetStage.FIRST_PCM, "engine_failed")
+            elif isinstance(frame, AnswerJoinedFrame):
+                self._fillers = max(0, self._fillers - frame.fillers)
         elif isinstance(frame, InterruptionFrame | CancelFrame | EndFrame):
             self._gave_up = False
             self._settle()

@@ -30,6 +30,12 @@ log = structlog.get_logger(__name__)
 HANGUP_SECONDS: Final = 5.0
 """How long our own hang-up may take."""
 
+INSISTED: Final = 2
+"""How often a caller who is done says so again."""
+
+ASKED_MS: Final = 1500
+"""An agent that was silent for so long and is still there waits for an answer."""
+
 
 QUIET_MS: Final = 900
 """Of the agent, after which it has come to an end."""
@@ -268,8 +274,19 @@ class VirtualCaller:
         async with asyncio.timeout(HANGUP_SECONDS):
             await self._call.hangup()
 
-    async def expect_hangup(self, within: float = 15.0) -> EndReason:
-        """Wait for the far end to end the call."""
+    async def expect_hangup(self, within: float = 15.0, insist: Prompt | None = None) -> EndReason:
+        """Wait for the far end to end the call.
+
+        To an agent that asks something instead, ``insist`` is said, :data:`INSISTED` times at most.
+        """
+        for _ in range(0 if insist is None else INSISTED):
+            try:
+                await self.hear_out(within, quiet_ms=ASKED_MS)
+                await self.say(insist)
+            except ScriptFailedError as error:
+                if error.failure is not Failure.CALL_ENDED:
+                    raise
+                break
         since = self.line.position
         done, _ = await asyncio.wait([self._ended], timeout=within)
         if not self._owed:

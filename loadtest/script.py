@@ -50,10 +50,16 @@ def key_of(line: Line) -> str:
     return f"text:{line.text}"
 
 
+def lines_of(scenario: Scenario) -> list[Line]:
+    """All that its callers may say, in order."""
+    does = [step.does for step in flattened(scenario.steps)]
+    said = [each.insist if isinstance(each, AgentHangsUp) else each for each in does]
+    return [line for line in said if isinstance(line, Line)]
+
+
 def texts_of(scenario: Scenario) -> list[str]:
     """The texts that must be synthesized, each once."""
-    lines = [step.does for step in flattened(scenario.steps) if isinstance(step.does, Line)]
-    return list(dict.fromkeys(line.text for line in lines if line.text is not None))
+    return list(dict.fromkeys(line.text for line in lines_of(scenario) if line.text is not None))
 
 
 def text_file(folder: Path, text: str, voice: str) -> Path:
@@ -67,7 +73,7 @@ def load_spoken(scenario: Scenario, texts: Path | None = None) -> Spoken:
     ``texts`` is the folder of synthesized texts. Raises ``ValueError`` naming a file that can't
     be used, :class:`UnspokenError` for a text without audio, OSError where one can't be read.
     """
-    lines = [step.does for step in flattened(scenario.steps) if isinstance(step.does, Line)]
+    lines = lines_of(scenario)
     spoken: dict[str, dict[str, Prompt]] = {}
     for voice in scenario.caller.voices:
         recorded = load_prompts(voice)
@@ -136,7 +142,8 @@ async def _do(
         case Hold() as hold:
             await caller.hold(hold.seconds)
         case AgentHangsUp() as end:
-            await caller.expect_hangup(end.within_ms / 1000)
+            insist = None if end.insist is None else prompts[key_of(end.insist)]
+            await caller.expect_hangup(end.within_ms / 1000, insist)
         case HangUp():
             await caller.hangup()
         case str() as digits:

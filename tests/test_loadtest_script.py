@@ -73,6 +73,23 @@ async def test_a_script_that_leaves_the_end_to_the_agent_does_not_hang_up() -> N
     assert result.ended is EndReason.CALLER_HUNG_UP
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("insist", "ok"), [("", False), ("insist: bye", True)])
+async def test_a_caller_insists_where_the_agent_asks_instead_of_hanging_up(
+    insist: str, ok: bool
+) -> None:
+    wanted = scenario(f"  - say: nothing_else\n  - agent_hangs_up: {{within_ms: 4000, {insist}}}\n")
+    assert texts_of(wanted) == []
+    async with ScriptedAgent(voice(1.5), voice(0.5), hang_up=True) as agent, Phone() as phone:
+        result = await phone.call(
+            agent.target, script_of(wanted, load_spoken(wanted), random.Random(1))
+        )
+    assert result.ok is ok, result.detail
+    assert [said.name for said in result.said] == ["nothing_else", "bye"][: 1 + ok]
+    if ok:
+        assert result.ended is EndReason.CALLER_HUNG_UP
+
+
 def test_a_text_without_its_audio_is_named(tmp_path: Path) -> None:
     wanted = scenario("  - say: {text: Where are you now}\n")
     assert texts_of(wanted) == ["Where are you now"]

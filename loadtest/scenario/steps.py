@@ -146,6 +146,11 @@ class AgentHangsUp(Section):
     """Wait for the agent to end the call."""
 
     within_ms: Milliseconds = 15_000
+    insist: Annotated[Line | None, _as("prompt")] = None
+    """What the caller says, twice at most, to an agent that asks something instead; None: the
+    caller waits."""
+
+    model_config = Section.model_config | {"validate_default": False}
 
 
 class HangUp(Section):

@@ -279,14 +279,14 @@ class VirtualCaller:
 
         To an agent that asks something instead, ``insist`` is said, :data:`INSISTED` times at most.
         """
-        for _ in range(0 if insist is None else INSISTED):
+        if insist is not None:
             try:
-                await self.hear_out(within, quiet_ms=ASKED_MS)
-                await self.say(insist)
+                for _ in range(INSISTED):
+                    await self.hear_out(within, quiet_ms=ASKED_MS)
+                    await self.say(insist)
             except ScriptFailedError as error:
                 if error.failure is not Failure.CALL_ENDED:
                     raise
-                break
         since = self.line.position
         done, _ = await asyncio.wait([self._ended], timeout=within)
         if not self._owed:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ringtrue.voices.cloning.fit import LIVELINESS
 from ringtrue.voices.cloning.model import CloneModel, PitchMap
 from ringtrue.voices.cloning.phones import CLASSES
 from ringtrue.voices.embedded import EmbeddedEngine, EmbeddedVoice
@@ -59,7 +60,9 @@ def made_up(base: str, seed: int) -> bytes:
     offsets = rng.normal(0, 0.03, (2, CLASSES, COEFFICIENTS))
     strengths = np.stack([np.ones(BANDS), rng.normal(0, 0.2, BANDS)])
     pitch = PitchMap(math.log(150.0), math.log(rng.uniform(100.0, 220.0)), 1.1)
-    return CloneModel(base, pitch, matrices, offsets, strengths).to_bytes()
+    return CloneModel(
+        base, pitch, matrices, offsets, strengths, neural=True, liveliness=LIVELINESS
+    ).to_bytes()
 
 
 def resident() -> int:

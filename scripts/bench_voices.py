@@ -129,6 +129,7 @@ def blended(model: CloneModel, share: float) -> CloneModel:
         offsets=share * model.offsets,
         strengths=strengths,
         rate=1.0 + share * (model.rate - 1.0),
+        liveliness=share * model.liveliness,
         postfilter=min(1.0, max(0.0, POSTFILTER + share * (model.postfilter - POSTFILTER))),
     )
 

@@ -31,17 +31,12 @@ RIDGE: Final = 10.0
 MLLR_RIDGE: Final = 1.0
 
 VARIANCE_GAINS: Final = (0.8, 1.3)
-CLEARER: Final = (1.5, 2.5, 1.1, 0.0, 0.0)
-"""Added to the log odds of the base voices' strengths, which are lower in the low bands than
-analysis finds natural speech to be; DNSMOS P.808 rises by 0.03."""
-
 SPREADS: Final = (0.8, 2.2)
 """A base voice stretched further than this sings: its accents are not where the speaker's are."""
 
 _NORMAL_QUARTILES: Final = 1.349
 """Distance of the quartiles of a normal distribution, in standard deviations."""
 
-_ODDS_FLOOR: Final = 1e-3
 _SCALE: Final = float(np.log(1 / 32768))
 """Flite's parameters are for 16-bit samples, those of analysis for a full scale of 1."""
 
@@ -62,6 +57,9 @@ class Affine:
 
 def adapted(base: BaseMaterial, target: Frames, rng: np.random.Generator) -> CloneModel:
     """A model fitted by statistics alone; under 2 s of CPU for 30 s of speech.
+
+    Voicing strengths stay the base voice's: the speaker's, as analysis finds them, make it hoarser
+    and no more like the speaker.
 
     The speaker is compared with what analysis finds in the rendered base voice, not with its
     parameters: what analysis adds to either (it fills in the band below F0, by 20 dB) cancels.
@@ -90,7 +88,7 @@ def adapted(base: BaseMaterial, target: Frames, rng: np.random.Generator) -> Clo
         pitch=pitch_map(base.frames.f0, target.f0),
         matrices=matrices,
         offsets=offsets,
-        strengths=strength_map(base, target),
+        strengths=np.stack([np.ones(BANDS), np.zeros(BANDS)]),
         devoice=base.always_voiced,
     )
 
@@ -104,23 +102,6 @@ def pitch_map(source: RealArray, target: RealArray) -> PitchMap:
 
 def _log_quartiles(f0: RealArray) -> RealArray:
     return np.asarray(np.percentile(np.log(f0[f0 > 0]), [25, 50, 75]))
-
-
-def strength_map(base: BaseMaterial, target: Frames) -> RealArray:
-    """Factor and offset (2, 5) in log odds: the base voice's, moved by how the speaker differs.
-
-    Analysis has scales of its own, so the speaker is compared with what it finds in the rendered
-    base voice. It takes voiced frames of the two lowest bands for periodic, whatever they are,
-    so there :data:`CLEARER` alone counts.
-    """
-    measured = base.measured.speech()
-    ours, theirs = (_odds(frames.strengths[frames.voiced]) for frames in (measured, target))
-    return np.stack([np.ones(BANDS), theirs.mean(axis=0) - ours.mean(axis=0) + CLEARER])
-
-
-def _odds(strengths: RealArray) -> RealArray:
-    share = np.clip(strengths, _ODDS_FLOOR, 1.0 - _ODDS_FLOOR)
-    return np.asarray(np.log(share / (1.0 - share)))
 
 
 def spectral_map(source: RealArray, target: RealArray, rng: np.random.Generator) -> Affine:

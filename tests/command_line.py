@@ -39,6 +39,8 @@ class Ran:
 def run_command(*arguments: object, stdin: str = "") -> Ran:
     """``ringtrue`` with ``arguments``; what it writes to its descriptors is captured too."""
     err = io.StringIO()
+    if not structlog.is_configured():  # a server in this process logs too, and not into ``out``
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     with tempfile.TemporaryFile() as out:
         text = io.TextIOWrapper(os.fdopen(os.dup(out.fileno()), "wb"), "utf-8", newline="")
         code = 0

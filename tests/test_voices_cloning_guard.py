@@ -43,6 +43,14 @@ def test_the_allowance_is_counted_from_the_base() -> None:
     assert decided({1.0: 0.1 + MAX_ADDED + 1e-6, 0.0: 0.0}, 0.1).strength == 0.0
 
 
+def test_a_base_whose_word_cannot_matter_is_not_listened_to() -> None:
+    told = Told({1.0: MAX_ADDED + 0.01, 0.5: MAX_ADDED})
+    verdict = judged("base", lambda s: s, told, lambda _: None, (0.5,))  # type: ignore[arg-type]
+    assert verdict == Verdict(0.5, MAX_ADDED, None)
+    with pytest.raises(KeyError, match="base"):
+        judged("base", lambda s: s, told, lambda _: None, (1.0, 0.5))  # type: ignore[arg-type]
+
+
 def test_where_none_is_clear_the_clearest_is_kept() -> None:
     assert decided(RATES, 0.0) == Verdict(0.0, 0.05, 0.0)
     assert decided({1.0: 0.2, 0.5: 0.2, 0.0: 0.2}, 0.0).strength == 1.0

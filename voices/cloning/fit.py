@@ -110,7 +110,7 @@ def clone(
         base=chosen.model.base,
         strength=verdict.strength,
         word_errors=round(verdict.error_rate, 3),
-        base_word_errors=round(verdict.base_error_rate, 3),
+        base_word_errors=verdict.base_error_rate,
     )
     report.stage("done", 1.0, 1.0)
     return change.added_to(chosen.model, verdict.strength)

@@ -37,8 +37,8 @@ class Verdict:
     error_rate: float
     """Word error rate of the clone at that strength."""
 
-    base_error_rate: float
-    """That of the stock voice it is made from."""
+    base_error_rate: float | None
+    """That of the stock voice it is made from; None where it didn't matter."""
 
 
 class Listener:
@@ -69,16 +69,19 @@ def judged(
     """The strongest of ``strengths`` at which ``clone`` is understood as ``base`` is.
 
     Within :data:`MAX_ADDED` of its word error rate; where none is, the one understood best, and
-    of those the strongest. ``on_try`` is told the share of tries done.
+    of those the strongest. ``base`` is listened to only where its word could matter: a clone with
+    no more errors than that will do whatever the base has. ``on_try`` is told the share of tries
+    done.
     """
-    allowed = listener.error_rate(base)
     tries = len(strengths) + 1
-    on_try(1 / tries)
+    allowed: float | None = None
     found: list[Verdict] = []
-    for count, strength in enumerate(strengths, 2):
+    for count, strength in enumerate(strengths, 1):
         error_rate = listener.error_rate(clone(strength))
+        if allowed is None and error_rate > MAX_ADDED:
+            allowed = listener.error_rate(base)
         found.append(Verdict(strength, error_rate, allowed))
-        on_try(count / tries)
-        if error_rate <= allowed + MAX_ADDED:
+        on_try((count + (allowed is not None)) / tries)
+        if error_rate <= (allowed or 0.0) + MAX_ADDED:
             return found[-1]
     return min(found, key=lambda verdict: verdict.error_rate)

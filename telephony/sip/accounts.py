@@ -57,6 +57,17 @@ class Accounts:
             raise SipError(f"SIP account {name!r} is {held.state}: {held.detail}")
         return held
 
+    def ways(self, name: str, now: float) -> list[Hop]:
+        """The servers to try for a call on the account ``name``, in order; there is one at least.
+
+        Those of a static account that were out of service of late come last. Raises as
+        :meth:`ready`.
+        """
+        held = self.ready(name)
+        if held.state is RegistrationState.STATIC:
+            return self._context.core.resting.ordered(held.ways, now)
+        return held.ways
+
     def resolved(self, handle: str, hops: Sequence[Hop], now: float) -> None:
         """The answer to a ``LookUp`` event."""
         held = self._held.get(handle)

@@ -195,8 +195,7 @@ class SipEndpoint(Closing):
         """All servers :meth:`call` may send a call to, in the order to try them (RFC 3263)."""
         target = parse_target(target_uri)
         if account is not None:
-            held = self._driver.ua.accounts.ready(account).hop
-            hops = [] if held is None else [held]
+            hops = self._driver.ua.accounts.ways(account, self._driver.now())
         else:
             hops = await self._driver.ways(via or target)
         if not hops:
@@ -247,7 +246,7 @@ class SipEndpoint(Closing):
                 via=hop,
                 routes=routes,
                 ring_limit=ring_limit,
-                others=(*rest, *others),
+                others=[way for way in dict.fromkeys((*rest, *others)) if way != hop],
             )
         except BaseException:
             media.close()

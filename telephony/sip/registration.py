@@ -150,6 +150,18 @@ class Registration:
         proxy = () if self.account.route is None else (self.account.route,)
         return proxy + self.service_route
 
+    @property
+    def ways(self) -> list[Hop]:
+        """Where calls go: where it is registered, then its other servers.
+
+        Not to those where a route of the registrar's (RFC 3608), or the flow that was registered,
+        leads through the first.
+        """
+        if self.hop is None:
+            return []
+        bound = bool(self.service_route or self.account.instance)
+        return [self.hop, *(other for other in self._order if other != self.hop and not bound)]
+
     # -- what the owner does -----------------------------------------------------------------
 
     def start(self, now: float) -> None:

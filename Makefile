@@ -54,7 +54,7 @@ bench-voices: setup-bench
 
 bench-enrolment: setup-bench
 	@$(RUN) command -v espeak-ng >/dev/null || bash scripts/debian.sh espeak-ng
-	@$(RUN) [ -d build/enrolment/usr/share/tuxpaint ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
+	@$(RUN) [ -d build/enrolment/usr/share/codec2 ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
 	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/enrolment_attacked.py $(ARGS)
 
 bench-watermark: setup-bench

@@ -29,13 +29,14 @@ import time
 import wave
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import soxr
 from enrolment_attacks import Say, clone_voices
 from enrolment_cases import (
     Case,
@@ -69,7 +70,7 @@ from ringtrue.voices.library_config import library_config
 from ringtrue.voices.stock import FliteEngine
 
 SEED: Final = 11
-NAME, PURPOSE, ENGINE = "John Miller", "reception of Example Limited", "bench-1"
+NAME, PURPOSE, ENGINE = "Ada", "tests", "bench-1"
 START, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
 STALE: Final = 25
 CLONE: Final = "our clone"
@@ -77,9 +78,10 @@ LISTEN: Final = wording.listen
 
 
 def kept() -> Path:
-    """Where results are kept: a file for all that judges, to the byte."""
+    """Where results are kept: a file for all that judges and all that is judged, to the byte."""
     judges = ROOT / "voices" / "enrolment"
     files = sorted(path for path in judges.rglob("*") if path.suffix in (".py", ".npz"))
+    files += [ROOT / "scripts" / f"enrolment_{what}.py" for what in ("cases", "corpus")]
     seal = zlib.crc32(b"".join(path.read_bytes() for path in files))
     return UNPACKED / f"attacked-{seal:08x}.jsonl"
 
@@ -151,7 +153,7 @@ class Bench:
             statement = await asyncio.to_thread(statement, issued.challenge.text)
         self._assessor.words_count = case.words_count
         try:
-            await self._enrol(tenant, issued.token, statement, case.speech, now)
+            await self._enrol(tenant, issued.token, statement, case, now)
         except EnrolmentRefused as refused:
             return [str(finding.check) for finding in refused.findings if not finding.passed]
         return []
@@ -167,9 +169,9 @@ class Bench:
             issued = await self._desk.begin(tenant, name=NAME, purpose=PURPOSE, now=now)
             if kind == "reused":
                 with suppress(RecordingError):
-                    await self._enrol(tenant, issued.token, None, case.speech, now)
+                    await self._enrol(tenant, issued.token, None, case, now)
             try:
-                await self._enrol(tenant, issued.token, case.speech, case.speech, now + later)
+                await self._enrol(tenant, issued.token, case.speech, case, now + later)
                 taken[kind] = True
             except ChallengeError as error:
                 if error.reason is not reason:
@@ -178,15 +180,15 @@ class Bench:
         return taken
 
     async def _enrol(
-        self, tenant: str, token: str, statement: Audio | None, speech: Audio, now: datetime
+        self, tenant: str, token: str, statement: Audio | None, case: Case, now: datetime
     ) -> None:
         await self._desk.enrol(
             tenant,
             token,
             name=NAME,
             purpose=PURPOSE,
-            statement=b"no recording" if statement is None else wav(statement),
-            speech=wav(speech),
+            statement=b"no recording" if statement is None else wav(statement, case.rates[0]),
+            speech=wav(case.speech, case.rates[1]),
             engine=ENGINE,
             asked_by="bench",
             now=now,
@@ -202,13 +204,15 @@ class Bench:
         await self._library.admit(tenant, candidate, said, now)
 
 
-def wav(samples: Audio) -> bytes:
-    """A WAV file of 16 bits at 16 kHz."""
+def wav(samples: Audio, rate: int) -> bytes:
+    """A WAV file of 16 bits at ``rate``."""
+    if rate != RATE:
+        samples = soxr.resample(samples, RATE, rate)
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(RATE)
+        file.setframerate(rate)
         file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
     return buffer.getvalue()
 
@@ -239,16 +243,21 @@ async def opened() -> AsyncIterator[Bench]:
             await stock.close()
 
 
-async def tried(seconds: float, every: int, first: int) -> bool:
-    """Try what is not tried yet, for some seconds; whether that was all."""
+async def tried(seconds: float, every: int, first: int, only: Collection[str]) -> bool:
+    """Try what is not tried yet of ``only`` these groups (all where none is named).
+
+    Stops after some seconds; whether that was all.
+    """
     until = time.monotonic() + seconds
     people, clones = People(), dict[str, Say]()
     chosen = plans(people, clones)
     # In random order, so that what was tried at any time is a sample of the whole.
-    order = list(map(int, np.random.default_rng(SEED).permutation(len(chosen))[first::every]))
+    order = list(map(int, np.random.default_rng(SEED).permutation(len(chosen))))
+    wanted = [number for number in order if not only or chosen[number].group in only]
+    order = wanted[first::every]
     need = [number for number in order if CLONE in chosen[number].what]
     async with opened() as bench:
-        if first == 0 and len(chosen) not in _done():
+        if first == 0 and not only and len(chosen) not in _done():
             await stale(bench, people, len(chosen))
         others_than_clones = [number for number in order if number not in need]
         if not await _try(bench, chosen, others_than_clones, until):
@@ -349,8 +358,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="one in so many cases only")
     parser.add_argument("--first", type=int, default=0, help="of these; each core may take its own")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop trying after so long")
+    groups = ("genuine", "replay", "splice", "TTS", "other speaker", "wrong phrase", "played")
+    parser.add_argument("--only", choices=groups, nargs="*", default=(), help="these groups alone")
     arguments = parser.parse_args()
-    if not asyncio.run(tried(arguments.seconds, arguments.every, arguments.first)):
+    if not asyncio.run(tried(arguments.seconds, arguments.every, arguments.first, arguments.only)):
         print(f"stopped; {kept()} holds what was tried, and the next run goes on")
     lines = list(tables())
     print("\n".join(lines))

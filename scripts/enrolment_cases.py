@@ -32,8 +32,8 @@ from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, fresh
 
 from ringtrue.voices.enrolment.fingerprint import fingerprint
 
-PEAK: Final = 0.5
-"""Of a recording as it comes from a microphone, at most: 6 dB of headroom."""
+STATEMENT: Final = 2.7
+"""Seconds of the shortest statement: the challenge's sixteen words can't be said in less."""
 
 TAKES: Final = 26
 """Of each speaker at most."""
@@ -53,6 +53,9 @@ class Case:
     """A recording, or what makes one of the challenge's text."""
 
     speech: Audio = field(repr=False)
+    rates: tuple[int, int] = (RATE, RATE)
+    """Of the statement and the speech in Hz, as they are handed in: 8000 from a telephone."""
+
     earlier: tuple[bytes, ...] = field(default=(), repr=False)
     words_count: bool = False
     """Whether the statement's words are held against the challenge."""
@@ -75,21 +78,22 @@ class People:
         self.takes: dict[str, list[Audio]] = {}
         self.speakers = fresh()
         for speaker in self.speakers:
-            takes = [_with_headroom(take) for take in _distinct(speaker)]
+            takes = _distinct(speaker)
             lengths = sorted(len(take) / RATE for take in takes)
-            if takes and lengths[-1] >= 3.3 and sum(lengths[:-1]) >= 5.2:
+            if takes and lengths[-1] >= STATEMENT and sum(lengths[:-1]) >= 5.2:
                 self.takes[speaker.name] = takes
         english = {speaker.name for speaker in self.speakers if speaker.part == "english"}
         self.names = sorted(set(self.takes) - english)
         self.english = sorted(set(self.takes) & english)
+        self.rates = {speaker.name: speaker.rate for speaker in self.speakers}
         self.prints = {
             name: [fingerprint(take).to_bytes() for take in self.takes[name]] for name in self.names
         }
 
     def statement(self, name: str, rng: Random) -> tuple[Audio, int]:
-        """One take of 3.3 s or more, at most 12 s of it, and which."""
+        """One take that is long enough for the challenge, at most 12 s of it, and which."""
         takes = self.takes[name]
-        fit = [i for i, take in enumerate(takes) if len(take) >= 3.3 * RATE]
+        fit = [i for i, take in enumerate(takes) if len(take) >= STATEMENT * RATE]
         index = int(rng.choice(fit))
         return takes[index][: 12 * RATE], index
 
@@ -120,17 +124,13 @@ class People:
         chosen = rng.choice(len(pool), min(HISTORY, len(pool)), replace=False)
         return tuple(pool[int(i)] for i in chosen)
 
+    def sent(self, statement: str, speech: str) -> tuple[int, int]:
+        """The rates of a file with one person's statement and one with another's speech."""
+        return self.rates[statement], self.rates[speech]
+
     def one(self, rng: Random) -> str:
         """Somebody."""
         return str(rng.choice(self.names))
-
-
-def _with_headroom(take: Audio) -> Audio:
-    """A take as a microphone hands it over, before anybody raised it to full scale.
-
-    Rooms, microphones and codecs are filters, and would clip what already peaks at full scale.
-    """
-    return take * np.float32(PEAK / max(PEAK, float(np.max(np.abs(take)))))
 
 
 def _distinct(speaker: Speaker) -> list[Audio]:
@@ -186,7 +186,7 @@ def honest(people: People, count: int) -> Iterator[Plan]:
         seed = int(rng.integers(2**31))
         both = [ways[way](x, np.random.default_rng(seed)) for x in (statement, body)]
         history = people.history(name, used, rng)
-        return Case(both[0], both[1], earlier=history)
+        return Case(both[0], both[1], people.sent(name, name), history)
 
     for number in range(count):
         way = list(ways)[number % len(ways)]
@@ -213,7 +213,7 @@ def replays(people: People) -> Iterator[Plan]:
         history = (*people.history(name, used, rng), *enrolled)
         change = ways[way][1]
         both = change(statement, rng), change(body, rng)
-        return Case(both[0], both[1], earlier=history)
+        return Case(both[0], both[1], people.sent(name, name), history)
 
     for way, (count, _) in ways.items():
         for _ in range(count):
@@ -245,7 +245,7 @@ def splices(people: People) -> Iterator[Plan]:
         body, used = people.body(name, rng)
         rest = [take for i, take in enumerate(people.takes[name]) if i not in used]
         statement = ways[way][1](rest or people.takes[name], rng)
-        return Case(statement, body)
+        return Case(statement, body, people.sent(name, name))
 
     for way, (count, _) in ways.items():
         for _ in range(count):
@@ -276,12 +276,14 @@ def syntheses(people: People, clones: dict[str, Say]) -> Iterator[Plan]:
             body = np.concatenate([say(text) for text in TEXTS[first : first + 3]])
         else:
             body, _ = people.body(name, rng)
-        return Case(say, body[: 20 * RATE], words_count=True)
+        rates = (RATE, RATE) if own else (RATE, people.rates[name])
+        return Case(say, body[: 20 * RATE], rates, words_count=True)
 
     def resynthesized(both: bool, rng: Random) -> Case:
         name = people.one(rng)
         statement, body, _ = people.both(name, rng)
-        return Case(vocoded(statement), vocoded(body) if both else body)
+        sent = people.sent(name, name)
+        return Case(vocoded(statement), vocoded(body) if both else body, sent)
 
     for number in range(20):
         say = voices[sorted(voices)[number % len(voices)]]
@@ -310,7 +312,7 @@ def others(people: People) -> Iterator[Plan]:
         if one_room:
             seed = int(rng.integers(2**31))
             both = [microphone(x, np.random.default_rng(seed)) for x in both]
-        return Case(both[0], both[1])
+        return Case(both[0], both[1], people.sent(attacker, name))
 
     for number in range(45):
         way = "both in one room" if number % 2 else "as recorded"
@@ -321,8 +323,9 @@ def wrong_phrases(people: People) -> Iterator[Plan]:
     """The victim, saying something else."""
 
     def made(names: list[str], rng: Random) -> Case:
-        statement, body, _ = people.both(str(rng.choice(names)), rng)
-        return Case(statement, body, words_count=True)
+        name = str(rng.choice(names))
+        statement, body, _ = people.both(name, rng)
+        return Case(statement, body, people.sent(name, name), words_count=True)
 
     for number in range(45):
         english = number % 3 == 0
@@ -346,7 +349,7 @@ def played(people: People) -> Iterator[Plan]:
             wet = room(sound, own, own.uniform(0.15, 0.6), own.uniform(0, 10))
             return noise(wet, own.uniform(22, 40), own)
 
-        return Case(heard(statement), heard(body))
+        return Case(heard(statement), heard(body), people.sent(name, name))
 
     for size in sizes:
         for _ in range(15):

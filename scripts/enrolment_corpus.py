@@ -5,8 +5,9 @@ git), where ``python scripts/enrolment_corpus.py --fetch`` unpacks them without 
 
 Speakers are divided once, by name. :func:`speakers` are those that thresholds and weights were
 taken from: ``tune`` and ``test``, of which nobody is in both (one person reads both the English and
-the Spanish prompts of Asterisk, so the Spanish ones are left out). :func:`fresh` are people of whom
-nothing was ever fitted, looked at or set: what enrolments are attacked with.
+the Spanish prompts of Asterisk, so the Spanish ones are left out). :func:`at_home` are volunteers
+with microphones of their own, whom the liveness checks learn from too. :func:`fresh` are people of
+whom nothing was ever fitted, looked at or set: what enrolments are attacked with.
 
 A *continuous* speaker has recordings of 2.5 s and more, each one take. The others read letters
 and words (KDE's letter and shape games); theirs are strung together with the pauses they have,
@@ -20,6 +21,7 @@ import contextlib
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -50,9 +52,17 @@ PACKAGES: Final = (
     "klettres-data",
     "ktuberling-data",
 )
-FRESH_PACKAGES: Final = ("tuxpaint-stamps-default", "drascula")
-STAMPS: Final = ("bg", "el", "es", "fr", "ro", "ru")
-"""Languages in which a volunteer describes Tux Paint's stamps in sentences; one reads each."""
+FRESH_PACKAGES: Final = ("tuxpaint-stamps-default", "codec2-examples", "drascula")
+STAMPS_HOME: Final = ("bg", "el", "es", "fr", "ro", "ru")
+STAMPS_FRESH: Final = ("be", "ca", "da")
+"""Languages in which a volunteer describes Tux Paint's stamps in sentences; one reads each. The
+fresh ones describe them in few words: their bodies are strung together from takes."""
+
+AMATEURS: Final = ("ve9qrp", "vk5qi")
+"""Radio amateurs who speak at length among the examples of Codec 2, at 8 kHz."""
+
+PASSAGE: Final = 6.5
+"""Seconds of a take that is cut from a long recording, about; cuts are made in its pauses."""
 
 SYNTHESIZERS: Final = (
     "espeak-ng",
@@ -81,17 +91,22 @@ NO_SPEECH: Final = ("beep", "silence", "tone", "monkeys", "weasels", "space", "a
 
 LONGEST_CLIP: Final = 31.0
 SHORTEST_TAKE: Final = 2.5
+HEADROOM: Final = 0.5
+"""Of the full scale: the peak of a recording as it comes from a microphone, at most."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One file, as it is."""
+    """One file, as it is, or a passage of it from pause to pause."""
 
     path: Path
+    passage: tuple[int, int] | None = None
+    """Its first sample at 16 kHz and the one after its last; all of the file where it is None."""
 
     def samples(self) -> Audio:
         """Mono at 16 kHz."""
-        return read(self.path)
+        whole = read(self.path)
+        return whole if self.passage is None else whole[slice(*self.passage)]
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,16 @@ class Speaker:
 
     name: str
     part: str
-    """``tune``, ``test``, ``fresh`` or ``english``."""
+    """``tune``, ``test``, ``home``, ``fresh`` or ``english``."""
 
     continuous: bool
     clips: tuple[Clip, ...] = field(repr=False)
+    peak: float = 1.0
+    """Louder takes are turned down to it: rooms and microphones would clip what is at full
+    scale."""
+
+    rate: int = RATE
+    """What it was recorded at in Hz, where that is less."""
 
     def takes(self, shortest: float = SHORTEST_TAKE, limit: int = 200) -> list[Audio]:
         """Recordings of at least ``shortest`` seconds, longest first cut to 31 s."""
@@ -112,7 +133,8 @@ class Speaker:
         for clip in by_size[: 3 * limit]:
             samples = clip.samples()[: int(LONGEST_CLIP * RATE)]
             if len(samples) >= shortest * RATE:
-                found.append(samples)
+                loudest = float(np.max(np.abs(samples)))
+                found.append(samples * np.float32(self.peak / max(self.peak, loudest)))
             if len(found) == limit:
                 break
         return found
@@ -160,22 +182,46 @@ def speakers() -> list[Speaker]:
     return _present(_declared())
 
 
+def at_home() -> list[Speaker]:
+    """Volunteers that the liveness checks may learn from, and nothing else does."""
+    return _present(_volunteer(language, "home") for language in STAMPS_HOME)
+
+
 def fresh() -> list[Speaker]:
     """People that nothing was learnt of; whose package is not there is left out and named.
 
     Those of part ``english`` are actors of a game, in 8 bits at 11 kHz: enough for reading a wrong
     phrase, and for nothing else.
     """
-    folder = "usr/share/tuxpaint/stamps"
-    found = [
-        Speaker(f"stamps-{language}", "fresh", True, _files(folder, f"**/*_desc_{language}.ogg"))
-        for language in STAMPS
-    ]
+    found = [_volunteer(language, "fresh") for language in STAMPS_FRESH]
+    for name in AMATEURS:
+        clips = _files("usr/share/codec2/wav", f"{name}.wav")
+        passages = tuple(passage for clip in clips for passage in _passages(clip))
+        found.append(Speaker(name, "fresh", True, passages, HEADROOM, 8000))
     roles = {"hero": "[0-9]*.ALS", "count": "D[0-9]*.ALS", "professor": "VB[0-9]*.ALS"}
     for role, pattern in roles.items():
         clips = _files("usr/share/scummvm/drascula/en", pattern)
-        found.append(Speaker(f"drascula-{role}", "english", True, clips))
+        found.append(Speaker(f"drascula-{role}", "english", True, clips, HEADROOM))
     return _present(found)
+
+
+def _volunteer(language: str, part: str) -> Speaker:
+    """Who describes Tux Paint's stamps in a language."""
+    clips = _files("usr/share/tuxpaint/stamps", f"**/*_desc_{language}.ogg")
+    return Speaker(f"stamps-{language}", part, True, clips, HEADROOM)
+
+
+def _passages(clip: Clip) -> Iterator[Clip]:
+    """A long recording cut in its pauses into pieces of about :data:`PASSAGE` seconds."""
+    samples = clip.samples()
+    power = np.convolve(samples.astype(float) ** 2, np.ones(RATE // 10), "same")
+    count = max(1, round(len(samples) / RATE / PASSAGE))
+    cuts = [0]
+    for number in range(1, count):
+        around = slice(*(int((number + to) * len(samples) / count) for to in (-0.2, 0.2)))
+        cuts.append(around.start + int(np.argmin(power[around])))
+    for start, stop in pairwise([*cuts, len(samples)]):
+        yield Clip(clip.path, (start, stop))
 
 
 def _present(declared: Iterable[Speaker]) -> list[Speaker]:
@@ -248,7 +294,7 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true", help="unpack the packages under build/")
     if parser.parse_args().fetch:
         fetch()
-    for speaker in [*speakers(), *fresh()]:
+    for speaker in [*speakers(), *at_home(), *fresh()]:
         form = "takes" if speaker.continuous else "clips"
         print(f"{speaker.part:7}  {speaker.name:24} {len(speaker.clips):4} {form}")
     print("synthesizers to install: " + " ".join(SYNTHESIZERS))

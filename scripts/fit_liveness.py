@@ -32,7 +32,7 @@ from ringtrue.voices.enrolment.logistic import Logistic
 Real = npt.NDArray[np.float64]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
-REFUSED: Final = {"synthesis": 0.02, "channel": 0.01, "splice": 0.025, "loudspeaker": 0.03}
+REFUSED: Final = {"synthesis": 0.02, "channel": 0.005, "splice": 0.025, "loudspeaker": 0.01}
 """Of people's recordings (pairs of them for the channel), by each model's threshold."""
 
 MARGIN: Final = {"synthesis": 0.5, "channel": 0.0, "splice": 0.0, "loudspeaker": 0.0}

@@ -28,7 +28,7 @@ from enrolment_attacks import (
     synthesizers,
     vocoded,
 )
-from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, speakers, strung
+from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, at_home, speakers, strung
 from fit_joins import network_without
 from splice_material import material, somehow
 
@@ -216,7 +216,7 @@ def seeded(what: str, name: str) -> np.random.Generator:
 
 def measure() -> dict[str, Measured]:
     """By check, what is measured of the whole corpus, kept or anew."""
-    everybody = speakers()
+    everybody = [*speakers(), *at_home()]
     people = [speaker for speaker in everybody if speaker.continuous]
     wide = [speaker for speaker in people if not speaker.name.endswith("-8k")]
     spoken = [

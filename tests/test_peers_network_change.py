@@ -14,10 +14,9 @@ from ringtrue.telephony.webrtc.calls import RECONNECT_SECONDS
 async def test_a_call_goes_on_over_another_network(tmp_path: Path) -> None:
     program = find_chromium()
     with machine() as laptop:
-        here = laptop.plug(1)
         settings = {"SIP__ENABLED": "false", "HTTP__HOST": "0.0.0.0"}
         with running_server(tmp_path / "server", settings) as server:
-            origin = f"http://{here}:{server.http_port}"
+            origin = f"http://{laptop.ours(1)}:{server.http_port}"
             async with (
                 chromium(command=laptop.command(tmp_path, program), trusted=origin) as browser,
                 browser_caller(browser) as caller,

@@ -29,17 +29,20 @@ class Machine:
         path.chmod(0o755)
         return path
 
-    def plug(self, number: int) -> str:
-        """Join it by one more cable, and have it send everything there; our address on it."""
+    def plug(self, number: int) -> None:
+        """Join it by one more cable, and have it send everything there."""
         ours, theirs = f"{self.name}o{number}", f"{self.name}t{number}"
-        host, there = f"{_net(number)}.1", self.address(number)
+        host, there = self.ours(number), self.address(number)
         _ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", self.name)
         _ip("addr", "add", f"{host}/24", "dev", ours)
         _ip("link", "set", ours, "up")
         _ip("-n", self.name, "addr", "add", f"{there}/24", "dev", theirs)
         _ip("-n", self.name, "link", "set", theirs, "up")
         _ip("-n", self.name, "route", "replace", "default", "via", host)
-        return host
+
+    def ours(self, number: int) -> str:
+        """This machine's address on that cable."""
+        return f"{_net(number)}.1"
 
     def address(self, number: int) -> str:
         """The machine's own on that cable."""
@@ -53,17 +56,22 @@ class Machine:
 
 @contextmanager
 def machine() -> Iterator[Machine]:
-    """One, until the end of the block."""
+    """One with its first cable, until the end of the block."""
     if shutil.which("ip") is None:
         pytest.skip("ip is not installed (Debian package: iproute2)")
     name = f"rt{os.getpid()}"
+    made = Machine(name)
     try:
         _ip("netns", "add", name)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network namespace can be made: {error.stderr.strip()}")
     try:
+        try:
+            made.plug(1)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no cable can be laid: {error.stderr.strip()}")
         _ip("-n", name, "link", "set", "lo", "up")
-        yield Machine(name)
+        yield made
     finally:
         _ip("netns", "del", name)
 

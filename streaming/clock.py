@@ -91,9 +91,6 @@ class MediaClock:
         """
         self.tick = tick
         self._phases = tuple(_Phase(number * tick / PHASES) for number in range(PHASES))
-        self._running: list[_Phase] = []
-        """Those that have calls, the one that is due next first."""
-
         self._on_fault = on_fault
         self._on_tick = on_tick
         self._timer: asyncio.TimerHandle | None = None
@@ -112,13 +109,14 @@ class MediaClock:
         )
         if phase is None:
             phase = min(self._phases, key=lambda each: len(each.calls))
+        idle = not phase.calls
         phase.calls[call] = None
         if self._timer is None:
             self._origin = asyncio.get_running_loop().time()
             for each in self._phases:
                 each.due = self._origin + self.tick + each.offset
             self._schedule()
-        elif phase not in self._running:
+        elif idle:
             passed = asyncio.get_running_loop().time() - self._origin - phase.offset
             phase.due = self._origin + phase.offset + (passed // self.tick + 1) * self.tick
             self._schedule()
@@ -135,47 +133,50 @@ class MediaClock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._running = []
+
+    def _next(self) -> _Phase | None:
+        """The phase that is due next, of those that have calls."""
+        return min((phase for phase in self._phases if phase.calls), key=_due, default=None)
 
     def _schedule(self) -> None:
-        """Set the timer to the phase that is due next; there is one."""
+        """Set the timer to the phase that is due next, if there is one."""
         if self._timer is not None:
             self._timer.cancel()
-        self._running = [each for each in self._phases if each.calls]
-        self._running.sort(key=_due)
-        self._timer = asyncio.get_running_loop().call_at(self._running[0].due, self._fire)
+            self._timer = None
+        phase = self._next()
+        if phase is not None:
+            self._timer = asyncio.get_running_loop().call_at(phase.due, self._fire)
 
     def _fire(self) -> None:
         loop = asyncio.get_running_loop()
         started, now = time.thread_time(), loop.time()
-        self._running = [phase for phase in self._running if phase.calls]
-        for phase in self._running:
-            behind = int((now - phase.due) / self.tick)
-            if behind > MAX_CATCH_UP:
+        for each in self._phases:
+            behind = int((now - each.due) / self.tick)
+            if each.calls and behind > MAX_CATCH_UP:
                 self.stats.skipped += behind - MAX_CATCH_UP
-                phase.due += (behind - MAX_CATCH_UP) * self.tick
-        self._running.sort(key=_due)
+                each.due += (behind - MAX_CATCH_UP) * self.tick
         noted: list[_Phase] = []
         # In the order in which they were due: bridged calls hear each other's frames one by one.
-        while self._running and self._running[0].due <= now + EARLY:
-            phase = self._running[0]
+        while self._timer is not None and (phase := self._next()) is not None:
             due = phase.due
+            if due > now + EARLY:
+                break
             phase.due += self.tick
-            self._running.sort(key=_due)
             if phase not in noted:
                 noted.append(phase)
                 self._note(loop.time(), due)
             self._tick(phase, due)
         self.stats.busy += time.thread_time() - started
-        if self._running and len(self):
+        if self._timer is not None:
             self._schedule()
 
     def _note(self, now: float, due: float) -> None:
         """A tick that was ``due`` runs at ``now``."""
         lateness = max(0.0, now - due)
         self.stats.lateness.append(lateness)
-        if self._on_tick is not None:
-            self._on_tick(lateness, max(0.0, self._running[0].due - now))
+        following = self._next()
+        if self._on_tick is not None and following is not None:
+            self._on_tick(lateness, max(0.0, following.due - now))
         if lateness > LATE:
             self.stats.late += 1
 

@@ -65,9 +65,9 @@ class Draft(NamedTuple):
         """Its samples, filled up to ``size`` bytes."""
         if not self.pieces:
             return bytes(size)
-        chunk, start, stop = self.pieces[0]
-        if len(self.pieces) == 1 and stop - start == len(chunk.pcm):
-            joined = chunk.pcm
+        if len(self.pieces) == 1:
+            chunk, start, stop = self.pieces[0]
+            joined = chunk.pcm[start:stop]
         else:
             joined = b"".join(chunk.pcm[start:stop] for chunk, start, stop in self.pieces)
         return joined if len(joined) >= size else joined + bytes(size - len(joined))

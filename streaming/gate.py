@@ -127,6 +127,14 @@ class GateStats:
 class Gate:
     """One call's gate."""
 
+    __slots__ = (
+        "_again", "_bytes", "_call_id", "_chain", "_current", "_hash", "_hashed_first",
+        "_hashed_samples", "_last_heard", "_on_digest", "_opened_at", "_policy", "_rate",
+        "_refusals", "_relayed", "_relaying", "_rests", "_seq", "_silence", "_spoke", "_taken",
+        "_ticket", "_up", "_utterances", "_was_speech", "_watch", "_watermarker", "provenance",
+        "stats",
+    )  # fmt: skip
+
     def __init__(
         self,
         call_id: str,

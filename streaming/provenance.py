@@ -201,6 +201,16 @@ class RelaySealer:
 class Provenance:
     """One call's key: makes sealers, and knows what they sealed. Serves one thread."""
 
+    __slots__ = (
+        "__keyed",
+        "_floor",
+        "_issued",
+        "_last",
+        "_superseded",
+        "rate",
+        "session",
+    )
+
     def __init__(self, session: str, rate: int) -> None:
         """For the call ``session`` with PCM at ``rate`` Hz."""
         self.session = session

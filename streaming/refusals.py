@@ -89,6 +89,14 @@ class _Repeats:
 class RefusalLog:
     """One call's refusals. Sans-IO: times come from the caller."""
 
+    __slots__ = (
+        "_due",
+        "_now",
+        "_on_report",
+        "_repeats",
+        "counts",
+    )
+
     def __init__(self, on_report: OnRefusal | None = None) -> None:
         """``on_report`` takes what is to be recorded; what it raises is logged and forgotten."""
         self._on_report = on_report

@@ -49,6 +49,14 @@ MAX_BLOCKS: Final = 17
 class CallSession:
     """Leg, playout, gate and record of one call."""
 
+    __slots__ = (
+        "_block", "_blocks", "_confirming", "_eager", "_echo", "_guest", "_hear", "_holdable",
+        "_leg", "_meter", "_music", "_on_digest", "_on_digit", "_on_hold", "_on_sound",
+        "_paused", "_queued", "_relay", "_resting", "_seat", "_silence", "_spoken",
+        "_takes_part", "_tap", "_wake", "_wants_music", "ending", "gate", "output", "playout",
+        "record", "turns",
+    )  # fmt: skip
+
     def __init__(
         self,
         leg: MediaLeg,
@@ -207,16 +215,15 @@ class CallSession:
         """Pull 20 ms from the leg; on hold, what the far end plays is not for the agent."""
         inbound = self._leg.pull(now)
         self._rest(now)
-        seat = self._seat
-        if seat is None or self._takes_part:
+        seat, heard = self._seat, inbound.pcm
+        if inbound.digits and (seat is None or self._takes_part):
             for digit in inbound.digits:
                 self._queue(digit)
-        heard = inbound.pcm
         if self._on_sound is not None:
             self._on_sound(heard)
         if self._echo is not None and seat is None:
             heard = self._echo.heard(heard)
-        pcm = bytes(len(heard)) if self._resting else heard
+        pcm = heard if not self._resting else bytes(len(heard))
         if self._tap is not None:
             self._tap.heard(
                 self._silence if self._resting and seat is None else inbound.pcm, inbound.digits

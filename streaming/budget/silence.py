@@ -41,6 +41,18 @@ class UnexplainedSilence:
 class SilenceMeter:
     """One call's."""
 
+    __slots__ = (
+        "_cause",
+        "_heard_at",
+        "_limit",
+        "_on_silence",
+        "_open",
+        "_owed_since",
+        "_turn",
+        "on_speech",
+        "utterances",
+    )
+
     def __init__(
         self, on_silence: Callable[[UnexplainedSilence], None], *, limit: float = LIMIT
     ) -> None:

@@ -40,6 +40,18 @@ class Clustering:
 class BurstMeter:
     """Counts packets in the order in which they are played. All counters fit in a few ints."""
 
+    __slots__ = (
+        "_burst_lost",
+        "_burst_packets",
+        "_bursts",
+        "_length",
+        "_losses",
+        "_lost",
+        "_packets",
+        "_runs",
+        "_since",
+    )
+
     def __init__(self) -> None:
         """Nothing was played yet."""
         self._packets = self._lost = 0

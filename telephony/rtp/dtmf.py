@@ -70,6 +70,13 @@ class DtmfReceiver:
     newer event, or :data:`LOST_END` after its last packet.
     """
 
+    __slots__ = (
+        "_event",
+        "_last_at",
+        "_open",
+        "_timestamp",
+    )
+
     def __init__(self) -> None:
         self._event: int | None = None
         self._timestamp = 0
@@ -134,6 +141,12 @@ class EventPacket:
 
 class DtmfSender:
     """Event packets for outgoing digits, one step of 20 ms at a time."""
+
+    __slots__ = (
+        "_duration",
+        "_event",
+        "_start",
+    )
 
     def __init__(self) -> None:
         self._event: int | None = None

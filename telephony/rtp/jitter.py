@@ -109,6 +109,39 @@ class Step(NamedTuple):
 class JitterBuffer:
     """One source's packets. ``now`` is seconds on the media clock."""
 
+    __slots__ = (
+        "_base",
+        "_began",
+        "_buffered",
+        "_deadline",
+        "_held",
+        "_initial",
+        "_last_played",
+        "_last_sequence",
+        "_last_transit",
+        "_learnt",
+        "_maximum",
+        "_minimum",
+        "_newest",
+        "_next",
+        "_noted",
+        "_played",
+        "_playing",
+        "_rate",
+        "_recent",
+        "_since_review",
+        "_spare",
+        "_starved",
+        "_step",
+        "_suspect",
+        "_target",
+        "_tick",
+        "_transits",
+        "duplicates",
+        "late",
+        "resets",
+    )
+
     def __init__(
         self,
         clock_rate: int,
@@ -210,8 +243,19 @@ class JitterBuffer:
         if len(self._noted) > MAX_NOTED:
             del self._noted[next(iter(self._noted))]
 
-    def put(self, sequence: int, timestamp: int, payload: bytes, codec: Codec, now: float) -> Put:
-        """Take a packet with extended ``sequence`` and 32-bit ``timestamp``."""
+    def put(
+        self,
+        sequence: int,
+        timestamp: int,
+        payload: bytes,
+        codec: Codec,
+        now: float,
+        units: int | None = None,
+    ) -> Put:
+        """Take a packet with extended ``sequence`` and 32-bit ``timestamp``.
+
+        ``units`` is what :meth:`Codec.duration` says of ``payload``, where that is known.
+        """
         if self._newest is None:
             self._newest = timestamp
             self._deadline = now + self._initial - timestamp / self._rate
@@ -228,7 +272,9 @@ class JitterBuffer:
             self._learn(transit)
             return Put.LATE
         held = self._held
-        packet = Held(unwrapped, sequence, codec.duration(payload), payload, codec)
+        if units is None:
+            units = codec.duration(payload)
+        packet = Held(unwrapped, sequence, units, payload, codec)
         if not held or held[-1].timestamp < unwrapped:
             held.append(packet)
         elif any(other.timestamp == unwrapped for other in held):
@@ -314,9 +360,10 @@ class JitterBuffer:
         self._deadline = needed - self._next / self._rate
         if not held:
             return self._empty(wanted)
-        self._settle(needed)
-        if not held:
-            return self._empty(wanted)
+        if self._starved or self._deadline > self._base + self._maximum:
+            self._settle(needed)
+            if not held:
+                return self._empty(wanted)
         gap = held[0].timestamp - self._next
         if gap <= 0:
             packet = held.pop(0)
@@ -324,8 +371,7 @@ class JitterBuffer:
             self._last_sequence = packet.sequence
             self._played.append(packet.sequence)
             self._step = min(self._tick, packet.units)
-            self._recent.append(self._buffered)
-            self._spare = min(self._recent) if len(self._recent) == REVIEW else 0
+            self._keep(self._buffered)
             missing = self._missing(packet.sequence)
             self._last_played = packet.sequence
             return Step(Kind.PACKET, packet.units, packet, missing)
@@ -381,6 +427,19 @@ class JitterBuffer:
                 self.late += 1
                 self._next = packet.timestamp + packet.units
                 self._last_sequence = packet.sequence
+
+    def _keep(self, buffered: int) -> None:
+        """What the caller held when it took the packet; the least of the last ones is spare."""
+        recent = self._recent
+        full = len(recent) == REVIEW
+        left = recent[0] if full else None
+        recent.append(buffered)
+        if not full:
+            self._spare = min(recent) if len(recent) == REVIEW else 0
+        elif buffered <= self._spare:
+            self._spare = buffered
+        elif left == self._spare:
+            self._spare = min(recent)
 
     def _missing(self, sequence: int) -> int:
         before = self._last_played

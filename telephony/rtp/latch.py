@@ -65,6 +65,20 @@ class _Candidate:
 class Latch:
     """One stream's source. ``now`` is seconds on a monotonic clock."""
 
+    __slots__ = (
+        "_candidates",
+        "_clock_rate",
+        "_policy",
+        "_rtcp_signalled",
+        "_rtcp_source",
+        "_signalled",
+        "_source",
+        "_source_last",
+        "_ssrcs",
+        "_trusted",
+        "_until",
+    )
+
     def __init__(self, clock_rate: int, policy: LatchPolicy | None = None) -> None:
         """``clock_rate`` is the audio's RTP clock in Hz."""
         self._clock_rate = clock_rate

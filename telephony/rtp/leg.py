@@ -47,6 +47,21 @@ class RtpLeg:
     counted, as the network would.
     """
 
+    __slots__ = (
+        "_alone",
+        "_clock",
+        "_closed",
+        "_loop",
+        "_pair",
+        "_plan",
+        "_pool",
+        "_pulls",
+        "_send_errors",
+        "_sent_late",
+        "_stream",
+        "_trusted",
+    )
+
     def __init__(
         self,
         pool: PortPool,
@@ -150,9 +165,7 @@ class RtpLeg:
         Raises ``TypeError`` for anything but a sealed frame.
         """
         stream = self._stream
-        report = None
-        if now >= stream.report_at and not self._closed:
-            report = stream.report(now)
+        report = None if self._closed else stream.report(now)
         try:
             packets = stream.send(frame, now)
         except GateError:

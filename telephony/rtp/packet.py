@@ -121,10 +121,10 @@ def is_rtcp(data: bytes) -> bool:
 
 
 def sequence_delta(new: int, old: int) -> int:
-    """``new − old`` of two 16-bit sequence numbers, −32768…32767."""
+    """``new − old`` of two sequence numbers modulo 2¹⁶, −32768…32767."""
     return ((new - old + 0x8000) & 0xFFFF) - 0x8000
 
 
 def timestamp_delta(new: int, old: int) -> int:
-    """``new − old`` of two 32-bit timestamps, −2³¹…2³¹−1."""
+    """``new − old`` of two timestamps modulo 2³², −2³¹…2³¹−1."""
     return ((new - old + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000

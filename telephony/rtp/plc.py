@@ -33,11 +33,23 @@ MERGE, MERGE_STEP, MERGE_MAX = 0.004, 0.004, 0.010
 class Concealer:
     """One stream's concealment. PCM is signed 16-bit little-endian mono."""
 
+    __slots__ = (
+        "_cycle",
+        "_history",
+        "_keep",
+        "_lag",
+        "_lost",
+        "_periods",
+        "_phase",
+        "_rate",
+        "_source",
+    )
+
     def __init__(self, rate: int) -> None:
         """``rate`` is the PCM rate in Hz."""
         self._rate = rate
         self._keep = 2 * int(HISTORY * rate)
-        self._history = bytes(self._keep)
+        self._history = bytearray(self._keep)
         self._lost = 0
         self._cycle: Samples = np.zeros(1, np.float32)
         self._phase = 0
@@ -53,27 +65,36 @@ class Concealer:
         """Audio that arrived: ``pcm`` itself, joined smoothly to a concealment before it."""
         if self._lost:
             pcm = self._merge(pcm)
-        self._history = (self._history + pcm)[-self._keep :]
+        self._remember(pcm)
         return pcm
+
+    def _remember(self, pcm: bytes) -> None:
+        """Audio that was heard. What is too old goes in one piece, not a little each time."""
+        history = self._history
+        history += pcm
+        if len(history) > 4 * self._keep:
+            del history[: -self._keep]
 
     def conceal(self, samples: int) -> bytes:
         """``samples`` of what might have been said."""
         rate = self._rate
         if self._lost >= FADED * rate:
             self._lost += samples
-            self._history = (self._history + bytes(2 * samples))[-self._keep :]
-            return bytes(2 * samples)
+            silence = bytes(2 * samples)
+            self._remember(silence)
+            return silence
         if not self._lost:
             self._analyse()
         made = self._continue(samples)
         self._lost += samples
         pcm = made.astype("<i2").tobytes()
-        self._history = (self._history + pcm)[-self._keep :]
+        self._remember(pcm)
         return pcm
 
     def _analyse(self) -> None:
         rate = self._rate
-        self._source = np.frombuffer(self._history, "<i2").astype(np.float32)
+        heard = bytes(self._history[-self._keep :])
+        self._source = np.frombuffer(heard, "<i2").astype(np.float32)
         width = int(WINDOW * rate)
         lags = range(int(SHORTEST * rate), int(LONGEST * rate) + 1)
         searched = self._source[len(self._source) - width - lags[-1] : -lags[0]]

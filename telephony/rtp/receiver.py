@@ -49,6 +49,37 @@ MAX_PAYLOAD_MS: Final = 200
 class RtpReceiver:
     """One caller's audio. ``now`` is the loop's time for packets, the tick's for pulls."""
 
+    __slots__ = (
+        "_clock_rate",
+        "_codec",
+        "_codecs",
+        "_concealer",
+        "_conceals",
+        "_decoder",
+        "_digits",
+        "_dtmf",
+        "_duplicates",
+        "_events",
+        "_failed",
+        "_frame",
+        "_lost_before",
+        "_noise",
+        "_pause",
+        "_pending",
+        "_probation",
+        "_rate",
+        "_receiving",
+        "_rest",
+        "_silence",
+        "buffer",
+        "bursts",
+        "frames_concealed",
+        "joins",
+        "received",
+        "reception",
+        "refused",
+    )
+
     def __init__(self, rate: int, clock_rate: int) -> None:
         """``rate`` is the leg's PCM rate in Hz, ``clock_rate`` the RTP clock it begins with.
 
@@ -104,20 +135,20 @@ class RtpReceiver:
 
     def takes(self, packet: RtpPacket) -> bool:
         """Whether its payload type was agreed on and its length is sane."""
-        codec = self._codecs.get(packet.payload_type)
+        return self._units(packet, self._codecs.get(packet.payload_type)) is not None
+
+    def _units(self, packet: RtpPacket, codec: Codec | None) -> int | None:
+        """RTP timestamp units of audio in it, none in an event; None where it can't be used."""
         if codec is None:
-            return packet.payload_type in self._events
-        return codec.duration(packet.payload) * 1000 <= MAX_PAYLOAD_MS * codec.clock_rate
+            return 0 if packet.payload_type in self._events else None
+        units = codec.duration(packet.payload)
+        return units if units * 1000 <= MAX_PAYLOAD_MS * codec.clock_rate else None
 
     def packet(self, packet: RtpPacket, now: float) -> bool:
         """Take one packet of the latched source; False if it can't be used."""
         codec = self._codecs.get(packet.payload_type)
-        units = 0 if codec is None else codec.duration(packet.payload)
-        if codec is None:
-            if packet.payload_type not in self._events:
-                self.refused += 1
-                return False
-        elif units * 1000 > MAX_PAYLOAD_MS * codec.clock_rate:
+        units = self._units(packet, codec)
+        if units is None:
             self.refused += 1
             return False
         reception = self.reception
@@ -144,7 +175,7 @@ class RtpReceiver:
             if not units:  # keeps a NAT's binding (RFC 6263 §4.1)
                 self.buffer.note(sequence)
             elif self._receiving:
-                put = self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now)
+                put = self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now, units)
                 if put is Put.DUPLICATE:
                     self._duplicates += 1
             return
@@ -189,8 +220,7 @@ class RtpReceiver:
         self._probation = []
         for held in waiting:
             codec = self._codecs.get(held.payload_type)
-            units = 0 if codec is None else codec.duration(held.payload)
-            self._accept(reception, held, codec, units, now)
+            self._accept(reception, held, codec, self._units(held, codec) or 0, now)
         return True
 
     def pull(self, now: float, *, steer: bool = True) -> Inbound:
@@ -202,10 +232,15 @@ class RtpReceiver:
         if not self._receiving:
             self._pending = b""
             return Inbound(self._silence, digits=digits)
-        concealed = self._fill(self._frame, now)
+        frame = self._frame
+        concealed = self._fill(frame, now)
         if steer:
             self._steer(now)
-        pcm, self._pending = self._pending[: self._frame], self._pending[self._frame :]
+        pending = self._pending
+        if len(pending) == frame:
+            pcm, self._pending = pending, b""
+        else:
+            pcm, self._pending = pending[:frame], pending[frame:]
         if concealed:
             self.frames_concealed += 1
         return Inbound(pcm, concealed, digits)
@@ -239,6 +274,9 @@ class RtpReceiver:
 
     def _play(self, packet: Held) -> bytes:
         codec = packet.codec
+        if codec is self._codec and self._conceals is None and self._decoder is not None:
+            self._pause = None
+            return self._decoder.decode(packet.payload)
         if codec is CN:
             if self._noise is None:
                 self._noise = ComfortNoise(self._rate)

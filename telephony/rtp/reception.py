@@ -17,6 +17,21 @@ JUMP: Final = 5.0
 class Reception:
     """Statistics of one SSRC. ``now`` is seconds on a monotonic clock."""
 
+    __slots__ = (
+        "_clock_rate",
+        "_first_sequence",
+        "_highest",
+        "_jitter",
+        "_last_arrival",
+        "_last_sr",
+        "_last_sr_at",
+        "_last_timestamp",
+        "_prior_expected",
+        "_prior_received",
+        "_received",
+        "ssrc",
+    )
+
     def __init__(self, ssrc: int, clock_rate: int) -> None:
         """``clock_rate`` is the RTP clock of the source's audio in Hz."""
         self.ssrc = ssrc
@@ -53,13 +68,14 @@ class Reception:
         if self._first_sequence is None:
             self._first_sequence = self._highest = extended = sequence_number
         else:
-            delta = sequence_delta(sequence_number, self._highest & 0xFFFF)
-            if abs(delta) < MAX_DROPOUT:
+            delta = sequence_delta(sequence_number, self._highest)
+            if -MAX_DROPOUT < delta < MAX_DROPOUT:
                 extended = self._highest + delta
             else:  # the sender started over: no loss is to be read from the jump
                 extended = self._highest + delta % 0x10000
                 self._first_sequence = extended - self.expected
-            self._highest = max(self._highest, extended)
+            if extended > self._highest:
+                self._highest = extended
         self._received += 1
         if timestamp is not None:
             self._measure(timestamp, now)

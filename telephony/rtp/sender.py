@@ -31,6 +31,27 @@ class RtpSender:
     is given: then a longer silence is a packet of that, and nothing between.
     """
 
+    __slots__ = (
+        "_codec",
+        "_dtmf",
+        "_encoder",
+        "_event_type",
+        "_guard",
+        "_last_tick",
+        "_mark",
+        "_noise_type",
+        "_payload_type",
+        "_rate",
+        "_sending",
+        "_sequence",
+        "_silent",
+        "_timestamp",
+        "_units",
+        "octets",
+        "packets",
+        "ssrc",
+    )
+
     def __init__(self, rate: int, *, ssrc: int, sequence_number: int, timestamp: int) -> None:
         """``rate`` is the leg's PCM rate in Hz; the rest begins random (RFC 3550 §5.1)."""
         self._rate = rate

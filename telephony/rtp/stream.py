@@ -71,6 +71,31 @@ class StreamPlan:
 class RtpStream:
     """One call's media. ``now`` is seconds on the event loop's clock."""
 
+    __slots__ = (
+        "_clock_rate",
+        "_cname",
+        "_far_report",
+        "_keys",
+        "_left",
+        "_opened",
+        "_random",
+        "_refused",
+        "_rtcp_mux",
+        "_rtt",
+        "_sent_before",
+        "_sr_count",
+        "_srtp",
+        "_stats",
+        "_told",
+        "_tones",
+        "last_heard",
+        "latch",
+        "rate",
+        "receiver",
+        "report_at",
+        "sender",
+    )
+
     def __init__(
         self,
         rate: int,
@@ -101,7 +126,9 @@ class RtpStream:
         self.report_at = now + self._interval() / 2
         """When the next report is due."""
 
-        self._heard: float | None = None
+        self.last_heard: float | None = None
+        """Arrival of the last packet or report that was the far end's, or of :meth:`alive`."""
+
         self._refused = 0
         self._rtt: float | None = None
         self._far_report: ReportBlock | None = None
@@ -154,14 +181,9 @@ class RtpStream:
             noise_type=plan.noise_type,
         )
 
-    @property
-    def last_heard(self) -> float | None:
-        """Arrival of the last packet or report that was the far end's, or of :meth:`alive`."""
-        return self._heard
-
     def alive(self, now: float) -> None:
         """The far end proved itself alive in another way: its signalling."""
-        self._heard = now
+        self.last_heard = now
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram of the media port; never raises."""
@@ -185,14 +207,14 @@ class RtpStream:
             return
         if known:
             if self.receiver.packet(packet, now):
-                self._heard = now
+                self.last_heard = now
             return
         takes = self.receiver.takes(packet)
         admitted = latch.admit(source, packet, now, proven=secure is not None) if takes else ()
         self._refused += 1 - len(admitted)  # what a candidate sent was counted as refused
         for held in admitted:
             if self.receiver.packet(held, now):
-                self._heard = now
+                self.last_heard = now
 
     def receive_rtcp(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram of the report port; never raises."""
@@ -213,7 +235,7 @@ class RtpStream:
     def _take_report(self, packet: Rtcp, now: float) -> None:
         if not isinstance(packet, SenderReport | ReceiverReport):
             return
-        self._heard = now
+        self.last_heard = now
         reception = self.receiver.reception
         if isinstance(packet, SenderReport) and reception and packet.ssrc == reception.ssrc:
             reception.sender_report(packet.ntp, now)

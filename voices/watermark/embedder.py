@@ -128,6 +128,14 @@ def excitation(key: MarkKey, symbols: npt.NDArray[np.float64]) -> Excitation:
 class Embedder:
     """Marks one leg. Not for two threads at a time."""
 
+    __slots__ = (
+        "_frame",
+        "_out",
+        "_signs",
+        "_size",
+        "_state",
+    )
+
     def __init__(self, chips: Excitation, rate: int, *, strength: float = STRENGTH) -> None:
         """Mark PCM at ``rate`` Hz with ``chips``.
 

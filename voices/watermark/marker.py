@@ -23,6 +23,13 @@ class Marker:
     4733), but their audio is marked too.
     """
 
+    __slots__ = (
+        "_embedder",
+        "_id",
+        "_silent",
+        "token",
+    )
+
     def __init__(
         self, keys: MarkKeys, rate: int, now: datetime, *, session: int | None = None
     ) -> None:

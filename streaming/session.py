@@ -54,7 +54,7 @@ class CallSession:
         "_leg", "_meter", "_music", "_on_digest", "_on_digit", "_on_hold", "_on_sound",
         "_paused", "_queued", "_relay", "_resting", "_seat", "_silence", "_spoken",
         "_takes_part", "_tap", "_wake", "_wants_music", "ending", "gate", "output", "playout",
-        "record", "turns",
+        "record", "turns", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -399,7 +399,9 @@ class CallSession:
 
     def release(self) -> None:
         """Let go of leg, graph and buffers: nothing of it can be used any more."""
-        vars(self).clear()
+        for name in self.__slots__:
+            if name != "__weakref__" and hasattr(self, name):
+                delattr(self, name)
 
     def _queue(self, item: bytes | str) -> None:
         if len(self._blocks) >= MAX_BLOCKS:

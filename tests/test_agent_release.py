@@ -46,12 +46,11 @@ class Parts:
             type(part).__name__: weakref.ref(part)
             for part in (
                 active.call,
-                active.call.leg,
+                getattr(active.call, "_media", active.call.leg),
                 graph,
                 graph.context,
                 graph.session,
-                graph.session.gate,
-                graph.session.playout,
+                graph.session.output,
                 graph._listener,
                 graph._worker,
                 *graph._worker.pipeline.processors,

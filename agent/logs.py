@@ -221,16 +221,45 @@ def _foreign(
     return (text or WITHHELD), fields
 
 
-class _Named(structlog.WriteLogger):
+class _Sink:
+    """Where lines go. One that can't be written is lost, and counted: no call ends by it.
+
+    A pipe's reader may be gone, a disk may be full.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.lost = 0
+
+    def write(self, line: str) -> None:
+        """Write a line, which tells how many were lost before it."""
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except (OSError, ValueError):  # ValueError: the file is closed
+            self.lost += 1
+        else:
+            self.lost = 0
+
+
+class _Named:
     """A logger that knows the module it was made for."""
 
-    def __init__(self, file: TextIO, name: str) -> None:
-        super().__init__(file)
+    def __init__(self, sink: _Sink, name: str) -> None:
+        self.sink = sink
         self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write a rendered line."""
+        self.sink.write(line)
+
+    debug = info = warning = error = critical = msg
 
 
 def _add_name(logger: Any, _: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event.setdefault("logger", getattr(logger, "name", ""))
+    if isinstance(logger, _Named) and logger.sink.lost:
+        event["lines_lost"] = logger.sink.lost
     return event
 
 
@@ -255,6 +284,7 @@ def configure_logs(settings: LoggingSettings, *, stream: TextIO | None = None) -
     process's: a second call replaces the first.
     """
     out = sys.stderr if stream is None else stream
+    sink = _Sink(out)
     level = logging.getLevelNamesMapping()[settings.level]
     renderers: list[structlog.typing.Processor]
     if settings.format == "json":
@@ -275,7 +305,7 @@ def configure_logs(settings: LoggingSettings, *, stream: TextIO | None = None) -
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *names: _Named(out, str(names[0]) if names else ""),
+        logger_factory=lambda *names: _Named(sink, str(names[0]) if names else ""),
         cache_logger_on_first_use=False,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -258,6 +259,41 @@ def test_the_level_applies_to_our_own_events() -> None:
     assert "quiet" not in out.getvalue()
     assert "loud" in out.getvalue()
     assert WORDS not in out.getvalue()
+
+
+class Refusing(io.StringIO):
+    """A pipe whose reader is gone, for as long as it is."""
+
+    gone = True
+
+    def write(self, text: str) -> int:
+        if self.gone:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+def test_a_log_that_cannot_be_written_stops_nothing_and_tells_how_much_is_missing() -> None:
+    out = Refusing()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(LoggingSettings(level="INFO", format="json"), stream=out)
+    try:
+        log = structlog.get_logger("ringtrue.test")
+        log.info("call.answered")
+        structlog.get_logger("ringtrue.other").error("call.failed")
+        logging.getLogger("elsewhere").warning("odd")
+        out.gone = False
+        log.info("call.answered")
+        log.info("call.ended")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
+        loguru_logger.remove()
+    answered, ended = (json.loads(line) for line in out.getvalue().splitlines())
+    assert (answered["event"], answered["lines_lost"]) == ("call.answered", 3)
+    assert ended["event"] == "call.ended"
+    assert "lines_lost" not in ended
 
 
 def test_no_source_no_template(tmp_path: Path) -> None:

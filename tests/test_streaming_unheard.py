@@ -16,7 +16,7 @@ from test_streaming_hold import Rig, speech
 
 from ringtrue.streaming.drafts import Draft, Piece
 from ringtrue.streaming.gate import GatePolicy, Refusal, SealedFrame
-from ringtrue.streaming.playout import Cut
+from ringtrue.streaming.playout import Cut, Playout
 from ringtrue.streaming.ports import Confirming
 from ringtrue.streaming.recording import StereoChunk, StereoTap
 from ringtrue.streaming.unheard import MAX_FRAMES
@@ -93,13 +93,13 @@ async def test_however_often_it_pauses_every_sample_is_heard_once(lag: int, seed
     assert playout.pending_seconds == 0
 
 
-async def test_words_count_as_heard_when_they_were() -> None:
+async def test_words_count_as_heard_when_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """Marks of what was taken back wait for their audio again, in their places."""
     rig, leg = late(25)
     rig.say(speech(2.0))
     playout = rig.session.playout
     released: list[tuple[int, int]] = []
-    step = playout.take
+    step = Playout.take
 
     def taken(*args: object) -> object:
         result = step(*args)  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ async def test_words_count_as_heard_when_they_were() -> None:
         result.heard.clear()
         return result
 
-    playout.take = taken  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(Playout, "take", taken)
     rig.session.playout._queue[-1].finished = False
     marks(rig, 1000, 2.0)
     playout.finish()

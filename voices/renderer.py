@@ -39,6 +39,9 @@ POSTFILTER: Final = 0.4
 """Formant sharpening the voices were built for (``mlsa_beta`` of all three databases)."""
 
 _KNEE: Final = 0.7
+_CEILING: Final = 0.98
+"""Of full scale: what is added to speech later, as the watermark is, must not clip either."""
+
 _SCALE_OFFSET: Final = float(np.log(32768.0))
 _SILENT_C0: Final = -40.0
 """Log gain of a frame of silence: far below one step of 16-bit PCM."""
@@ -266,11 +269,11 @@ class Renderer:
 
 
 def _limit(samples: RealArray) -> RealArray:
-    """Bend what exceeds the knee so that nothing reaches full scale; the rest is untouched."""
+    """Bend what exceeds the knee so that nothing reaches the ceiling; the rest is untouched."""
     over = np.abs(samples) - _KNEE
     if not (over > 0).any():
         return samples
-    room = 1.0 - _KNEE
+    room = _CEILING - _KNEE
     bent = np.sign(samples) * (_KNEE + room * np.tanh(np.maximum(over, 0.0) / room))
     return np.where(over > 0, bent, samples)
 

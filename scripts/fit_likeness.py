@@ -4,15 +4,15 @@
     python scripts/fit_likeness.py
 
 Every take is heard as a statement and as a body would be, as it is and in two conditions. What is
-reported, and the threshold of the speaker check, comes from spaces fitted without the people that
-are compared (:func:`without`). Three minutes on one core, most for the embeddings, which are kept
-under ``build/enrolment``.
+reported, and what the speaker check's bounds were chosen by, comes from spaces fitted without the
+people that are compared (:func:`without`). Some minutes on one core, most for the embeddings, which
+are kept under ``build/enrolment``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -21,12 +21,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from enrolment_corpus import RATE, ROOT, UNPACKED, Audio, Speaker, speakers, strung
+from enrolment_corpus import RATE, ROOT, UNPACKED, Audio, Speaker, at_home, speakers, strung
 from splice_material import somehow
 
 from ringtrue.voices.encoder import SpeakerEncoder
-from ringtrue.voices.encoder.embeddings import DIMENSION, Embedding, centroid
+from ringtrue.voices.encoder.embeddings import DIMENSION, Embedding, centroid, similarity
 from ringtrue.voices.encoder.errors import NotEnoughSpeechError
+from ringtrue.voices.enrolment.checks import speaker
 from ringtrue.voices.enrolment.likeness import Likeness
 
 OUT: Final = ROOT / "voices" / "enrolment" / "likeness.npz"
@@ -43,8 +44,11 @@ FEWEST: Final = 10
 RIDGE: Final = 0.3
 """Of the mean variance, added to every direction's: what few people don't show may still vary."""
 
-REFUSED: Final = 0.02
-"""Share of one person's pairs that the threshold refuses, everybody counting alike."""
+BOUNDS: Final = ((speaker.THRESHOLD, speaker.COSINE), (0.30, 0.70), (0.38, 0.72), (0.47, 0.78))
+"""Likeness and cosine that a pair has to reach: those of the speaker check, and others beside."""
+
+Pairs = list[tuple[float, float]]
+"""The likeness and the cosine of each."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def _recordings(speaker: Speaker) -> Iterator[tuple[str, int, int, Audio]]:
 @cache
 def heard() -> Heard:
     """Everybody's embeddings, measured or as they were kept."""
-    parts = [_kept(speaker) for speaker in speakers()]
+    parts = [_kept(person) for person in [*speakers(), *at_home()]]
     found = [part for part in parts if len(part.names)]
     return Heard(
         np.concatenate([part.names for part in found]),
@@ -151,55 +155,45 @@ def without(people: frozenset[str]) -> Likeness:
     return Likeness(mean.astype(np.float32), (whitening * scale).astype(np.float32))
 
 
-def compared(
-    left: Collection[str] = frozenset(), *, strangers: bool = True
-) -> tuple[dict[str, list[float]], dict[tuple[str, str], list[float]]]:
-    """Likeness of each person's pairs, and of strangers', none compared by what they are part of.
+def compared() -> tuple[dict[str, Pairs], Pairs]:
+    """Each person's pairs, and strangers', none compared by what they are part of.
 
-    People in ``left`` are neither compared nor learnt from; strangers may be passed over. Pairs
-    are of two takes heard the same way; strangers are compared as recorded.
+    Pairs are of two takes heard the same way; strangers are compared as recorded.
     """
     known = heard()
-    names = sorted(set(known.names[known.parts == "statement"]) - set(left))
-    same: dict[str, list[float]] = {}
-    other: dict[tuple[str, str], list[float]] = {}
+    names = sorted(map(str, set(known.names[known.parts == "statement"])))
+    same: dict[str, Pairs] = {}
+    others: Pairs = []
     for mine, theirs in product(names, names):
-        if mine != theirs and not strangers:
-            continue
-        space = without(frozenset({str(mine), str(theirs), *left}))
-        found = []
-        for way in range(3):
-            if mine != theirs and way:
-                continue
-            heard_so = known.ways == way
-            chosen = heard_so & (known.names == mine) & (known.parts == "statement")
-            bodies = heard_so & (known.names == theirs) & (known.parts == "body")
-            for i, j in product(np.flatnonzero(chosen), np.flatnonzero(bodies)):
-                if mine == theirs and known.takes[i] == known.takes[j]:
-                    continue
-                if way and known.takes[i] // 2 != known.takes[j] // 2:
-                    continue  # another sitting
-                found.append(space(known.embeddings[i], known.embeddings[j]))
+        space = without(frozenset({mine, theirs}))
+        found = [
+            (space(a, b), similarity(a, b))
+            for way in range(3 if mine == theirs else 1)
+            for a, b in _pairs(known, mine, theirs, way)
+        ]
         if mine != theirs:
-            other[str(mine), str(theirs)] = found
+            others += found
         elif found:
-            same[str(mine)] = found
-    return same, other
+            same[mine] = found
+    return same, others
 
 
-def threshold_of(same: dict[str, list[float]]) -> float:
-    """The likeness that a share of :data:`REFUSED` falls short of, everybody counting alike."""
-    scores = np.concatenate([np.array(found) for found in same.values()])
-    weights = np.concatenate([np.full(len(found), 1 / len(found)) for found in same.values()])
-    order = np.argsort(scores)
-    below = np.cumsum(weights[order]) / weights.sum()
-    return float(scores[order][np.searchsorted(below, REFUSED)])
+def _pairs(known: Heard, mine: str, theirs: str, way: int) -> Iterator[tuple[Embedding, Embedding]]:
+    """Statements of one and bodies of another, or of other takes by the same, one way."""
+    heard_so = known.ways == way
+    statements = heard_so & (known.names == mine) & (known.parts == "statement")
+    bodies = heard_so & (known.names == theirs) & (known.parts == "body")
+    for i, j in product(np.flatnonzero(statements), np.flatnonzero(bodies)):
+        if mine == theirs and known.takes[i] == known.takes[j]:
+            continue
+        if way and known.takes[i] // 2 != known.takes[j] // 2:
+            continue  # another sitting
+        yield known.embeddings[i], known.embeddings[j]
 
 
-@cache
-def threshold_without(people: frozenset[str]) -> float:
-    """The threshold as it would be had nobody heard ``people``."""
-    return threshold_of(compared(people, strangers=False)[0])
+def short_of(pairs: Pairs, bounds: tuple[float, float]) -> float:
+    """The share of pairs that don't reach both bounds."""
+    return float(np.mean((np.array(pairs) < bounds).any(axis=1)))
 
 
 def main() -> None:
@@ -207,15 +201,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the speaker check's space.")
     parser.add_argument("--out", type=Path, default=OUT)
     out = parser.parse_args().out
-    same, other = compared()
-    bound = threshold_of(same)
-    print(f"threshold {bound:.3f}")
-    for name, scores in same.items():
-        print(f"  {name:24} {len(scores):4} refused {np.mean(np.array(scores) < bound):.3f}")
-    strangers = np.concatenate([np.array(found) for found in other.values()])
-    print(f"strangers: {len(strangers)} accepted {np.mean(strangers >= bound):.4f}")
-    for pair, scores in sorted(other.items(), key=lambda item: -np.mean(item[1]))[:6]:
-        print(f"  {pair} accepted {np.mean(np.array(scores) >= bound):.3f}")
+    same, others = compared()
+    for bounds in BOUNDS:
+        refused = np.mean([short_of(pairs, bounds) for pairs in same.values()])
+        print(f"{bounds}: refused {refused:.4f}, strangers {1 - short_of(others, bounds):.4f}")
+    for name, pairs in same.items():
+        print(f"  {name:24} {len(pairs):4} refused {short_of(pairs, BOUNDS[0]):.3f}")
+    print(f"{len(others)} pairs of strangers")
     out.write_bytes(without(frozenset()).to_bytes())
     print(f"wrote {out}")
 

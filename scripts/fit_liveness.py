@@ -2,6 +2,7 @@
 
     python scripts/enrolment_corpus.py --fetch
     python scripts/fit_joins.py
+    python scripts/fit_texture.py
     python scripts/fit_liveness.py
 
 There are too few speakers to fit on some and report on others, so what is shipped is fitted on all
@@ -25,38 +26,25 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from enrolment_corpus import ROOT
-from liveness_features import Measured, family, measure
+from liveness_features import PERSON, Measured, measure
 
 from ringtrue.voices.enrolment.logistic import Logistic
 
 Real = npt.NDArray[np.float64]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
-REFUSED: Final = {"synthesis": 0.02, "channel": 0.005, "splice": 0.025, "loudspeaker": 0.01}
-"""Of people's recordings (pairs of them for the channel), by each model's threshold."""
-
-MARGIN: Final = {"synthesis": 0.5, "channel": 0.0, "splice": 0.0, "loudspeaker": 0.0}
-"""Log odds added to what that share exceeds: people are more unlike each other than these few."""
+REFUSED: Final = {"synthesis": 0.03, "channel": 0.005, "splice": 0.04, "loudspeaker": 0.01}
+"""Of people's recordings (pairs of them for the channel), by each model's threshold. The splices'
+is the largest: most of who is above it are studios' prompts, cut by gates."""
 
 PENALTY: Final = {"synthesis": 5.0, "channel": 5.0, "splice": 5.0, "loudspeaker": 30.0}
 QUADRATIC: Final = ("synthesis", "loudspeaker")
 """Models in which a trait may be odd to either side."""
 
 
-def person(name: str) -> str:
-    """Whose voice it is: the speaker of a clone or a vocoded copy, else the name itself."""
-    return name.removeprefix("clone-").removeprefix("world-")
-
-
-def fit_terms(what: str) -> tuple[float, float, float, bool]:
-    """What a fit depends on besides what was measured."""
-    return REFUSED[what], MARGIN[what], PENALTY[what], what in QUADRATIC
-
-
 def without(measured: Measured, people: Collection[str]) -> Measured:
     """What is left when some people and synthesizers are taken out."""
-    kept = np.array([person(str(name)) not in people for name in measured.names])
-    return Measured(measured.names[kept], measured.labels[kept], measured.rows[kept])
+    return measured.where(np.array([str(name) not in people for name in measured.names]))
 
 
 def fit(what: str, measured: Measured, *, attacks: bool = False) -> tuple[Logistic, Real]:
@@ -66,42 +54,36 @@ def fit(what: str, measured: Measured, *, attacks: bool = False) -> tuple[Logist
     NaN. No threshold depends on them.
     """
     mean, spread = measured.rows.mean(axis=0), measured.rows.std(axis=0) + 1e-6
-    kinds = [family(str(name)) if what == "synthesis" else "" for name in measured.names]
-    kinds_array = np.array(kinds)
     quadratic = what in QUADRATIC
     blank = Logistic(mean, spread, np.zeros((1, 1)), np.zeros(1), 0.0, quadratic)
     features = blank.features(measured.rows)
-    weights, bias = regressions(measured, features, kinds_array, PENALTY[what])
-    owners = np.array([person(str(name)) for name in measured.names])
+    weights, bias = regressions(measured, features, PENALTY[what])
+    owners, labels = measured.names, measured.labels
     # Strung letters are nothing that anybody enrols with.
-    judged = (measured.labels == 0) & ~np.char.startswith(measured.names, "letters-")
-    judged &= ~np.char.startswith(measured.names, "shapes-")
-    scores = np.full(len(owners), np.nan)
+    judged = (labels == 0) & ~np.char.startswith(owners, "letters-")
+    judged &= ~np.char.startswith(owners, "shapes-")
+    odds = np.full((len(owners), len(bias)), np.nan)
     for owner in sorted(set(owners if attacks else owners[judged])):
         own = owners == owner
-        kept = Measured(measured.names[~own], measured.labels[~own], measured.rows[~own])
-        others, constants = regressions(kept, features[~own], kinds_array[~own], PENALTY[what])
-        scores[own] = np.logaddexp.reduce(features[own] @ others.T + constants, axis=1)
-    threshold = quantile(scores[judged], measured.names[judged], 1 - REFUSED[what]) + MARGIN[what]
+        others, constants = regressions(measured.where(~own), features[~own], PENALTY[what])
+        odds[own] = features[own] @ others.T + constants
+    # Several kinds refuse the same share of people each, or the one that errs most would decide.
+    for kind in range(len(bias) if len(bias) > 1 else 0):
+        level = quantile(odds[judged, kind], owners[judged], 1 - REFUSED[what] / len(bias))
+        odds[:, kind] -= level
+        bias[kind] -= level
+    scores = np.logaddexp.reduce(odds, axis=1)
+    threshold = quantile(scores[judged], owners[judged], 1 - REFUSED[what])
     return Logistic(mean, spread, weights, bias, threshold, quadratic), scores
 
 
-def regressions(
-    measured: Measured, features: Real, kinds: npt.NDArray[np.str_], penalty: float
-) -> tuple[Real, Real]:
+def regressions(measured: Measured, features: Real, penalty: float) -> tuple[Real, Real]:
     """One regression for each kind of attack: weights (kinds, traits) and biases (kinds,)."""
-    attacks = sorted(set(kinds[measured.labels == 1]))
     found = []
-    for kind in attacks:
-        mask = (measured.labels == 0) | (kinds == kind)
-        found.append(
-            logistic(
-                features[mask],
-                measured.labels[mask],
-                balance(measured.names[mask], measured.labels[mask]),
-                penalty,
-            )
-        )
+    for kind in sorted(set(measured.kinds) - {PERSON}):
+        mask = (measured.kinds == PERSON) | (measured.kinds == kind)
+        weights = balance(measured.names[mask], measured.labels[mask])
+        found.append(logistic(features[mask], measured.labels[mask], weights, penalty))
     return np.array(found)[:, :-1], np.array(found)[:, -1]
 
 
@@ -143,14 +125,15 @@ def balance(names: npt.NDArray[np.str_], labels: Real) -> Real:
 
 
 def report(what: str, measured: Measured, threshold: float, scores: Real) -> None:
-    """Who is on the wrong side of a threshold while left out."""
+    """Who is on the wrong side of a threshold while left out, and what is found of each kind."""
     print(f"{what}: threshold {threshold:.2f}")
-    for name in sorted(set(measured.names)):
-        for label in (0.0, 1.0):
-            own = scores[(measured.names == name) & (measured.labels == label)]
-            if len(own):
-                kind = "refused" if label == 0 else "found"
-                print(f"  {name:26} {len(own):4} {kind} {np.mean(own > threshold):.2f}")
+    for kind in sorted(set(measured.kinds)):
+        of_kind = measured.kinds == kind
+        over = scores > threshold
+        print(f"  {kind}: {of_kind.sum()}, over it {np.mean(over[of_kind]):.3f}")
+        for name in sorted(set(measured.names[of_kind])):
+            own = of_kind & (measured.names == name)
+            print(f"    {name:26} {own.sum():4} {np.mean(over[own]):.2f}")
 
 
 def source(values: Real) -> str:

@@ -6,55 +6,36 @@ Measured is one source (a person, a synthesizer, a clone) at a time, and kept by
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from enrolment_attacks import (
-    CLONED,
-    TEXTS,
-    cloned,
-    coded,
-    gain,
-    loudspeaker,
-    microphone,
-    noise,
-    replayed,
-    room,
-    synthesizers,
-    vocoded,
-)
-from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, at_home, speakers, strung
+from enrolment_attacks import gain, loudspeaker, microphone, noise, replayed, room
+from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, at_home, speakers
 from fit_joins import network_without
-from splice_material import material, somehow
+from fit_texture import network_without as texture_without
+from splice_material import material, people, somehow
+from synthesis_material import Sample, conditions, sources
+from synthesis_material import material as spoken
 
 from ringtrue.voices.enrolment.acoustics import channel, difference
-from ringtrue.voices.enrolment.cues import cues
 from ringtrue.voices.enrolment.joins import strongest
 from ringtrue.voices.enrolment.playback import playback
 
 Real = npt.NDArray[np.float64]
 
 SECONDS: Final = 7
-TAKES: Final = 14
-VOCODED: Final = 4
-STRINGS: Final = 2
 PAIRS: Final = 16
-
 PLAYED: Final = 9
 
-SYNTHESIZED_TEXTS: Final = 6
-
-STOCK: Final = ("awb", "rms", "slt")
+PERSON: Final = "person"
+ATTACK: Final = "attack"
 FEATURES: Final = UNPACKED / "features"
 
-Change = Callable[[Audio], Audio]
-Row = tuple[str, bool, Real]
-"""Whose it is, whether it is an attack, and its traits."""
+Row = tuple[str, str, Real]
+"""Whose it is, the kind of attack or :data:`PERSON`, and its traits."""
 
 
 @dataclass(frozen=True)
@@ -62,51 +43,22 @@ class Measured:
     """What one check measures of many recordings."""
 
     names: npt.NDArray[np.str_]
-    """Whose each is; a clone of Ada is ``clone-Ada``, Ada vocoded ``world-Ada``."""
+    """Whose each is; a clone of Ada and Ada vocoded are Ada's."""
 
-    labels: Real
-    """1 for attacks, 0 for people."""
+    kinds: npt.NDArray[np.str_]
+    """:data:`PERSON`, or what kind of attack."""
 
     rows: Real
     """Traits, shape ``(recordings, traits)``."""
 
+    @property
+    def labels(self) -> Real:
+        """1 for attacks, 0 for people."""
+        return (self.kinds != PERSON).astype(np.float64)
 
-def conditions(rng: np.random.Generator) -> list[Change]:
-    """What a recording may have been through, one set of random choices."""
-    seed = int(rng.integers(2**31))
-    return [
-        lambda x: coded(x, "libopus", 24000),
-        lambda x: coded(x, "libmp3lame", 48000),
-        lambda x: coded(x, "g722", 64000),
-        lambda x: noise(x, rng.uniform(20, 32), rng),
-        lambda x: room(x, rng, rng.uniform(0.15, 0.35), rng.uniform(5, 12)),
-        lambda x: microphone(x, np.random.default_rng(seed)),
-        lambda x: coded(microphone(x, np.random.default_rng(seed)), "libopus", 20000),
-    ]
-
-
-def versions(samples: Audio, rng: np.random.Generator) -> Iterator[Audio]:
-    """The recording, and it in two conditions."""
-    yield samples
-    every = conditions(rng)
-    for index in rng.permutation(len(every))[:2]:
-        yield every[index](samples)
-
-
-FAMILIES: Final = ("formant", "diphone", "parametric", "vocoded", "own")
-
-
-def family(name: str) -> str:
-    """The way of synthesis a synthesizer's name stands for."""
-    if name.startswith("espeak"):
-        return "formant"
-    if name.startswith(("clone", "stock")):
-        return "own"
-    if name.startswith("world"):
-        return "vocoded"
-    if "hts" in name or name in ("flite-slt", "flite-awb", "flite-rms"):
-        return "parametric"
-    return "diphone"
+    def where(self, kept: npt.NDArray[np.bool_]) -> Measured:
+        """Some of it."""
+        return Measured(self.names[kept], self.kinds[kept], self.rows[kept])
 
 
 def splices(speaker: Speaker) -> Iterator[Row]:
@@ -114,7 +66,8 @@ def splices(speaker: Speaker) -> Iterator[Row]:
     network = network_without(speaker.name)
     for sample in material(speaker):
         joins = strongest(network.odds(sample.course.astype(np.float32)))
-        yield speaker.name, sample.kind != "uncut", np.concatenate([sample.breaks, joins])
+        kind = PERSON if sample.kind == "uncut" else ATTACK
+        yield speaker.name, kind, np.concatenate([sample.breaks, joins])
 
 
 def played(speaker: Speaker) -> Iterator[Row]:
@@ -126,11 +79,11 @@ def played(speaker: Speaker) -> Iterator[Row]:
         honest = [take, *(somehow(take, rng) for _ in range(3))]
         heard = [from_loudspeaker(take, rng) for _ in range(3)]
         heard[2] = somehow(heard[2], rng)
-        for attack, cases in ((False, honest), (True, heard)):
+        for kind, cases in ((PERSON, honest), (ATTACK, heard)):
             for samples in cases:
                 found = playback(samples)
                 if found is not None:
-                    yield speaker.name, attack, found
+                    yield speaker.name, kind, found
 
 
 def from_loudspeaker(samples: Audio, rng: np.random.Generator) -> Audio:
@@ -141,50 +94,12 @@ def from_loudspeaker(samples: Audio, rng: np.random.Generator) -> Audio:
     return noise(wet, rng.uniform(22, 40), rng)
 
 
-def synthesized() -> dict[str, Callable[[], list[Audio]]]:
-    """By name, what every synthesizer and every clone says."""
-    sources: dict[str, Callable[[], list[Audio]]] = {
-        name: lambda say=say: [say(text) for text in TEXTS[:SYNTHESIZED_TEXTS]]
-        for name, say in synthesizers().items()
-    }
-
-    @cache
-    def clones() -> dict[str, list[Audio]]:
-        return asyncio.run(cloned(CLONED, TEXTS[:SYNTHESIZED_TEXTS]))
-
-    own = [f"stock-{voice}" for voice in STOCK] + [f"clone-{name}" for name in CLONED]
-    return sources | {name: lambda name=name: clones().get(name, []) for name in own}
-
-
-def of_machine(name: str, spoken: Sequence[Audio]) -> Iterator[Row]:
-    """Traits of a synthesizer's or a clone's speech, in conditions."""
-    rng = seeded("synthesis", name)
-    for samples in spoken:
-        for version in versions(samples[: SECONDS * RATE], rng):
-            traits = cues(version)
-            if traits is not None:
-                yield name, True, traits
-
-
-def of_person(speaker: Speaker) -> Iterator[Row]:
-    """Traits of a person's speech, in conditions, and of some of it through a vocoder."""
-    rng = seeded("synthesis", speaker.name)
-    if speaker.continuous:
-        takes = speaker.takes(2.5, 200)
-        originals = [takes[int(i)] for i in rng.permutation(len(takes))[:TAKES]]
-    else:
-        found = [strung(speaker, 6, rng) for _ in range(STRINGS)]
-        originals = [samples for samples in found if samples is not None]
-    for index, original in enumerate(originals):
-        samples = original[: SECONDS * RATE]
-        made = [(speaker.name, False, version) for version in versions(samples, rng)]
-        if speaker.continuous and index < VOCODED:
-            copies = versions(vocoded(samples), rng)
-            made += [(f"world-{speaker.name}", True, version) for version in copies]
-        for name, attack, version in made:
-            traits = cues(version)
-            if traits is not None:
-                yield name, attack, traits
+def syntheses(samples: Iterable[Sample]) -> Iterator[Row]:
+    """Of people's speech and of machines': traits, and what a network heard that is a stranger."""
+    for sample in samples:
+        network = texture_without(sample.owner)
+        heard = network.traits(sample.texture.astype(np.float32))
+        yield sample.owner, sample.kind, np.concatenate([sample.traits, heard])
 
 
 def pairs(speaker: Speaker) -> Iterator[Row]:
@@ -202,11 +117,11 @@ def pairs(speaker: Speaker) -> Iterator[Row]:
             (microphone(a, rng), microphone(b, rng)),
             (replayed(a, rng), b),
         ]
-        for differ, cases in ((False, same), (True, other)):
+        for kind, cases in ((PERSON, same), (ATTACK, other)):
             for one, two in cases:
                 left, right = channel(one), channel(two)
                 if left is not None and right is not None:
-                    yield speaker.name, differ, np.log1p(difference(left, right))
+                    yield speaker.name, kind, np.log1p(difference(left, right))
 
 
 def seeded(what: str, name: str) -> np.random.Generator:
@@ -217,17 +132,15 @@ def seeded(what: str, name: str) -> np.random.Generator:
 def measure() -> dict[str, Measured]:
     """By check, what is measured of the whole corpus, kept or anew."""
     everybody = [*speakers(), *at_home()]
-    people = [speaker for speaker in everybody if speaker.continuous]
-    wide = [speaker for speaker in people if not speaker.name.endswith("-8k")]
-    spoken = [
-        kept("synthesis", name, lambda name=name, say=say: of_machine(name, say()))
-        for name, say in synthesized().items()
-    ]
-    spoken += [kept("synthesis", s.name, lambda s=s: of_person(s)) for s in everybody]
+    takes = [speaker for speaker in everybody if speaker.continuous]
+    wide = [speaker for speaker in people() if not speaker.name.endswith("-8k")]
     return {
-        "synthesis": together(spoken),
+        "synthesis": together(
+            kept("synthesis", name, lambda name=name, make=make: syntheses(spoken(name, make)))
+            for name, make in sources().items()
+        ),
         "channel": together(kept("channel", s.name, lambda s=s: pairs(s)) for s in wide),
-        "loudspeaker": together(kept("loudspeaker", s.name, lambda s=s: played(s)) for s in people),
+        "loudspeaker": together(kept("loudspeaker", s.name, lambda s=s: played(s)) for s in takes),
         "splice": together(kept("splice", s.name, lambda s=s: splices(s)) for s in wide),
     }
 
@@ -238,15 +151,15 @@ def kept(what: str, name: str, rows: Callable[[], Iterable[Row]]) -> Measured:
     if not path.is_file():
         found = list(rows())
         path.parent.mkdir(parents=True, exist_ok=True)
-        one = Measured(
-            np.array([name for name, _, _ in found], np.str_),
-            np.array([float(attack) for _, attack, _ in found]),
-            np.array([row for _, _, row in found]),
+        np.savez(
+            path,
+            names=np.array([name for name, _, _ in found], np.str_),
+            kinds=np.array([kind for _, kind, _ in found], np.str_),
+            rows=np.array([row for _, _, row in found]),
         )
-        np.savez(path, names=one.names, labels=one.labels, rows=one.rows)
         print(f"measured {what} of {name}", flush=True)
     with np.load(path, allow_pickle=False) as held:
-        return Measured(held["names"], held["labels"], held["rows"])
+        return Measured(held["names"], held["kinds"], held["rows"])
 
 
 def together(parts: Iterable[Measured]) -> Measured:
@@ -254,6 +167,6 @@ def together(parts: Iterable[Measured]) -> Measured:
     found = [part for part in parts if len(part.rows)]
     return Measured(
         np.concatenate([part.names for part in found]),
-        np.concatenate([part.labels for part in found]),
+        np.concatenate([part.kinds for part in found]),
         np.concatenate([part.rows for part in found]),
     )

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 from enrolment_attacks import at_quiet, coded, microphone, noise, pieces, room
-from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, speakers
+from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, at_home, speakers
 
 from ringtrue.voices.enrolment.acoustics import breaks
 from ringtrue.voices.enrolment.joins import course
@@ -153,8 +153,9 @@ def samples_of(speaker: Speaker) -> Iterator[Sample]:
 
 
 def people() -> list[Speaker]:
-    """Everybody whose recordings are each one take."""
-    return [speaker for speaker in speakers() if speaker.continuous]
+    """Everybody whose recordings are each one take and weren't made at 8 kHz alone."""
+    everybody = [*speakers(), *at_home()]
+    return [speaker for speaker in everybody if speaker.continuous and speaker.rate == RATE]
 
 
 def material(speaker: Speaker) -> list[Sample]:

@@ -79,6 +79,16 @@ def test_narrow_band_speech_in_a_wide_file_is_refused(encoder: SpeakerEncoder) -
     assert sample_rate.check(given(encoder, narrow, rate=8000)).passed
 
 
+def test_weak_sibilants_are_not_taken_for_a_telephone(encoder: SpeakerEncoder) -> None:
+    speech = read_out(BODY)
+    spectrum = np.fft.rfft(speech)
+    spectrum[np.fft.rfftfreq(len(speech), 1 / RATE) > 4300] *= 10 ** (-25 / 20)
+    soft = np.fft.irfft(spectrum, len(speech)).astype(np.float32)
+    finding = sample_rate.check(given(encoder, soft))
+    assert finding.passed, finding
+    assert finding.score < -35
+
+
 def test_mostly_silence_is_refused(encoder: SpeakerEncoder) -> None:
     quiet = np.random.default_rng(1).normal(0, 1e-4, 12 * RATE).astype(np.float32)
     finding = speech_share.check(given(encoder, np.concatenate([read_out("Hello there."), quiet])))

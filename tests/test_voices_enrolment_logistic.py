@@ -5,6 +5,7 @@ from ringtrue.voices.enrolment.acoustics import BREAKS
 from ringtrue.voices.enrolment.cues import NAMES
 from ringtrue.voices.enrolment.joins import TRAITS
 from ringtrue.voices.enrolment.logistic import LIMIT, Logistic
+from ringtrue.voices.enrolment.texture import TRAITS as TEXTURE
 from ringtrue.voices.enrolment.weights import CHANNEL, SPLICE, SYNTHESIS
 
 
@@ -45,7 +46,7 @@ def test_no_trait_counts_for_more_than_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("shipped", "traits"),
-    [(SYNTHESIS, len(NAMES)), (CHANNEL, 5), (SPLICE, len((*BREAKS, *TRAITS)))],
+    [(SYNTHESIS, len((*NAMES, *TEXTURE))), (CHANNEL, 5), (SPLICE, len((*BREAKS, *TRAITS)))],
 )
 def test_what_is_shipped_fits_what_is_measured(shipped: Logistic, traits: int) -> None:
     assert shipped.mean.shape == shipped.spread.shape == (traits,)

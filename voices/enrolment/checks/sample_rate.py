@@ -8,9 +8,9 @@ from ringtrue.voices.enrolment.evidence import Evidence
 from ringtrue.voices.enrolment.findings import Check, Finding
 from ringtrue.voices.enrolment.levels import HIGH_BAND_RATE
 
-THRESHOLD: Final = -45.0
-"""Level in dB of the speech above 4.5 kHz: real wide-band speech has -34 and more, audio that was
-once sampled at 8 kHz less than -45 whatever coded it since."""
+THRESHOLD: Final = -57.0
+"""Level in dB of the speech above 4.5 kHz: people's are -56 and more, of those with few sibilants
+too, and audio that was once sampled at 8 kHz has -59 and less, whatever coded it since."""
 
 
 def check(evidence: Evidence) -> Finding:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -28,6 +29,7 @@ from enrolment_corpus import Speaker as Corpus
 from enrolment_corpus import speakers
 
 from ringtrue.streaming.ports import SynthesisStream
+from ringtrue.voices.cloning.adapt import eased
 from ringtrue.voices.cloning.model import CloneModel, PitchMap
 from ringtrue.voices.cloning.script import JUDGING, LEARNING
 from ringtrue.voices.embedded import EmbeddedEngine
@@ -53,6 +55,15 @@ BACKGROUND_SECONDS = 20.0
 SHORTEST = 2.5
 SHARES = (0.6, 1.2)
 """Of the way from the stock voice (0) to the clone (1), for the frontier."""
+
+
+class Point(NamedTuple):
+    """One point of a frontier."""
+
+    share: float
+    cosine: float
+    wer: float
+    p808: float
 
 
 class Stock:
@@ -114,22 +125,20 @@ def background(corpus: Corpus) -> Recording | None:
 
 def blended(model: CloneModel, share: float) -> CloneModel:
     """``share`` of the way from the stock voice to ``model``."""
-    eye = np.eye(model.matrices.shape[1])
     pitch = model.pitch
     strengths = model.strengths * share
     strengths[0] += 1.0 - share
     return replace(
-        model,
+        eased(model, share),
         pitch=PitchMap(
             pitch.source,
             pitch.source + share * (pitch.target - pitch.source),
             1.0 + share * (pitch.spread - 1.0),
         ),
-        matrices=eye + share * (model.matrices - eye),
-        offsets=share * model.offsets,
         strengths=strengths,
         rate=1.0 + share * (model.rate - 1.0),
         liveliness=share * model.liveliness,
+        hush=share * model.hush,
         postfilter=min(1.0, max(0.0, POSTFILTER + share * (model.postfilter - POSTFILTER))),
     )
 
@@ -167,7 +176,7 @@ class Bench:
         self.engine = EmbeddedEngine(self.stock)
         self.rows: list[Row] = []
         self.errors: dict[str, tuple[float, float]] = {}
-        self.lines: dict[str, list[tuple[float, float, float]]] = {}
+        self.lines: dict[str, list[Point]] = {}
         self.matrix: dict[str, npt.NDArray[np.float32]] = {}
 
     async def run(self) -> Report:
@@ -228,21 +237,18 @@ class Bench:
         )  # fmt: skip
         if self.frontier:
             ends = [
-                (share, row.cosine, row.wer_general)
+                Point(share, row.cosine, row.wer_general, row.p808)
                 for share, row in enumerate(self.rows[-2:])
                 if row.wer_general is not None
             ]
             between = [await self._point(examiner, speaker.name, model, at) for at in SHARES]
             self.lines[speaker.name] = sorted([*ends, *between])
 
-    async def _point(
-        self, examiner: Examiner, name: str, model: CloneModel, share: float
-    ) -> tuple[float, float, float]:
+    async def _point(self, examiner: Examiner, name: str, model: CloneModel, share: float) -> Point:
         state = blended(model, share).to_bytes()
         utterances = await spoken(await self.engine.prepare(state), MEASURED)
-        names, cosines = examiner.cosines(utterances)
-        cosine = float(cosines[:, names.index(name)].mean())
-        return share, round(cosine, 4), examiner.general_error_rate(utterances)
+        row = examiner.row(name, "cloned", utterances)
+        return Point(share, row.cosine, examiner.general_error_rate(utterances), row.p808)
 
     def _plots(self, columns: Sequence[str]) -> None:
         from voice_plots import frontier, similarity_matrix
@@ -254,7 +260,10 @@ class Bench:
             np.stack(list(self.matrix.values())),
         )
         if self.lines:
-            frontier(self.out / "frontier.png", self.lines)
+            frontier(
+                self.out / "frontier.png",
+                {name: [point[:3] for point in points] for name, points in self.lines.items()},
+            )
 
 
 def _printed(bench: Bench, report: Report) -> None:
@@ -264,8 +273,10 @@ def _printed(bench: Bench, report: Report) -> None:
     seconds = [row.seconds for row in cloned if row.seconds is not None]
     print(f"making a voice took {min(seconds):.0f} to {max(seconds):.0f} s")
     for name, points in bench.lines.items():
-        shown = "  ".join(f"{share:g}: {cosine:.3f}/{wer:.3f}" for share, cosine, wer in points)
-        print(f"frontier {name} (share: cosine/general WER)  {shown}")
+        shown = "  ".join(
+            f"{at.share:g}: {at.cosine:.3f}/{at.wer:.3f}/{at.p808:.2f}" for at in points
+        )
+        print(f"frontier {name} (share: cosine/general WER/P.808)  {shown}")
     for text, reached in goals(report):
         print(f"{'reached' if reached else 'MISSED '}  {text}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ringtrue.voices.cloning.adapt import adapted, pitch_map, spectral_map
+from ringtrue.voices.cloning.adapt import adapted, eased, pitch_map, spectral_map
 from ringtrue.voices.cloning.analysis import Frames
 from ringtrue.voices.cloning.bases import BaseMaterial, material
 from ringtrue.voices.cloning.script import JUDGING, LEARNING
@@ -36,6 +36,20 @@ def test_the_base_voice_itself_needs_next_to_no_change(base: BaseMaterial) -> No
     assert np.abs((made.mcep - found.mcep)[loud].mean(axis=0)).max() < 0.1
     both = (found.f0 > 0) & (made.f0 > 0)
     assert np.median(np.abs(np.log(made.f0[both] / found.f0[both]))) < 0.03
+
+
+def test_an_eased_map_moves_the_spectrum_by_its_share_and_the_pitch_wholly(
+    base: BaseMaterial,
+) -> None:
+    other = base.measured.mcep + np.linspace(0.5, -0.5, 25)
+    target = Frames(base.measured.f0 * 1.2, other, base.measured.strengths)
+    model = adapted(base, target, np.random.default_rng(0))
+    found = base.phrases[0]
+    none, part, whole = (eased(model, share).transform(found) for share in (0.0, 0.8, 1.0))
+    np.testing.assert_allclose(none.mcep, found.mcep, atol=1e-5)
+    np.testing.assert_allclose(part.mcep - found.mcep, 0.8 * (whole.mcep - found.mcep), atol=1e-4)
+    assert np.abs(whole.mcep - found.mcep).mean() > 0.1
+    np.testing.assert_array_equal(part.f0, whole.f0)
 
 
 def test_pitch_goes_from_median_to_median() -> None:

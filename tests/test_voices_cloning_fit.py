@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
 from speech import say
 
-from ringtrue.voices.cloning.bases import voice_of
-from ringtrue.voices.cloning.fit import _Report, clone
-from ringtrue.voices.cloning.model import CloneModel
+from ringtrue.voices.cloning.analysis import Frames
+from ringtrue.voices.cloning.bases import BaseMaterial, voice_of
+from ringtrue.voices.cloning.fit import HUSH, PITCH_COST, _Candidate, _Report, clone
+from ringtrue.voices.cloning.hush import loud_level
+from ringtrue.voices.cloning.model import CloneModel, PitchMap
+from ringtrue.voices.cloning.phones import CLASSES
 from ringtrue.voices.cloning.refine import Schedule
 from ringtrue.voices.cloning.script import JUDGING
 from ringtrue.voices.encoder import SpeakerEncoder, similarity
 from ringtrue.voices.engine import Progress, Speech
 from ringtrue.voices.errors import CloningError
-from ringtrue.voices.flite import Flite, FliteVoice
+from ringtrue.voices.flite import Flite, FliteVoice, spoken_tokens
 from ringtrue.voices.renderer import RenderedVoice
 
 RATE = 16000
@@ -61,6 +66,40 @@ def test_the_clone_is_more_like_the_speaker_than_any_stock_voice(
         similarity(target, voice_of(RenderedVoice(voice), JUDGING[5:8], encoder)) for voice in stock
     ]
     assert ours > max(theirs) + 0.05
+
+
+def candidate(likeness: float, semitones: float, phrases: Sequence[str] = ()) -> _Candidate:
+    """One that moves the pitch by so much and leaves the spectrum alone."""
+    voice = FliteVoice(Flite(), "slt")
+    found = tuple(voice.analyse(spoken_tokens(text)) for text in phrases)
+    nothing = Frames(np.zeros(0), np.zeros((0, 25)), np.zeros((0, 5)))
+    model = CloneModel(
+        base="slt",
+        pitch=PitchMap(5.0, 5.0 + semitones / 12 * np.log(2), 1.0),
+        matrices=np.stack([np.eye(25)] * 2),
+        offsets=np.zeros((2, CLASSES, 25)),
+        strengths=np.stack([np.ones(5), np.zeros(5)]),
+    )
+    return _Candidate(BaseMaterial(voice, found, nothing, nothing), voice, model, likeness)
+
+
+def test_a_base_voice_whose_pitch_is_moved_less_is_preferred_where_both_are_as_near() -> None:
+    """Up and down alike; what is much nearer to the speaker is taken from any pitch."""
+    here, above, below = candidate(0.70, 1), candidate(0.70, 8), candidate(0.70, -8)
+    assert here.promise > above.promise == pytest.approx(below.promise)
+    assert here.promise - above.promise == pytest.approx(PITCH_COST * 7 / 12 * np.log(2))
+    assert candidate(0.80, 8).promise > here.promise
+
+
+def test_what_is_quiet_is_reckoned_from_the_clones_own_loud_frames() -> None:
+    one = candidate(0.7, 0, WORDS.split(". ")[:1])
+    louder = replace(one.model, offsets=np.eye(25)[0] + np.zeros((2, CLASSES, 25)))
+    plain = loud_level(one.base.phrases[0].mcep)
+    assert one.hushed(one.model).hush == HUSH
+    assert one.hushed(one.model).loud == pytest.approx(plain, abs=1e-4)
+    assert one.hushed(louder).loud == pytest.approx(plain + 1.0, abs=1e-4)
+    again = one.hushed(one.hushed(one.model))
+    assert again.loud == one.hushed(one.model).loud
 
 
 def test_progress_goes_through_stages_and_never_falls() -> None:

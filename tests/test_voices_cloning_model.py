@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ringtrue.voices.cloning.hush import KNEE, START, loud_level
 from ringtrue.voices.cloning.model import CloneModel, PitchMap
 from ringtrue.voices.cloning.phones import CLASSES
 from ringtrue.voices.errors import EngineStateError
@@ -64,17 +65,30 @@ def test_longer_bytes_are_refused() -> None:
         CloneModel.from_bytes(model().to_bytes() + b"\0")
 
 
-@pytest.mark.parametrize(("version", "scalars"), [(1, 6), (2, 7)])
+@pytest.mark.parametrize(("version", "scalars"), [(1, 6), (2, 7), (3, 8)])
 def test_a_voice_of_an_earlier_version_opens_and_sounds_as_it_did(
     version: int, scalars: int
 ) -> None:
     """What the version didn't know is as if it weren't there."""
-    made = model(neural=version > 1).to_bytes()
-    numbers, rest = made[16 : 16 + 4 * scalars], made[16 + 8 * 4 :]
+    made = model(neural=version > 1, liveliness=0.5 if version > 2 else 0.0).to_bytes()
+    numbers, rest = made[16 : 16 + 4 * scalars], made[16 + 10 * 4 :]
     kept = CloneModel.from_bytes(made[:7] + bytes([version]) + made[8:16] + numbers + rest)
     assert kept.neural == (version > 1)
-    assert kept.liveliness == 0.0
+    assert kept.liveliness == (0.5 if version > 2 else 0.0)
+    assert kept.hush == 0.0
     assert kept.to_bytes() == made
+
+
+def test_the_hush_is_kept_and_lowers_only_what_is_quiet(found: Parameters) -> None:
+    plain = identity().transform(found).mcep
+    loud = loud_level(plain)
+    kept = CloneModel.from_bytes(dataclasses.replace(identity(), hush=2.0, loud=loud).to_bytes())
+    lowered = plain - kept.transform(found).mcep
+    quiet = plain[:, 0] < loud - START - KNEE
+    assert 0.05 < quiet.mean() < 0.7
+    np.testing.assert_allclose(lowered[quiet, 0], 2.0, atol=1e-5)
+    np.testing.assert_allclose(lowered[plain[:, 0] > loud - START + 1e-3], 0.0, atol=1e-5)
+    np.testing.assert_allclose(lowered[:, 1:], 0.0, atol=1e-5)
 
 
 def test_the_vocoder_and_the_liveliness_are_kept() -> None:
@@ -87,7 +101,7 @@ def test_the_vocoder_and_the_liveliness_are_kept() -> None:
 def test_another_version_is_refused() -> None:
     data = bytearray(model().to_bytes())
     data[7] += 1
-    with pytest.raises(EngineStateError, match="version 4; known are 1, 2, 3"):
+    with pytest.raises(EngineStateError, match="version 5; known are 1, 2, 3, 4"):
         CloneModel.from_bytes(bytes(data))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
-from ringtrue.voices.workers import Urgency, Workers
+from ringtrue.voices.workers import ALIVE_SECONDS, Urgency, Workers
 
 
 async def test_urgent_work_overtakes_what_waits() -> None:
@@ -19,6 +20,17 @@ async def test_urgent_work_overtakes_what_waits() -> None:
     gate.set()
     await asyncio.gather(blocker, *waiting, urgent)
     assert order == ["first", "ahead0", "ahead1"]
+    workers.close()
+
+
+async def test_threads_that_serve_are_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(1)
+    assert not workers.alive
+    await workers.submit(Urgency.AHEAD, lambda: None)
+    assert workers.alive
+    later = time.monotonic() + ALIVE_SECONDS
+    monkeypatch.setattr("ringtrue.voices.workers.time.monotonic", lambda: later)
+    assert not workers.alive
     workers.close()
 
 

@@ -48,6 +48,10 @@ class EmbeddedVoice:
         """Start an utterance; raises ``ValueError`` for a rate that isn't 8000 or 16000 Hz."""
         return self._stock.speak(self._ready, rate)
 
+    def forget(self) -> None:
+        """Keep nothing that was said."""
+        self._voice.said.forget()
+
     async def _ready(self) -> RenderedVoice:
         return self._voice
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,15 @@ class PreparedVoice(Protocol):
 
     def open(self, rate: int) -> SynthesisStream:
         """Start an utterance at ``rate`` Hz (8000 or 16000)."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A prepared voice that keeps what it said, to say it again."""
+
+    def forget(self) -> None:
+        """Keep nothing that was said."""
         ...
 
 

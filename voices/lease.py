@@ -14,8 +14,9 @@ from typing import Final, NoReturn, final
 from ringtrue.streaming.budget.lines import Lines
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
+from ringtrue.streaming.recognizers.port import Pulsed
 from ringtrue.voices.consent.decision import Reason
-from ringtrue.voices.engine import PreparedVoice
+from ringtrue.voices.engine import PreparedVoice, Remembering
 from ringtrue.voices.licensing import Grant
 
 WAIT_SECONDS: Final = 0.02
@@ -173,6 +174,8 @@ class Lease:
     def _forget_lines(self, _reason: Reason) -> None:
         """The consent is gone: nothing that the voice said is kept in this process."""
         self.__lines.forget()
+        if isinstance(self.__prepared, Remembering):
+            self.__prepared.forget()
 
     def __reduce__(self) -> NoReturn:
         """Refuse: a lease is of one call of one process."""
@@ -187,6 +190,11 @@ class _LicensedStream:
         self._licence = licence
         self._grant = grant
         self._cut = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine is known to work on it."""
+        return isinstance(self.__stream, Pulsed) and self.__stream.alive
 
     def feed(self, phrase: str) -> None:
         """Queue one phrase."""

@@ -22,6 +22,7 @@ from ringtrue.voices.pieces import STRONG, WEAK, Piece, pieces
 from ringtrue.voices.prosody import styled
 from ringtrue.voices.resample import DELAY as HALVER_DELAY
 from ringtrue.voices.resample import HalverState, halve
+from ringtrue.voices.said import Said
 from ringtrue.voices.vocoder import HOP, RATE, AnyVocoder, Vocoder
 
 RATES: Final = (8000, 16000)
@@ -78,6 +79,8 @@ class RenderedVoice:
         self.source = voice
         self.vocoder = vocoder_for(postfilter, neural=neural, alpha=voice.alpha)
         self.gain = self._calibrated(Vocoder(voice.alpha, postfilter=postfilter))
+        self.said = Said()
+        """What it said before and may say again."""
 
     def _calibrated(self, vocoder: Vocoder) -> float:
         """By the plain vocoder, which takes a third of the time and is as loud to a few percent."""

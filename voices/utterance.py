@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from typing import Final
 
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk
 from ringtrue.voices.renderer import RATES, RenderedVoice, Renderer
+from ringtrue.voices.said import History
 from ringtrue.voices.workers import Urgency, Workers
 
 FIRST_FRAMES: Final = (8, 16)
@@ -31,6 +33,9 @@ AHEAD_SECONDS: Final = SLICE_FRAMES * 0.005
 
 class RenderedStream:
     """One utterance being spoken; see :class:`~ringtrue.streaming.ports.SynthesisStream`.
+
+    Phrases that the voice said before in the same order are not rendered again, see
+    :mod:`ringtrue.voices.said`.
 
     Overflow policy: audio is made on demand, one slice at a time. Text beyond
     :data:`MAX_QUEUED` characters ends :meth:`frames` with an error after what was accepted.
@@ -62,6 +67,11 @@ class RenderedStream:
         self._consumed = False
         self._changed = asyncio.Event()
         self._work: asyncio.Future[SpeechChunk] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the threads that make it serve anybody: what it owes is late, not lost."""
+        return self._workers.alive
 
     def feed(self, phrase: str) -> None:
         """Queue one phrase. After :meth:`finish` or :meth:`cut` it is dropped."""
@@ -106,23 +116,87 @@ class RenderedStream:
             self._on_end(self)
 
     async def _chunks(self) -> AsyncIterator[SpeechChunk]:
+        """What was said before as it is kept, the rest as it is made."""
+        voice: RenderedVoice | None = None
         renderer: Renderer | None = None
-        sizes = iter(FIRST_FRAMES)
+        history, behind = History.of(self._rate), deque[str]()
+        sizes: Iterator[int] | None = iter(FIRST_FRAMES)  # None: something is being heard
         while (phrase := await self._next_phrase()) is not None:
-            if renderer is None:
-                renderer = Renderer(await self._voice(), self._rate)
-            pending: str | None = phrase
-            while pending is not None or not renderer.idle:
-                size = next(sizes, SLICE_FRAMES)
-                urgency = Urgency.FIRST_AUDIO if size < SLICE_FRAMES else Urgency.AHEAD
-                chunk = await self._render(renderer, pending, size, urgency)
-                if chunk is None:
+            if voice is None:
+                voice = await self._voice()
+            history = history.then(phrase)
+            kept = voice.said.recall(history)
+            if kept is not None:
+                behind.append(phrase)
+            else:
+                wanted = voice.said.asked(history)
+                renderer = renderer or Renderer(voice, self._rate)
+                if await self._whole(renderer, behind) is None:
                     return
-                pending = None
-                yield chunk
-        if renderer is not None and not self._cut:
-            tail = renderer.finish()
-            yield tail
+                if wanted and sizes is None:
+                    # Others wait for it too: made at once, and not as this utterance is heard.
+                    made = await self._whole(renderer, deque([phrase]))
+                    if made is None:
+                        return
+                    kept = tuple(made)
+                    voice.said.keep(history, kept)
+            if kept is not None:
+                for chunk in kept:
+                    if self._cut:
+                        return
+                    yield chunk
+                    await asyncio.sleep(0)  # the loop's other work between
+            else:
+                assert renderer is not None
+                made = []
+                async with aclosing(self._slices(renderer, phrase, sizes or iter(()))) as slices:
+                    async for chunk in slices:
+                        made.append(chunk)
+                        yield chunk
+                if self._cut:
+                    return
+                if wanted:
+                    voice.said.keep(history, made)
+            sizes = None
+        if voice is None or self._cut:
+            return
+        history = history.end()
+        kept = voice.said.recall(history)
+        if kept is None:
+            wanted = voice.said.asked(history)
+            renderer = renderer or Renderer(voice, self._rate)
+            if await self._whole(renderer, behind) is None:
+                return
+            kept = (renderer.finish(),)
+            if wanted:
+                voice.said.keep(history, kept)
+        for chunk in kept:
+            yield chunk
+
+    async def _slices(
+        self, renderer: Renderer, phrase: str, sizes: Iterator[int]
+    ) -> AsyncGenerator[SpeechChunk, None]:
+        """``phrase`` as it is asked for, its first slices of ``sizes`` frames; ends with a cut."""
+        pending: str | None = phrase
+        while pending is not None or not renderer.idle:
+            size = next(sizes, SLICE_FRAMES)
+            urgency = Urgency.FIRST_AUDIO if size < SLICE_FRAMES else Urgency.AHEAD
+            chunk = await self._render(renderer, pending, size, urgency)
+            if chunk is None:
+                return
+            pending = None
+            yield chunk
+
+    async def _whole(self, renderer: Renderer, phrases: deque[str]) -> list[SpeechChunk] | None:
+        """All of ``phrases``, which are taken; None once the stream is cut."""
+        made = []
+        while phrases or not renderer.idle:
+            phrase = phrases.popleft() if renderer.idle else None
+            chunk = await self._render(renderer, phrase, SLICE_FRAMES, Urgency.AHEAD)
+            if chunk is None:
+                return None
+            made.append(chunk)
+        return made
 
     async def _next_phrase(self) -> str | None:
         while not self._phrases:

@@ -11,11 +11,15 @@ import heapq
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 ResultT = TypeVar("ResultT")
+
+ALIVE_SECONDS: Final = 0.5
+"""Threads that ended a job so lately are at work: what waits will be served."""
 
 
 class Urgency(IntEnum):
@@ -45,6 +49,13 @@ class Workers:
         self._closed = False
         self.pending = 0
         """Jobs whose outcome the loop has not got yet."""
+
+        self._served = float("-inf")
+
+    @property
+    def alive(self) -> bool:
+        """Whether a job was served lately."""
+        return time.monotonic() - self._served < ALIVE_SECONDS
 
     @property
     def waiting(self) -> float:
@@ -77,6 +88,7 @@ class Workers:
                     result = job()
                 except Exception as error:
                     failure = error
+                self._served = time.monotonic()
             try:
                 loop.call_soon_threadsafe(settle, result, failure)
             except RuntimeError:  # the loop closed while the job ran: nobody waits for it

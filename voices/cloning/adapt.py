@@ -9,7 +9,7 @@ the transform. What it takes away of the variance is given back by voicing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -90,6 +90,14 @@ def adapted(base: BaseMaterial, target: Frames, rng: np.random.Generator) -> Clo
         offsets=offsets,
         strengths=np.stack([np.ones(BANDS), np.zeros(BANDS)]),
         devoice=base.always_voiced,
+    )
+
+
+def eased(model: CloneModel, share: float) -> CloneModel:
+    """``model`` with ``share`` of what it does to the spectrum; at 0 the base voice's stays."""
+    eye = np.eye(COEFFICIENTS)
+    return replace(
+        model, matrices=eye + share * (model.matrices - eye), offsets=share * model.offsets
     )
 
 

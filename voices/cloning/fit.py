@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from ringtrue.voices.cloning.adapt import adapted
+from ringtrue.voices.cloning.adapt import adapted, eased
 from ringtrue.voices.cloning.analysis import Frames, analyse
 from ringtrue.voices.cloning.bases import BaseMaterial, material, voice_of
 from ringtrue.voices.cloning.clarity import PhoneClassifier
 from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
 from ringtrue.voices.cloning.guard import Listener, judged
+from ringtrue.voices.cloning.hush import loud_level
 from ringtrue.voices.cloning.model import CloneModel
 from ringtrue.voices.cloning.refine import Refinement, Schedule
 from ringtrue.voices.cloning.script import JUDGING, LEARNING
@@ -38,6 +39,17 @@ LIVELINESS: Final = 0.5
 some 0.1, and the recognizer's understanding with it, where the formants sharpened by a postfilter
 in its stead cost likeness; 0.8 gives no more."""
 
+EASE: Final = 0.8
+"""Share of the statistical map that is applied before the refinement, which finds the rest of the
+likeness with less harm to naturalness."""
+
+HUSH: Final = 2.0
+"""Nepers by which new voices' quiet frames are lowered."""
+
+PITCH_COST: Final = 0.1
+"""Cosine that a base voice's pitch must be worth for each neper it is moved by: the further, the
+more the clone loses of its likeness while it is refined, and of its naturalness."""
+
 _SEED: Final = 20
 _TRIED: Final = 4
 """Sentences by which adapted base voices are compared."""
@@ -51,6 +63,17 @@ class _Candidate:
     voice: FliteVoice
     model: CloneModel
     likeness: float
+
+    @property
+    def promise(self) -> float:
+        """What may be expected of a clone made from it; higher is better."""
+        return self.likeness - PITCH_COST * abs(self.model.pitch.target - self.model.pitch.source)
+
+    def hushed(self, model: CloneModel) -> CloneModel:
+        """``model``, made from this one, lowering what is quiet."""
+        plain = replace(model, hush=0.0)
+        spoken = np.concatenate([plain.transform(found).mcep for found in self.base.phrases])
+        return replace(model, hush=HUSH, loud=loud_level(spoken))
 
 
 def clone(
@@ -84,7 +107,7 @@ def clone(
     for done, name in enumerate(VOICES, 1):
         candidates.append(_candidate(FliteVoice(flite, name), frames, target, encoder))
         report.within(done / len(VOICES))
-    chosen = max(candidates, key=lambda candidate: candidate.likeness)
+    chosen = max(candidates, key=lambda candidate: candidate.promise)
 
     report.stage("fitting the voice", 0.35, 0.75)
     refinement = Refinement(
@@ -100,11 +123,14 @@ def clone(
 
     report.stage("listening to the clone", 0.75, 1.0)
 
-    def refined(strength: float) -> RenderedVoice:
-        return change.added_to(chosen.model, strength).rendered(chosen.voice)
+    def refined(strength: float) -> CloneModel:
+        return chosen.hushed(change.added_to(chosen.model, strength))
+
+    def clone_of(strength: float) -> RenderedVoice:
+        return refined(strength).rendered(chosen.voice)
 
     with closing(Listener()) as listener:
-        verdict = judged(RenderedVoice(chosen.voice), refined, listener, report.within)
+        verdict = judged(RenderedVoice(chosen.voice), clone_of, listener, report.within)
     _log.info(
         "voice_fitted",
         base=chosen.model.base,
@@ -113,7 +139,7 @@ def clone(
         base_word_errors=verdict.base_error_rate,
     )
     report.stage("done", 1.0, 1.0)
-    return change.added_to(chosen.model, verdict.strength)
+    return refined(verdict.strength)
 
 
 def _candidate(
@@ -124,7 +150,7 @@ def _candidate(
 ) -> _Candidate:
     base = material(voice, LEARNING, neural=True, liveliness=LIVELINESS)
     statistics = adapted(base, frames, np.random.default_rng(_SEED))
-    model = replace(statistics, neural=True, liveliness=LIVELINESS)
+    model = replace(eased(statistics, EASE), neural=True, liveliness=LIVELINESS)
     likeness = similarity(target, voice_of(model.rendered(voice), JUDGING[:_TRIED], encoder))
     return _Candidate(base, voice, model, likeness)
 

@@ -1,8 +1,8 @@
 """What is kept of a cloned voice: how to turn a Flite voice's parameters into the speaker's.
 
 Every 5 ms frame of a base voice is transformed on its own: an affine map of the mel-cepstrum that
-depends on voicing and on the phone's class, a line in log F0, and a line in the log odds of the
-voicing strengths. About 9 kB for each voice.
+depends on voicing and on the phone's class, a line in log F0, a line in the log odds of the
+voicing strengths, and an expander for what is quiet. About 9 kB for each voice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.streaming.ssml import Style
+from ringtrue.voices.cloning.hush import hushed
 from ringtrue.voices.cloning.movement import enlivened
 from ringtrue.voices.cloning.phones import CLASSES, class_weights, voiceless
 from ringtrue.voices.errors import EngineStateError
@@ -26,11 +27,11 @@ from ringtrue.voices.prosody import F0_RANGE, styled
 from ringtrue.voices.renderer import RenderedVoice
 
 MAGIC: Final = b"RTclone"
-VERSION: Final = 3
-"""Version 1 knew the pulse vocoder only, version 2 no liveliness; their voices still open, and
-sound as they did."""
+VERSION: Final = 4
+"""Version 1 knew the pulse vocoder only, version 2 no liveliness, version 3 no hush; their voices
+still open, and sound as they did."""
 
-_SCALARS: Final = {1: 6, 2: 7, 3: 8}
+_SCALARS: Final = {1: 6, 2: 7, 3: 8, 4: 10}
 """Numbers before the matrices, by version."""
 
 _HEADER: Final = struct.Struct("<7sB8s")
@@ -119,6 +120,12 @@ class CloneModel:
     liveliness: float = 0.0
     """By what share more the base voice's cepstra move, see :mod:`.movement`."""
 
+    hush: float = 0.0
+    """Nepers by which what is quiet is made quieter, see :mod:`.hush`."""
+
+    loud: float = 0.0
+    """Level of its loud frames, from which quiet is reckoned; nepers, as c0."""
+
     def __post_init__(self) -> None:
         _check(self)
 
@@ -157,7 +164,7 @@ class CloneModel:
         return replace(
             found,
             f0=self.pitch(found.f0).astype(np.float32),
-            mcep=mcep.astype(np.float32),
+            mcep=hushed(mcep, self.loud, self.hush).astype(np.float32),
             strengths=self._strengths(found.strengths),
         )
 
@@ -171,9 +178,10 @@ class CloneModel:
         header = _HEADER.pack(MAGIC, VERSION, self.base.encode("ascii"))
         pitch = [self.pitch.source, self.pitch.target, self.pitch.spread]
         switches = [float(self.devoice), float(self.neural)]
+        dynamics = [self.liveliness, self.hush, self.loud]
         numbers = np.concatenate(
             [
-                np.array([*pitch, self.rate, self.postfilter, *switches, self.liveliness]),
+                np.array([*pitch, self.rate, self.postfilter, *switches, *dynamics]),
                 self.matrices.ravel(),
                 self.offsets.ravel(),
                 self.strengths.ravel(),
@@ -210,10 +218,10 @@ class CloneModel:
             at += size
         given = np.zeros(_SCALARS[VERSION])
         given[: len(parts[0])] = parts[0]
-        source, target, spread, rate, postfilter, devoice, neural, liveliness = map(float, given)
+        rate, postfilter, devoice, neural, liveliness, hush, loud = map(float, given[3:])
         try:
             base = name.rstrip(b"\0").decode("ascii")
-            pitch = PitchMap(source, target, spread)
+            pitch = PitchMap(*map(float, given[:3]))
             return cls(
                 base,
                 pitch,
@@ -225,6 +233,8 @@ class CloneModel:
                 devoice=devoice > 0.5,
                 neural=neural > 0.5,
                 liveliness=liveliness,
+                hush=hush,
+                loud=loud,
             )
         except ValueError as error:
             raise EngineStateError(f"not a usable cloned voice: {error}") from error
@@ -266,6 +276,8 @@ def _check(model: CloneModel) -> None:
         ("rate", model.rate, *_RATES),
         ("postfilter", model.postfilter, 0.0, 1.0),
         ("liveliness", model.liveliness, 0.0, 2.0),
+        ("hush", model.hush, 0.0, 5.0),
+        ("loud level", model.loud, -_LIMIT, _LIMIT),
     )
     for name, value, least, most in bounds:
         if not least <= value <= most:

@@ -1,6 +1,8 @@
 # make demo    place one real call against a server started for it, and print what was said when
 # make serve   the server: SIP on 5060, the browser page and Twilio on 8080
 # make test    set up everything and run all tests; JOBS=2: those of single parts two at a time
+# make compiled   compile what every 20 ms of a call goes through to C: serve, demo and the benches
+#              below use it until a source changes (needs a C compiler; COMPILED= leaves it out)
 # make bench   load the server with calls and print latency, CPU and delay
 # make bench-media    what 50, 200 and 500 calls cost in media and signalling alone
 # make bench-flood    500 INVITEs a second from a scanner for 30 s while 10 calls run
@@ -22,8 +24,9 @@ ROOMS := agent streaming telephony voices loadtest config
 BIN := .venv/bin
 ARGS ?=
 RUN := . scripts/env.sh;
+COMPILED := path=$$(bash scripts/compile.sh --where); [ -z "$$path" ] || export PYTHONPATH="$$path";
 
-.PHONY: help demo serve test lint format types bench bench-media bench-flood bench-knee bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
+.PHONY: help compiled demo serve test lint format types bench bench-media bench-flood bench-knee bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -32,21 +35,25 @@ help:
 setup-run setup-lint setup-test setup-bench setup-fuzz: setup-%:
 	@bash scripts/setup.sh $*
 
+compiled: setup-lint
+	@$(RUN) bash scripts/compile.sh
+
 demo: setup-run
-	@$(RUN) exec $(BIN)/ringtrue demo $(ARGS)
+	@$(RUN) $(COMPILED) exec $(BIN)/ringtrue demo $(ARGS)
 
 serve: setup-run
-	@$(RUN) exec $(BIN)/ringtrue serve $(ARGS)
+	@$(RUN) $(COMPILED) exec $(BIN)/ringtrue serve $(ARGS)
 
 bench: setup-run
-	@$(RUN) exec $(BIN)/ringtrue bench $(ARGS)
+	@$(RUN) $(COMPILED) exec $(BIN)/ringtrue bench $(ARGS)
 
 bench-media bench-flood bench-knee: bench-%: setup-run
-	@$(RUN) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 exec $(BIN)/python scripts/bench_$*.py $(ARGS)
+	@$(RUN) $(COMPILED) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+		exec $(BIN)/python scripts/bench_$*.py $(ARGS)
 
 SOAK_MINUTES ?= 60
 soak: setup-run
-	@$(RUN) exec $(BIN)/python -m ringtrue.loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
+	@$(RUN) $(COMPILED) exec $(BIN)/python -m ringtrue.loadtest.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 bench-voices: setup-bench
 	@$(RUN) [ -d build/enrolment ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
@@ -54,7 +61,7 @@ bench-voices: setup-bench
 
 bench-enrolment: setup-bench
 	@$(RUN) command -v espeak-ng >/dev/null || bash scripts/debian.sh espeak-ng
-	@$(RUN) [ -d build/enrolment/usr/share/codec2 ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
+	@$(RUN) [ -d build/enrolment/tortoise-tts-3.0.0 ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
 	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/enrolment_attacked.py $(ARGS)
 
 bench-watermark: setup-bench

@@ -1,10 +1,65 @@
-"""Maps the top folders to the ``ringtrue`` namespace (PEP 420) and finds their subpackages."""
+"""Maps the top folders to the ``ringtrue`` namespace (PEP 420) and finds their subpackages.
+
+With ``RINGTRUE_COMPILED=1`` the modules that every 20 ms of every call goes through are compiled to
+C by mypyc, from the same sources: this needs mypy, a C compiler and Python's headers.
+"""
+
+import os
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOTS = ("agent", "streaming", "telephony", "voices", "loadtest", "config")
 
+# The clock stays as it is: what holds up the loop is looked for in the frames it calls from.
+COMPILED = (
+    "streaming/budget/silence.py",
+    "streaming/drafts.py",
+    "streaming/gate.py",
+    "streaming/output.py",
+    "streaming/playout.py",
+    "streaming/playout_steps.py",
+    "streaming/refusals.py",
+    "streaming/session.py",
+    "telephony/rtp/bursts.py",
+    "telephony/rtp/dtmf.py",
+    "telephony/rtp/jitter.py",
+    "telephony/rtp/latch.py",
+    "telephony/rtp/leg.py",
+    "telephony/rtp/packet.py",
+    "telephony/rtp/plc.py",
+    "telephony/rtp/receiver.py",
+    "telephony/rtp/reception.py",
+    "telephony/rtp/sender.py",
+    "telephony/rtp/stream.py",
+    "voices/watermark/marker.py",
+)
+
+
+def extensions() -> list:
+    """The compiled modules under their names in the namespace, which the folders don't show."""
+    if os.environ.get("RINGTRUE_COMPILED") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    base = Path("build/ns")
+    (base / "ringtrue").mkdir(parents=True, exist_ok=True)
+    for root in ROOTS:
+        link = base / "ringtrue" / root
+        if not link.is_symlink():
+            link.symlink_to(Path(root).resolve(), target_is_directory=True)
+    os.environ["MYPYPATH"] = str(base)
+    options = ["--namespace-packages", "--explicit-package-bases", "--follow-imports=silent"]
+    paths = [str(base / "ringtrue" / path) for path in COMPILED]
+    level = os.environ.get("RINGTRUE_OPT_LEVEL", "2")
+    return mypycify([*options, *paths], opt_level=level, group_name="ringtrue")
+
+
 packages = [f"ringtrue.{root}" for root in ROOTS]
 packages += [f"ringtrue.{root}.{sub}" for root in ROOTS for sub in find_packages(root)]
 
-setup(packages=packages, package_dir={f"ringtrue.{root}": root for root in ROOTS})
+setup(
+    packages=packages,
+    package_dir={f"ringtrue.{root}": root for root in ROOTS},
+    ext_modules=extensions(),
+)

@@ -27,6 +27,7 @@ from ringtrue.loadtest.bench import BenchResult, BenchSpec, print_bench, run_ben
 from ringtrue.loadtest.report import Distribution, distribution
 from ringtrue.loadtest.spawn import RECOGNIZER
 from ringtrue.loadtest.timeline import add_distribution, plain_table
+from ringtrue.streaming import session
 from ringtrue.streaming.record import INTERVALS, CallRecord
 from ringtrue.streaming.turn_taking import TurnTaking, total
 
@@ -250,7 +251,7 @@ def print_compared(rows: Sequence[Row], console: Console) -> None:
 
 
 def machine() -> str:
-    """Where it was measured."""
+    """Where it was measured, and whether what a tick goes through is compiled."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -259,4 +260,5 @@ def machine() -> str:
                 break
     except OSError:
         pass
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
+    built = "" if session.__file__.endswith(".py") else ", media compiled"
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}{built}"

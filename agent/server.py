@@ -21,7 +21,7 @@ from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.dial_plan import DialPlan
 from ringtrue.agent.engines import Engines
-from ringtrue.agent.garbage import keep_collected
+from ringtrue.agent.garbage import keep_collected, keep_given_back
 from ringtrue.agent.gauges import Gauges
 from ringtrue.agent.http import build_app
 from ringtrue.agent.incidents_api import IncidentDesk
@@ -54,6 +54,7 @@ from ringtrue.agent.workers.link import SupervisorLink
 from ringtrue.config.agent_schema import Agent, AgentError, load_agents
 from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings
+from ringtrue.streaming.freed import give_back_freed
 from ringtrue.streaming.lifetime import Running
 from ringtrue.streaming.ports import Call, EndReason
 from ringtrue.telephony.rtp.ports import PortPool
@@ -240,6 +241,7 @@ class Server(Running):
         self._tasks.append(loop.create_task(watch, name="admission"))
         garbage = keep_collected(lambda: not len(self.calls))
         self._tasks.append(loop.create_task(garbage, name="garbage"))
+        self._tasks.append(loop.create_task(keep_given_back(), name="freed memory"))
         if self._link is None or self._link.plan.primary:
             tidy = self.recordings.keep_tidy()
             self._tasks.append(loop.create_task(tidy, name="recordings"))
@@ -418,6 +420,7 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+    give_back_freed()
     gc.set_threshold(YOUNG_OBJECTS, 10, 10)
     sys.setswitchinterval(SWITCH_SECONDS)
 

@@ -13,8 +13,8 @@ RUN=(libflite1 libasound2 libspeexdsp1)
 TEST=(sip-tester baresip-core kamailio kamailio-tls-modules flite sox redis-server
     tcpdump iproute2
     asterisk-core-sounds-{en,fr,it,ru}-{wav,g722})
-# Of no use unpacked: they name absolute paths, or need a user of their own.
-TEST_ROOT=(chromium postgresql linphone-cli)
+# Of no use unpacked: they name absolute paths, or need a user of their own. The last three compile.
+TEST_ROOT=(chromium postgresql linphone-cli gcc libc6-dev python3-dev)
 
 say() { echo "setup: $*" >&2; }
 

@@ -70,6 +70,13 @@ class VoiceWatch(Protocol):
         ...
 
 
+# Members of an enumeration are looked up by name each time; these are not.
+_SILENCE: Final = FrameKind.SILENCE
+_SPEECH: Final = FrameKind.SPEECH
+_RELAY: Final = FrameKind.RELAY
+_DIGIT: Final = FrameKind.DIGIT
+
+
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
     """Limits the gate enforces, in seconds."""
@@ -300,7 +307,7 @@ class Gate:
         self._refusals.tick(now)
         heard = None if relayed is None else self._hear(relayed, now)
         refusal = self._check(draft, now)
-        kind, digit, licence = FrameKind.SILENCE, None, None
+        kind, digit, licence = _SILENCE, None, None
         host = self._silence
         if refusal is None and draft.pieces:
             first = draft.pieces[0].chunk
@@ -309,7 +316,7 @@ class Gate:
         pcm = self._marked(host, kind)
         if pcm is None:
             refusal = refusal or Refusal.WATERMARK
-            pcm, kind, digit, licence = self._silence, FrameKind.SILENCE, None, None
+            pcm, kind, digit, licence = self._silence, _SILENCE, None, None
         if refusal is not None:
             self._refusals.note(refusal, now)
         elif licence is not None:
@@ -317,8 +324,8 @@ class Gate:
             if self._watch is not None:
                 self._watch.heard(pcm, licence)
         if heard is not None:
-            if kind is FrameKind.SILENCE:
-                pcm, kind = heard, FrameKind.RELAY
+            if kind is _SILENCE:
+                pcm, kind = heard, _RELAY
             else:
                 pcm = mixed(pcm, heard)
         return self._record(pcm, kind, digit)
@@ -346,7 +353,7 @@ class Gate:
         if refusal is not None:
             return refusal
         origin = chunk.origin
-        if chunk.kind is not FrameKind.RELAY or chunk.lane is not Lane.RELAY or origin is None:
+        if chunk.kind is not _RELAY or chunk.lane is not Lane.RELAY or origin is None:
             return Refusal.FORMAT
         if len(chunk.pcm) != self._bytes or chunk.rate != self._rate:
             return Refusal.FORMAT
@@ -427,9 +434,7 @@ class Gate:
             return Refusal.SESSION if other else Refusal.STALE_TURN
         if size > self._bytes or first.rate != self._rate:
             return Refusal.FORMAT
-        if first.kind in (FrameKind.SILENCE, FrameKind.RELAY) or (
-            first.kind is FrameKind.DIGIT
-        ) is (first.digit is None):
+        if first.kind in (_SILENCE, _RELAY) or (first.kind is _DIGIT) is (first.digit is None):
             return Refusal.FORMAT
         return None
 
@@ -440,10 +445,10 @@ class Gate:
                 self._hashed_first = seq
             self._hash.update(pcm)
             self._hashed_samples += len(pcm) // 2
-        audible = kind is not FrameKind.SILENCE
+        audible = kind is not _SILENCE
         talkspurt, self._was_speech = audible and not self._was_speech, audible
         self.stats.sealed += 1
-        if kind is FrameKind.SPEECH:
+        if kind is _SPEECH:
             self.stats.speech += 1
         return seal_frame(
             pcm, self._rate, self._call_id, seq, kind, talkspurt, digit, self._refusals

@@ -37,7 +37,8 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from ringtrue.streaming.playout import Cut, Playout, Step
+from ringtrue.streaming.playout import Playout
+from ringtrue.streaming.playout_steps import Cut, Step
 from ringtrue.streaming.provenance import Sealer, unsealed
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.voice_frames import SealedAudioFrame, TakeBackFrame

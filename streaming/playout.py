@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from ringtrue.streaming.drafts import Draft, Piece, Ticket
 from ringtrue.streaming.gate import licence_holds
+from ringtrue.streaming.playout_steps import Cut, Step, Utterance
 from ringtrue.streaming.ports import frame_bytes, frame_samples
 from ringtrue.streaming.provenance import Chunk, FrameKind, Sealer
 from ringtrue.streaming.tones import dtmf_frames
@@ -29,74 +29,6 @@ MAX_SECONDS: Final = 60.0
 
 MAX_PAUSED: Final = 250
 """Ticks of one pause: five seconds, far from the age at which the gate refuses audio."""
-
-
-@dataclass(slots=True)
-class _Utterance(Generic[MarkT]):
-    label: str
-    chunks: deque[Chunk] = field(default_factory=deque)
-    offset: int = 0
-    """Bytes of the first chunk already taken."""
-
-    pending: int = 0
-    """Bytes waiting."""
-
-    written: int = 0
-    """Samples written since it began."""
-
-    taken: int = 0
-    """Samples taken since it began."""
-
-    starved: int = 0
-    """Ticks in a row that found nothing since it began."""
-
-    finished: bool = False
-    ticket: Ticket | None = None
-    marks: deque[tuple[int, MarkT]] = field(default_factory=deque)
-    base: int = 0
-    """Samples written of it before digits divided it."""
-
-    licensed: bool = False
-    """Whether a cloned voice spoke in it."""
-
-
-@dataclass(slots=True)
-class Step(Generic[MarkT]):
-    """What one tick took from the buffer."""
-
-    draft: Draft
-    heard: list[MarkT] = field(default_factory=list)
-    """Marks whose audio has been heard by now, in order."""
-
-    began: str | None = None
-    """Label of the utterance whose first sample is in this frame."""
-
-    ended: str | None = None
-    """Label of the utterance whose last sample is in this frame, or went out before it was known
-    to be the last."""
-
-    underrun: bool = False
-    """True where an unfinished utterance had nothing ready after it had begun."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut(Generic[MarkT]):
-    """What a barge-in threw away."""
-
-    heard: tuple[MarkT, ...]
-    """Marks that were heard before the cut and not yet released."""
-
-    unheard: tuple[MarkT, ...]
-    heard_samples: int
-    """Samples of the utterance in progress that were heard: those that went out, less those the
-    far end, where it can tell, had not confirmed."""
-
-    dropped_samples: int
-    label: str | None
-    """The utterance that was playing, if any."""
-
-    paused_at: float | None = None
-    """Since when it was paused, if it was."""
 
 
 class Playout(Generic[MarkT]):
@@ -114,7 +46,7 @@ class Playout(Generic[MarkT]):
         self._frame_samples = frame_samples(rate)
         self._frame_bytes = frame_bytes(rate)
         self._max_bytes = int(max_seconds * rate) * 2
-        self._queue: deque[_Utterance[MarkT]] = deque()
+        self._queue: deque[Utterance[MarkT]] = deque()
         self._pending = 0
         self._position = 0
         self._sent: deque[tuple[int, MarkT]] = deque()
@@ -213,7 +145,7 @@ class Playout(Generic[MarkT]):
         """Queue a new utterance behind the ones waiting; the one before it is finished."""
         if self._queue:
             self._queue[-1].finished = True
-        self._queue.append(_Utterance(label))
+        self._queue.append(Utterance(label))
 
     def write(self, chunk: Chunk) -> bool:
         """Append a chunk to the newest utterance. False, and nothing taken, when full.
@@ -307,7 +239,7 @@ class Playout(Generic[MarkT]):
         label: str | None = None
         waiting = self._waiting(heard_position)
         taken = dropped = 0
-        kept: deque[_Utterance[MarkT]] = deque()
+        kept: deque[Utterance[MarkT]] = deque()
         for index, utterance in enumerate(self._queue):
             if not utterance.licensed and utterance.written:
                 kept.append(utterance)
@@ -392,7 +324,7 @@ class Playout(Generic[MarkT]):
         self._pending -= self._frame_bytes
         self._position += self._frame_samples
         self._spoken_to = self._position
-        return Step(Draft(utterance.ticket, (Piece(chunk, start, stop),)))
+        return Step(Draft(utterance.ticket, (Piece(chunk, start, stop),)), [])
 
     def _stays_paused(self) -> bool:
         """Whether nothing is taken in this tick; a pause that nobody ends is ended here."""
@@ -412,13 +344,13 @@ class Playout(Generic[MarkT]):
         if self.speaking:
             self._queue[0].ticket = open_ticket()
 
-    def _append(self, utterance: _Utterance[MarkT], chunk: Chunk) -> None:
+    def _append(self, utterance: Utterance[MarkT], chunk: Chunk) -> None:
         utterance.chunks.append(chunk)
         utterance.pending += len(chunk.pcm)
         utterance.written += len(chunk.pcm) // 2
         self._pending += len(chunk.pcm)
 
-    def _open(self) -> _Utterance[MarkT]:
+    def _open(self) -> Utterance[MarkT]:
         if not self._queue or self._queue[-1].finished:
             raise ValueError("no utterance is open; call begin first")
         return self._queue[-1]
@@ -434,7 +366,7 @@ class Playout(Generic[MarkT]):
         self._queue.popleft()
         return utterance.label
 
-    def _current(self) -> _Utterance[MarkT] | None:
+    def _current(self) -> Utterance[MarkT] | None:
         while self._queue:
             utterance = self._queue[0]
             if utterance.pending or not utterance.finished:
@@ -443,14 +375,14 @@ class Playout(Generic[MarkT]):
             self._queue.popleft()
         return None
 
-    def _ready(self, utterance: _Utterance[MarkT]) -> bool:
+    def _ready(self, utterance: Utterance[MarkT]) -> bool:
         return utterance.pending >= self._frame_bytes or (
             utterance.finished and utterance.pending > 0
         )
 
     def _pause(
         self,
-        utterance: _Utterance[MarkT] | None,
+        utterance: Utterance[MarkT] | None,
         heard_position: int | None,
         ended: str | None,
     ) -> Step[MarkT]:
@@ -460,7 +392,7 @@ class Playout(Generic[MarkT]):
             utterance.starved += 1
         return Step(Draft(), self._release(heard_position), ended=ended, underrun=underrun)
 
-    def _draw(self, utterance: _Utterance[MarkT]) -> tuple[Piece, ...]:
+    def _draw(self, utterance: Utterance[MarkT]) -> tuple[Piece, ...]:
         first = utterance.chunks[0]
         need = self._frame_bytes
         pieces: list[Piece] = []

@@ -29,7 +29,8 @@ from ringtrue.streaming.gate import (
 )
 from ringtrue.streaming.hold import HoldMusic
 from ringtrue.streaming.output import PlayoutOutput
-from ringtrue.streaming.playout import Cut, Playout
+from ringtrue.streaming.playout import Playout
+from ringtrue.streaming.playout_steps import Cut
 from ringtrue.streaming.ports import FRAME_MS, Confirming, Holdable, MediaLeg, frame_bytes
 from ringtrue.streaming.provenance import Chunk, Lane, Sealer
 from ringtrue.streaming.record import CallRecord, Stage, TurnLog, TurnRecord
@@ -39,19 +40,24 @@ from ringtrue.streaming.refusals import OnRefusal
 BLOCK_FRAMES: Final = 3
 """Frames handed to the graph at once: 60 ms."""
 
-LOOK_BLOCKS: Final = 8
+LOOK_BLOCKS: Final = 16
 """Blocks between two looks at the leg's counters, while none waits: its buffer changes slowly."""
 
 MAX_BLOCKS: Final = 17
 """Blocks that may wait for the graph: one second."""
+
+# Members of an enumeration are looked up by name each time; these are not.
+_SILENCE: Final = FrameKind.SILENCE
+_SPEECH: Final = FrameKind.SPEECH
+_RELAY: Final = FrameKind.RELAY
 
 
 class CallSession:
     """Leg, playout, gate and record of one call."""
 
     __slots__ = (
-        "_block", "_blocks", "_confirming", "_eager", "_echo", "_guest", "_hear", "_holdable",
-        "_leg", "_meter", "_music", "_on_digest", "_on_digit", "_on_hold", "_on_sound",
+        "_block", "_block_bytes", "_blocks", "_confirming", "_eager", "_echo", "_guest", "_hear",
+        "_holdable", "_leg", "_meter", "_music", "_on_digest", "_on_digit", "_on_hold", "_on_sound",
         "_paused", "_queued", "_relay", "_resting", "_seat", "_silence", "_spoken",
         "_takes_part", "_tap", "_wake", "_wants_music", "ending", "gate", "output", "playout",
         "record", "turns", "__weakref__",
@@ -141,7 +147,8 @@ class CallSession:
 
         self._relay = self.gate.provenance.relay()
         self._silence = bytes(frame_bytes(leg.rate))
-        self._block = bytearray()
+        self._block: list[bytes] = []
+        self._block_bytes = 0
         self._blocks: deque[bytes | str] = deque()
         self._queued = 0
         self._wake = asyncio.Event()
@@ -178,10 +185,9 @@ class CallSession:
     def _said_before(self) -> None:
         """What the far end said before the bridge is heard now, not when it leaves."""
         held = b"" if self._echo is None else self._echo.release()
-        self._block += bytes(len(held)) if self._resting else held
-        if self._block:
-            self._queue(bytes(self._block))
-            self._block.clear()
+        self._gather(bytes(len(held)) if self._resting else held)
+        if self._block_bytes:
+            self._hand_over()
 
     def part(self) -> None:
         """Leave the bridge; the conversation goes on where it rested. Idempotent."""
@@ -233,10 +239,20 @@ class CallSession:
             if not self._takes_part:
                 return
             pcm = pcm if self._resting else seat.room(pcm, now)
-        self._block += pcm
-        if len(self._block) >= BLOCK_FRAMES * len(self._silence) or (self._block and self._eager()):
-            self._queue(bytes(self._block))
-            self._block.clear()
+        self._gather(pcm)
+        gathered = self._block_bytes
+        if gathered >= BLOCK_FRAMES * len(self._silence) or (gathered and self._eager()):
+            self._hand_over()
+
+    def _gather(self, pcm: bytes) -> None:
+        self._block.append(pcm)
+        self._block_bytes += len(pcm)
+
+    def _hand_over(self) -> None:
+        """What was gathered is for the graph."""
+        self._queue(b"".join(self._block))
+        self._block.clear()
+        self._block_bytes = 0
 
     def tick_out(self, now: float) -> None:
         """Send 20 ms through the gate to the leg."""
@@ -248,7 +264,7 @@ class CallSession:
             step = self.playout.take(now, self.gate.open_utterance, heard)
         relayed = None if self._seat is None else self._relayed(self._seat, now)
         frame = self.gate.admit(step.draft, now, relayed)
-        audible = frame.kind not in (FrameKind.SILENCE, FrameKind.RELAY)
+        audible = frame.kind not in (_SILENCE, _RELAY)
         if step.began is not None:
             self._spoken = 0
         first = audible and not self._spoken and not self._resting
@@ -266,7 +282,7 @@ class CallSession:
         if first:
             self.turns.report(Stage.FIRST_PACKET, self._moment(now))
         self._meter.tick(now, audible, began=first)
-        if self._seat is not None and frame.kind is FrameKind.SPEECH:
+        if self._seat is not None and frame.kind is _SPEECH:
             self._share(self._seat, step.draft, now)
         if step.began is not None:
             waited = (now - (step.draft.made_at or now)) * 1000
@@ -398,8 +414,11 @@ class CallSession:
             self.record.media |= self._echo.stats.as_dict()
 
     def release(self) -> None:
-        """Let go of leg, graph and buffers: nothing of it can be used any more."""
-        for name in self.__slots__:
+        """Let go of leg, graph and buffers: nothing of it can be used any more.
+
+        Compiled, attributes can't be deleted: what refers to itself goes with the next collection.
+        """
+        for name in getattr(type(self), "__slots__", ()):
             if name != "__weakref__" and hasattr(self, name):
                 delattr(self, name)
 

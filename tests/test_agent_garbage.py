@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
+import threading
 import weakref
+from pathlib import Path
 
 import pytest
 
-from ringtrue.agent.garbage import INTERVAL, keep_collected
+from ringtrue.agent import garbage
+from ringtrue.agent.garbage import INTERVAL, keep_collected, keep_given_back
+from ringtrue.streaming.freed import give_back_freed
 
 
 class Knot:
@@ -42,3 +47,47 @@ async def test_what_calls_leave_is_freed_between_calls_in_a_process_that_serves(
         gc.enable()
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_freed_memory_is_given_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    twice = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def give() -> bool:
+        given.append(threading.get_ident())
+        if len(given) == 2:
+            loop.call_soon_threadsafe(twice.set)
+        return True
+
+    monkeypatch.setattr(garbage, "give_back_freed", give)
+    keeping = asyncio.create_task(keep_given_back(0.01))
+    async with asyncio.timeout(30):
+        await twice.wait()
+    assert threading.get_ident() not in given
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_where_nothing_can_be_given_back_nobody_keeps_trying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(garbage, "give_back_freed", lambda: False)
+    async with asyncio.timeout(30):
+        await keep_given_back(0.01)
+
+
+def test_pages_that_were_freed_go_back_to_the_system() -> None:
+    """Blocks below the size that is mapped by itself, with one kept behind each other."""
+
+    def resident() -> int:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * resource.getpagesize()
+
+    blocks = [bytearray(100_000) for _ in range(400)]
+    del blocks[::2]
+    before = resident()
+    if not give_back_freed():
+        pytest.skip("this C library has no malloc_trim")
+    assert before - resident() > 15_000_000
+    assert len(blocks) == 200

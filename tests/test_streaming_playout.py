@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ringtrue.streaming.drafts import Ticket
 from ringtrue.streaming.gate import FrameKind
-from ringtrue.streaming.playout import MAX_PAUSED, Playout, Step
+from ringtrue.streaming.playout import MAX_PAUSED, Playout
+from ringtrue.streaming.playout_steps import Step
 from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.provenance import Lane, Provenance
 

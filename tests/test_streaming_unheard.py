@@ -16,7 +16,8 @@ from test_streaming_hold import Rig, speech
 
 from ringtrue.streaming.drafts import Draft, Piece
 from ringtrue.streaming.gate import GatePolicy, Refusal, SealedFrame
-from ringtrue.streaming.playout import Cut, Playout
+from ringtrue.streaming.playout import Playout
+from ringtrue.streaming.playout_steps import Cut
 from ringtrue.streaming.ports import Confirming
 from ringtrue.streaming.recording import StereoChunk, StereoTap
 from ringtrue.streaming.unheard import MAX_FRAMES

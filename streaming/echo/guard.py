@@ -10,6 +10,7 @@ of the echo, that is turned down too, and a caller who speaks at the same time i
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,11 @@ import numpy.typing as npt
 from ringtrue.streaming.echo.canceller import EchoCanceller
 from ringtrue.streaming.echo.finder import FRAME, LAGS, RATE, EchoFinder
 from ringtrue.streaming.ports import frame_samples
+
+with warnings.catch_warnings():
+    # in the standard library until 3.12; from 3.13 on the audioop-lts distribution
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import audioop
 
 LOOK_TICKS: Final = 8
 """Between looks while the agent speaks: 160 ms."""
@@ -134,7 +140,7 @@ class EchoGuard:
         Nothing, while it is held back; then what was held back, at once. In the end as many
         samples as came in.
         """
-        loud = int(np.frombuffer(self._last, np.int16).max()) > REFERENCE_RMS
+        loud = _highest(self._last) > REFERENCE_RMS
         self._spoke = MEMORY_TICKS if loud else max(0, self._spoke - 1)
         self._finder.push(self._last, pcm)
         if self._canceller is not None:
@@ -142,7 +148,7 @@ class EchoGuard:
         if not self._spoke:
             return self._released(pcm)
         if self._hold_left:
-            if self._held or np.frombuffer(pcm, np.int16).max() > HOLD_PEAK:
+            if self._held or _highest(pcm) > HOLD_PEAK:
                 return self._hold(pcm)
             self._clear += loud
             if self._clear >= CLEAR_TICKS:
@@ -236,6 +242,10 @@ class EchoGuard:
         self._canceller = None
         self._finder.restart()
         self._ticks = self._looks = self._poor = 0
+
+
+def _highest(pcm: bytes) -> int:
+    return audioop.minmax(pcm, 2)[1]
 
 
 def _energy(pcm: npt.NDArray[np.int16]) -> float:

@@ -20,7 +20,7 @@ from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -94,7 +94,8 @@ class Held:
     codec: Codec = field(compare=False)
 
 
-class Step(NamedTuple):
+@dataclass(slots=True)
+class Step:
     """One piece of media, in RTP timestamp units."""
 
     kind: Kind
@@ -104,6 +105,14 @@ class Step(NamedTuple):
 
     missing: int = 0
     """Audio packets between the one played last and this one that were not there in time."""
+
+
+# Members of an enumeration are looked up by name each time; these are not.
+PACKET: Final = Kind.PACKET
+LOST: Final = Kind.LOST
+EMPTY: Final = Kind.EMPTY
+SILENCE: Final = Kind.SILENCE
+HELD: Final = Put.HELD
 
 
 class JitterBuffer:
@@ -289,7 +298,7 @@ class JitterBuffer:
             del held[0]
             if self._playing:
                 self._next, self._starved = held[0].timestamp, 0
-        return Put.HELD
+        return HELD
 
     def _off_line(
         self, sequence: int, timestamp: int, payload: bytes, codec: Codec, now: float
@@ -350,7 +359,7 @@ class JitterBuffer:
         if not self._playing:
             self._skip_stale(now)
             if not held or now < held[0].timestamp / self._rate + self._deadline:
-                return Step(Kind.SILENCE, wanted)
+                return Step(SILENCE, wanted)
             self._playing = self._began = True
             self._next, self._starved = held[0].timestamp, 0
             self._last_sequence = held[0].sequence - 1
@@ -374,21 +383,21 @@ class JitterBuffer:
             self._keep(self._buffered)
             missing = self._missing(packet.sequence)
             self._last_played = packet.sequence
-            return Step(Kind.PACKET, packet.units, packet, missing)
+            return Step(PACKET, packet.units, packet, missing)
         units = min(gap, wanted)
         if not self._paused(held[0].sequence):
             if quantum > 1:
                 rest = gap - held[0].units
                 units = gap if rest <= 0 else min(wanted, rest)
             self._next += units
-            return Step(Kind.LOST, units, held[0] if units == gap else None)
+            return Step(LOST, units, held[0] if units == gap else None)
         # nobody hears a pause being cut or drawn out
         surplus = int(self.excess * self._rate)
         if surplus > 0:
             self._next += min(gap, units + surplus)
         elif surplus > -self._tick:
             self._next += units
-        return Step(Kind.SILENCE, units)
+        return Step(SILENCE, units)
 
     def _empty(self, wanted: int) -> Step:
         self._starved += wanted
@@ -396,7 +405,7 @@ class JitterBuffer:
             self._playing = False
             self._deadline = self._base + self._target
             self._recent.clear()
-        return Step(Kind.EMPTY, wanted)
+        return Step(EMPTY, wanted)
 
     def _skip_stale(self, now: float) -> None:
         """Before playout (re)starts: what is more than a tick overdue is not played any more."""

@@ -14,11 +14,8 @@ from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import FRAME_MS, Inbound, LegStats
 from ringtrue.telephony.rtp.latch import Address, LatchPolicy
-from ringtrue.telephony.rtp.ports import PortPair, PortPool
+from ringtrue.telephony.rtp.ports import MAX_DATAGRAM, PortPair, PortPool
 from ringtrue.telephony.rtp.stream import RtpStream, StreamPlan
-
-MAX_DATAGRAM: Final = 2048
-"""Longer datagrams are cut, and then refused by their own parser or played short."""
 
 BURST: Final = 256
 """Datagrams read in one tick, so that a flood can't hold up the media clock."""
@@ -51,6 +48,7 @@ class RtpLeg:
         "_alone",
         "_clock",
         "_closed",
+        "_into",
         "_loop",
         "_pair",
         "_plan",
@@ -78,6 +76,7 @@ class RtpLeg:
         self._loop = asyncio.get_running_loop()
         self._pool, self._pair = pool, pair
         self._trusted = tuple(trusted)
+        self._into = (memoryview(pool.scratch),)
         self._closed = False
         self._send_errors = 0
         self._sent_late = 0
@@ -239,9 +238,10 @@ class RtpLeg:
         """
         before = self._stream.receiver.received
         offset: float | None = None
+        into = self._into
         for count in range(BURST):
             try:
-                data, extra, _, source = sock.recvmsg(MAX_DATAGRAM, TIMESTAMP_SPACE)
+                size, extra, _, source = sock.recvmsg_into(into, TIMESTAMP_SPACE)
             except OSError:
                 return count
             arrived = now
@@ -253,7 +253,8 @@ class RtpLeg:
                 if not -1.0 < arrived - now < 1.0:
                     # The wall clock may be set; the time on the socket can't be long ago.
                     arrived = min(max(arrived, now - 1.0), now + 1.0)
-            receive(data, source[:2], arrived)
+            origin = source if len(source) == 2 else source[:2]
+            receive(bytes(into[0][:size]), origin, arrived)
             if one and now - arrived < TICK and self._stream.receiver.received > before:
                 return 1
         return BURST

@@ -35,6 +35,7 @@ class Concealer:
 
     __slots__ = (
         "_cycle",
+        "_held",
         "_history",
         "_keep",
         "_lag",
@@ -49,7 +50,10 @@ class Concealer:
         """``rate`` is the PCM rate in Hz."""
         self._rate = rate
         self._keep = 2 * int(HISTORY * rate)
-        self._history = bytearray(self._keep)
+        self._history = [bytes(self._keep)]
+        """What was heard, in pieces: at least the last ``_keep`` bytes."""
+
+        self._held = self._keep
         self._lost = 0
         self._cycle: Samples = np.zeros(1, np.float32)
         self._phase = 0
@@ -69,11 +73,12 @@ class Concealer:
         return pcm
 
     def _remember(self, pcm: bytes) -> None:
-        """Audio that was heard. What is too old goes in one piece, not a little each time."""
-        history = self._history
-        history += pcm
-        if len(history) > 4 * self._keep:
-            del history[: -self._keep]
+        """Audio that was heard. What is too old goes now and then, not a little each time."""
+        self._history.append(pcm)
+        self._held += len(pcm)
+        if self._held > 4 * self._keep:
+            self._history = [b"".join(self._history)[-self._keep :]]
+            self._held = self._keep
 
     def conceal(self, samples: int) -> bytes:
         """``samples`` of what might have been said."""
@@ -93,7 +98,7 @@ class Concealer:
 
     def _analyse(self) -> None:
         rate = self._rate
-        heard = bytes(self._history[-self._keep :])
+        heard = b"".join(self._history)[-self._keep :]
         self._source = np.frombuffer(heard, "<i2").astype(np.float32)
         width = int(WINDOW * rate)
         lags = range(int(SHORTEST * rate), int(LONGEST * rate) + 1)

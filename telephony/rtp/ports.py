@@ -17,6 +17,9 @@ BUFFER_BYTES: Final = 262_144
 
 EPHEMERAL_TRIES: Final = 64
 
+MAX_DATAGRAM: Final = 2048
+"""Longer datagrams are cut, and then refused by their own parser or played short."""
+
 EXPEDITED: Final = 0xB8
 """DSCP EF (RFC 3246), in the byte the IP header holds it in."""
 
@@ -59,6 +62,8 @@ class PortPool:
         random.SystemRandom().shuffle(pairs)  # ports are harder to guess than a counter
         self._free = deque(pairs)
         self._in_use: set[int] = set()
+        self.scratch = bytearray(MAX_DATAGRAM)
+        """What each datagram is read into: sockets are read one after the other."""
 
     @property
     def in_use(self) -> int:

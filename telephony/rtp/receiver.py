@@ -11,7 +11,7 @@ from ringtrue.telephony.codecs.comfort_noise import CN, ComfortNoise
 from ringtrue.telephony.codecs.rerate import decoder_at
 from ringtrue.telephony.rtp.bursts import BurstMeter
 from ringtrue.telephony.rtp.dtmf import DtmfReceiver, TelephoneEvent
-from ringtrue.telephony.rtp.jitter import Held, JitterBuffer, Kind, Put, Step
+from ringtrue.telephony.rtp.jitter import PACKET, SILENCE, Held, JitterBuffer, Put, Step
 from ringtrue.telephony.rtp.packet import RtpError, RtpPacket
 from ringtrue.telephony.rtp.plc import Concealer
 from ringtrue.telephony.rtp.reception import Reception
@@ -41,6 +41,8 @@ HURRY: Final = 0.080
 join at once."""
 
 HURRIED: Final = 4
+
+DUPLICATE: Final = Put.DUPLICATE
 
 MAX_PAYLOAD_MS: Final = 200
 """A packet that claims more audio than this is refused."""
@@ -176,7 +178,7 @@ class RtpReceiver:
                 self.buffer.note(sequence)
             elif self._receiving:
                 put = self.buffer.put(sequence, packet.timestamp, packet.payload, codec, now, units)
-                if put is Put.DUPLICATE:
+                if put is DUPLICATE:
                     self._duplicates += 1
             return
         self.buffer.note(reception.packet(packet.sequence_number, None, now))
@@ -252,14 +254,14 @@ class RtpReceiver:
             buffered = len(self._pending) // 2 * self._clock_rate // self._rate
             quantum = self._codec.quantum if self._conceals and self._codec else 1
             step = self.buffer.get(now, buffered, quantum)
-            if step.kind is Kind.PACKET and step.packet is not None:
+            if step.kind is PACKET and step.packet is not None:
                 self.bursts.played(step.missing)
                 pcm = self._concealer.good(self._play(step.packet))
             elif self._dtmf.active:  # a digit instead of audio
                 pcm = self._concealer.good(bytes(2 * self._samples(step.units)))
             elif self._pause is not None:
                 pcm = self._concealer.good(self._pause(self._samples(step.units)))
-            elif step.kind is Kind.SILENCE:  # the far end's own pause, or nothing sent as yet
+            elif step.kind is SILENCE:  # the far end's own pause, or nothing sent as yet
                 concealed |= self.buffer.silent_unasked
                 pcm = self._concealer.good(bytes(2 * self._samples(step.units)))
             else:

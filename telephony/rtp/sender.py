@@ -14,6 +14,7 @@ from ringtrue.telephony.rtp.dtmf import DtmfSender
 
 _HEADER: Final = struct.Struct("!BBHII")
 _TICK: Final = FRAME_MS / 1000
+_SILENCE: Final = FrameKind.SILENCE
 
 PAUSE_AFTER: Final = 10
 """Silent ticks sent as audio before comfort noise takes their place."""
@@ -129,7 +130,7 @@ class RtpSender:
             if frame.digit is not None:
                 self._mark = True
                 return packets
-        if self._noise_type is not None and frame.kind is FrameKind.SILENCE:
+        if self._noise_type is not None and frame.kind is _SILENCE:
             self._silent += 1
             since = self._silent - PAUSE_AFTER - 1
             if since >= 0:

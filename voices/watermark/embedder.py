@@ -130,7 +130,8 @@ class Embedder:
 
     __slots__ = (
         "_frame",
-        "_out",
+        "_octets",
+        "_pcm",
         "_signs",
         "_size",
         "_state",
@@ -150,7 +151,8 @@ class Embedder:
         self._frame = 0
         self._state = np.zeros(STATE)
         self._state[:FIXED] = [strength, chips.pilot_gain, chips.data_gain, *chips.symbols]
-        self._out = np.zeros(rate // 50, np.int16)
+        self._pcm = np.zeros(rate // 50, np.int16)
+        self._octets = memoryview(self._pcm).cast("B")
 
     def rest(self) -> None:
         """Forget what the leg sounded like, so that the mark of a host that was cut off doesn't
@@ -167,8 +169,9 @@ class Embedder:
             raise WatermarkError(f"a frame has {self._size} bytes, got {len(pcm)}")
         frame = self._frame
         self._frame = (frame + 1) % PERIOD_FRAMES
-        _mark(np.frombuffer(pcm, np.int16), self._signs, frame, self._state, self._out)
-        return self._out.tobytes()
+        self._octets[:] = pcm
+        _mark(self._pcm, self._signs, frame, self._state)
+        return self._octets.tobytes()
 
 
 @compiled
@@ -283,29 +286,29 @@ def _shape(host: RealArray, state: RealArray, mark: RealArray) -> None:
 
 
 @compiled
-def _add(host: Pcm, mark: RealArray, out: Pcm) -> None:
-    """Host and mark, kept within 16 bits."""
-    for n in range(host.shape[0]):
-        total = np.rint(host[n] + mark[n])
-        out[n] = np.int16(max(-32768.0, min(32767.0, total)))
+def _add(pcm: Pcm, mark: RealArray) -> None:
+    """Host and mark in the host's place, kept within 16 bits."""
+    for n in range(pcm.shape[0]):
+        total = np.rint(pcm[n] + mark[n])
+        pcm[n] = np.int16(max(-32768.0, min(32767.0, total)))
 
 
 @compiled
-def _mark(host: Pcm, signs: Signs, frame: int, state: RealArray, out: Pcm) -> None:
-    """One frame of a leg, whose ``state`` moves on."""
+def _mark(pcm: Pcm, signs: Signs, frame: int, state: RealArray) -> None:
+    """One frame of a leg, in place; its ``state`` moves on."""
     mark = np.empty(FRAME_CHIPS)
     _chips(signs, state, frame, mark)
     narrow = np.empty(FRAME_CHIPS)
-    if host.shape[0] == FRAME_CHIPS:
-        narrow[:] = host
+    if pcm.shape[0] == FRAME_CHIPS:
+        narrow[:] = pcm
         _shape(narrow, state, mark)
-        _add(host, mark, out)
+        _add(pcm, mark)
     else:
-        _halve(host, state[WIDE_HOST : WIDE_HOST + HALF_BAND_TAPS - 1], _TAPS, narrow)
+        _halve(pcm, state[WIDE_HOST : WIDE_HOST + HALF_BAND_TAPS - 1], _TAPS, narrow)
         _shape(narrow, state, mark)
-        wide = np.empty(host.shape[0])
+        wide = np.empty(pcm.shape[0])
         _double(mark, state[WIDE_MARK : WIDE_MARK + (HALF_BAND_TAPS + 1) // 2], _TAPS, wide)
-        _add(host, wide, out)
+        _add(pcm, wide)
 
 
 @compiled

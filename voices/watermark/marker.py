@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from typing import Final
 
 from ringtrue.streaming.gate import FrameKind
 from ringtrue.voices.watermark.embedder import Embedder, excitation
 from ringtrue.voices.watermark.keyring import MarkKeys
 from ringtrue.voices.watermark.token import FORMAT, SESSION_BITS, Token, symbols
+
+_SILENCE: Final = FrameKind.SILENCE
 
 
 def mark_id(key: str, token: Token) -> str:
@@ -51,7 +54,7 @@ class Marker:
 
     def mark(self, pcm: bytes, kind: FrameKind) -> bytes:
         """Return ``pcm`` marked: same length, same rate."""
-        silent = kind is FrameKind.SILENCE
+        silent = kind is _SILENCE
         if silent and not self._silent:
             self._embedder.rest()
         self._silent = silent

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtrue.agent.audit.merkle import Frontier, Tree
+from ringtrue.agent.audit.merkle import Frontier, Stretch, Tree
 from ringtrue.agent.audit.published import (
     EMPTY_ROOT,
     VerificationError,
@@ -145,3 +145,27 @@ def test_a_frontier_fits_its_size() -> None:
         Frontier(5, leaves(3))
     with pytest.raises(ValueError, match="32 bytes"):
         Frontier(1, [b"short"])
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_a_stretch_proves_what_the_whole_tree_does(before: int, more: int) -> None:
+    hashes = leaves(before + more)
+    start = Frontier()
+    for leaf in hashes[:before]:
+        start.add(leaf)
+    stretch = Stretch(start, hashes[before:])
+    assert (len(stretch), stretch.size) == (more, before + more)
+    assert stretch.consistency() == Tree(leaves=hashes).consistency(before)
+
+
+def test_a_stretch_holds_a_few_hashes_however_long_it_is() -> None:
+    start = Frontier()
+    for leaf in leaves(1001):
+        start.add(leaf)
+    stretch, whole = Stretch(start), start.copy()
+    for leaf in leaves(20_000):
+        stretch.add(leaf)
+        whole.add(leaf)
+    assert len(stretch._nodes) <= 2 * 15
+    check_consistency(start.size, start.root(), stretch.size, whole.root(), stretch.consistency())
+    assert start.size == 1001

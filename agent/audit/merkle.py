@@ -7,7 +7,7 @@ still be proven.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ringtrue.agent.audit.published import EMPTY_ROOT, node_hash
@@ -120,19 +120,7 @@ class Tree:
             raise ValueError(f"no consistency from {first} to {size} in a tree of {self.size}")
         if first in (0, size):
             return []
-        path: list[bytes] = []
-        low, high, whole = 0, size, True
-        while first != high:
-            middle = low + _split(high - low)
-            if first <= middle:
-                path.append(self._node(middle, high))
-                high = middle
-            else:
-                path.append(self._node(low, middle))
-                low, whole = middle, False
-        if not whole:
-            path.append(self._node(low, high))
-        return path[::-1]
+        return _consistency(first, size, self._node)
 
     def _node(self, low: int, high: int) -> bytes:
         if (low, high) in self._known:
@@ -146,6 +134,75 @@ class Tree:
         if high - low == 2 * (middle - low):
             self._known[low, high] = node
         return node
+
+
+class Stretch:
+    """What was added to a tree since :attr:`start`, as far as proving that it continues it takes.
+
+    Of ``n`` leaves at most ``2 * log2(n)`` hashes are kept: those of the largest perfect subtrees
+    that lie behind ``start``.
+    """
+
+    __slots__ = ("_nodes", "size", "start")
+
+    def __init__(self, start: Frontier, leaves: Sequence[bytes] = ()) -> None:
+        """``leaves``: hashes of the leaves behind ``start``, in order."""
+        self.start = start.copy()
+        self.size = start.size
+        """Leaves of the whole tree."""
+
+        self._nodes: list[tuple[int, int, bytes]] = []
+        for leaf in leaves:
+            self.add(leaf)
+
+    def __len__(self) -> int:
+        """Leaves since the start."""
+        return self.size - self.start.size
+
+    def add(self, leaf: bytes) -> None:
+        """Append a leaf, given by its hash."""
+        low, high, node = self.size, self.size + 1, leaf
+        while self._nodes:
+            first, end, before = self._nodes[-1]
+            width = high - low
+            if end - first != width or first % (2 * width):
+                break
+            self._nodes.pop()
+            low, node = first, node_hash(before, node)
+        self._nodes.append((low, high, node))
+        self.size = high
+
+    def consistency(self) -> list[bytes]:
+        """RFC 9162 §2.1.4.1: that the tree continues the one it was at the start."""
+        if not self.start.size or not len(self):
+            return []
+        known = dict(zip(self.start.ranges(), self.start.nodes, strict=True))
+        known.update(((low, high), node) for low, high, node in self._nodes)
+
+        def node_of(low: int, high: int) -> bytes:
+            if (low, high) in known:
+                return known[low, high]
+            middle = low + _split(high - low)
+            return node_hash(node_of(low, middle), node_of(middle, high))
+
+        return _consistency(self.start.size, self.size, node_of)
+
+
+def _consistency(first: int, size: int, node: Callable[[int, int], bytes]) -> list[bytes]:
+    """The proof's hashes; ``node`` gives the root over leaves from one number to before another."""
+    path: list[bytes] = []
+    low, high, whole = 0, size, True
+    while first != high:
+        middle = low + _split(high - low)
+        if first <= middle:
+            path.append(node(middle, high))
+            high = middle
+        else:
+            path.append(node(low, middle))
+            low, whole = middle, False
+    if not whole:
+        path.append(node(low, high))
+    return path[::-1]
 
 
 def _split(size: int) -> int:

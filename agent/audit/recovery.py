@@ -11,7 +11,7 @@ from pathlib import Path
 from ringtrue.agent.audit.disk import sync_directory
 from ringtrue.agent.audit.entries import Kind
 from ringtrue.agent.audit.errors import LogBrokenError
-from ringtrue.agent.audit.merkle import Frontier, Tree
+from ringtrue.agent.audit.merkle import Frontier, Stretch
 from ringtrue.agent.audit.published import (
     VerificationError,
     leaf_hash,
@@ -118,7 +118,7 @@ def _recover(slot: Path, keys: Sequence[bytes], code: Code) -> Recovered | None:
             return Recovered(replay, leaves, before.size, before, path, whole, data[whole:], closed)
         if whole != len(data) or replay.signed is None or replay.signed.size != replay.size:
             raise VerificationError(f"segment {before.size} ends without a checkpoint")
-        seal(slot, before, leaves, replay.frontier, _last_note(lines))
+        seal(slot, Stretch(before, leaves), replay.frontier, _last_note(lines))
 
 
 def read_boundaries(slot: Path, keys: Sequence[bytes], code: Code | None = None) -> Replay:
@@ -148,10 +148,9 @@ def read_boundaries(slot: Path, keys: Sequence[bytes], code: Code | None = None)
     return replay
 
 
-def seal(slot: Path, before: Frontier, leaves: Sequence[bytes], end: Frontier, note: str) -> Sealed:
+def seal(slot: Path, segment: Stretch, end: Frontier, note: str) -> Sealed:
     """Note a finished segment in ``sealed.jsonl``. Raises OSError."""
-    proof = Tree(before, leaves).consistency(before.size)
-    sealed = Sealed(before.size, end.copy(), note, tuple(proof))
+    sealed = Sealed(segment.start.size, end.copy(), note, tuple(segment.consistency()))
     line, path = sealed.line(), slot / SEALED
     # A try that failed may have left it there all the same.
     if not path.exists() or line not in lines_of(path.read_bytes())[0][-1:]:

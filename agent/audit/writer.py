@@ -22,7 +22,7 @@ from ringtrue.agent.audit.errors import LogBrokenError, LogBusyError
 from ringtrue.agent.audit.holds import kept_from as held_from
 from ringtrue.agent.audit.holds import settled
 from ringtrue.agent.audit.index import enlist
-from ringtrue.agent.audit.merkle import Frontier
+from ringtrue.agent.audit.merkle import Frontier, Stretch
 from ringtrue.agent.audit.notes import sign_checkpoint
 from ringtrue.agent.audit.published import Checkpoint, leaf_hash
 from ringtrue.agent.audit.recovery import Recovered, cut, recover, seal
@@ -88,8 +88,7 @@ class LogWriter:
         self._offset = 0
         self._frontier = Frontier()
         self._prev = ""
-        self._before = Frontier()
-        self._leaves: list[bytes] = []
+        self._segment = Stretch(self._frontier)
         self._signed: Checkpoint | None = None
         self._note = ""
         self._signed_at: datetime | None = None
@@ -199,7 +198,8 @@ class LogWriter:
             return
         self._commit(b"\n".join(lines) + b"\n", now)
         self._frontier, self._prev = frontier, prev
-        self._leaves += leaves
+        for leaf in leaves:
+            self._segment.add(leaf)
         if checkpoint is not None:
             self._signed, self._note, self._signed_at = checkpoint, note, now
             self._on_checkpoint(note)
@@ -221,7 +221,7 @@ class LogWriter:
         """Finish a segment that is long or old enough, and delete old ones. Raises OSError."""
         age = timedelta(seconds=self._policy.segment_seconds)
         full = self._offset >= self._policy.segment_bytes
-        if self._leaves and (full or (self._began is not None and now - self._began >= age)):
+        if len(self._segment) and (full or (self._began is not None and now - self._began >= age)):
             self.rotate(now)
         if self._policy.keep is not None and (
             self._pruned_at is None or now - self._pruned_at >= timedelta(hours=1)
@@ -232,12 +232,12 @@ class LogWriter:
 
     def rotate(self, now: datetime) -> None:
         """Finish the segment being written, if it holds anything. Raises OSError."""
-        if not self._leaves:
+        if not len(self._segment):
             return
         if self.unsigned or self._signed is None:
             self.append((), now, sign=True)
-        seal(self.slot, self._before, self._leaves, self._frontier, self._note)
-        self._before, self._leaves, self._began = self._frontier.copy(), [], None
+        seal(self.slot, self._segment, self._frontier, self._note)
+        self._segment, self._began = Stretch(self._frontier), None
         if self._file is not None:
             os.close(self._file)
         self._file, self._offset = None, 0
@@ -284,7 +284,7 @@ class LogWriter:
     def _resume(self, found: Recovered) -> None:
         replay = found.replay
         self._frontier, self._prev = replay.frontier, replay.prev
-        self._before, self._leaves = found.before, found.leaves
+        self._segment = Stretch(found.before, found.leaves)
         self._signed = replay.signed
         self._offset = found.offset
         if found.path is not None:
@@ -292,7 +292,7 @@ class LogWriter:
 
     def _commit(self, data: bytes, now: datetime) -> None:
         if self._file is None:
-            path = self.slot / segment_name(self._before.size)
+            path = self.slot / segment_name(self._segment.start.size)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             sync_directory(self.slot)
         try:
@@ -318,10 +318,10 @@ class LogWriter:
         held = held_from(self.slot)
         paths = segments_of(self.slot)
         for first, path in paths.items():
-            if first >= self._before.size or _end_of(path) >= iso(before):
+            if first >= self._segment.start.size or _end_of(path) >= iso(before):
                 break
             later = [other for other in paths if other > first]
-            end = later[0] if later else self._before.size
+            end = later[0] if later else self._segment.start.size
             if held is not None and end > held:
                 break
             kept_from = end

@@ -9,8 +9,8 @@ neighbouring ones repeat each other and would make the interval too narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import NormalDist, median
 from typing import Final
@@ -25,6 +25,12 @@ LIMIT_MIB: Final = 1.0
 WARM_UP: Final = 0.25
 WARM_UP_SECONDS: Final = 600.0
 """What is read in the first quarter, and within ten minutes at most, is left out: caches fill."""
+
+CALLS_KEPT: Final = 100
+"""A server keeps the records of so many calls: until as many have ended, its memory must grow, and
+what is read is left out too, up to half of the run."""
+
+WARM_UP_MOST: Final = 0.5
 
 BINS: Final = 60
 MIN_BINS: Final = 8
@@ -42,6 +48,8 @@ class Reading:
     at_s: float
     rss_bytes: float
     descriptors: float
+    processes: Mapping[str, int] = field(default_factory=dict)
+    """Resident bytes by what a process is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +87,15 @@ class Drift:
     warm_up_mib: float
     """What memory grew by in the warm-up: caches and histories of bounded length filled."""
 
+    warm: bool
+    """Whether :data:`CALLS_KEPT` calls had ended by then."""
+
     calls: int
     failed: int
     rss_mib: Slope
+    processes_mib: Mapping[str, Slope]
+    """Of each process."""
+
     descriptors: Slope
     before: Held
     after: Held
@@ -124,11 +138,17 @@ class Drift:
             f"warm-up, not judged: {self.warm_up_seconds / 60:.0f} min in which memory grew by "
             f"{self.warm_up_mib:+.1f} MiB"
         )
+        if not self.warm:
+            warm_up += f"; fewer than {CALLS_KEPT} calls had ended: what is kept of them grew on"
         return [
             f"{'PASS' if self.ok else 'FAIL'}: {self.calls} calls, {self.failed} failed, "
             f"{self.seconds / 60:.0f} min after warm-up",
             f"memory {rss.per_hour:+.2f} MiB an hour (95 % interval {rss.low:+.2f} to "
             f"{rss.high:+.2f}; limit {LIMIT_MIB:g}{doubt})",
+            *(
+                f"of it {name} {one.per_hour:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+                for name, one in self.processes_mib.items()
+            ),
             warm_up,
             f"descriptors during calls {self.descriptors.per_hour:+.2f} an hour "
             f"({self.descriptors.low:+.2f} to {self.descriptors.high:+.2f})",
@@ -141,27 +161,37 @@ class Drift:
 
 
 def drift_of(
-    readings: Sequence[Reading], before: Held, after: Held, *, calls: int, failed: int
+    readings: Sequence[Reading], before: Held, after: Held, *, ended: Sequence[float], failed: int
 ) -> Drift:
-    """Judge a run's readings. Raises ``ValueError`` for too few of them."""
+    """Judge a run's readings; ``ended`` is when its calls did, in seconds of the run.
+
+    Raises ``ValueError`` for too few of them.
+    """
     if not readings:
         raise ValueError("there are no readings")
     last = readings[-1].at_s
-    first = min(WARM_UP * last, WARM_UP_SECONDS)
+    kept_at = sorted(ended)[CALLS_KEPT - 1] if len(ended) >= CALLS_KEPT else math.inf
+    first = max(min(WARM_UP * last, WARM_UP_SECONDS), min(WARM_UP_MOST * last, kept_at))
     kept = [reading for reading in readings if reading.at_s >= first]
     width = max(1.0, (last - first) / BINS)
     memory = binned(((r.at_s, r.rss_bytes / MIB) for r in kept), width)
     files = binned(((r.at_s, r.descriptors) for r in kept), width)
     if len(memory) < MIN_BINS:
         raise ValueError(f"{len(memory)} minutes of readings; allowed: {MIN_BINS} and more")
+    each: dict[str, list[tuple[float, float]]] = {}
+    for reading in kept:
+        for name, held in reading.processes.items():
+            each.setdefault(name, []).append((reading.at_s, held / MIB))
     early = binned(((r.at_s, r.rss_bytes / MIB) for r in readings), width)
     return Drift(
         seconds=round(last - first, 1),
         warm_up_seconds=round(first, 1),
         warm_up_mib=round(memory[0][1] - early[0][1], 2),
-        calls=calls,
+        warm=kept_at <= first,
+        calls=len(ended),
         failed=failed,
         rss_mib=theil_sen(memory),
+        processes_mib={name: theil_sen(binned(found, width)) for name, found in each.items()},
         descriptors=theil_sen(files),
         before=before,
         after=after,

@@ -7,6 +7,7 @@ are samples from the beginning of the call's recording. No I/O and no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -89,7 +90,9 @@ class SpeechDetector:
         self._position = 0
         self._floor_db = FLOOR_RANGE_DB[0]
         self._start: int | None = None
-        self._end = 0
+        self._last_loud: tuple[int, Pcm, float] | None = None
+        """Position, samples and threshold of the window in which the stretch ends so far."""
+
         self._loud = 0
         self._quiet = 0
         self._confirmed = False
@@ -113,7 +116,7 @@ class SpeechDetector:
     def last_speech(self) -> int | None:
         """End (exclusive) of the latest speech; None before the first."""
         if self._confirmed:
-            return self._end
+            return self._stretch_end()
         return self.spans[-1].end if self.spans else None
 
     def feed(self, pcm: bytes) -> None:
@@ -125,9 +128,9 @@ class SpeechDetector:
         self._rest = samples[whole:]
         windows = samples[:whole].reshape(-1, self._window)
         wide = windows.astype(np.float64)
-        energies = np.einsum("ij,ij->i", wide, wide) / self._window
-        levels = 10 * np.log10(np.maximum(energies, 1e-3)) - _FULL_SCALE_DB
-        for window, level in zip(windows, levels.tolist(), strict=True):
+        energies = np.einsum("ij,ij->i", wide, wide).tolist()
+        for window, energy in zip(windows, energies, strict=True):
+            level = 10 * math.log10(max(energy / self._window, 1e-3)) - _FULL_SCALE_DB
             self._judge(window, level)
             self._position += self._window
 
@@ -143,11 +146,9 @@ class SpeechDetector:
         if level < threshold:
             self._pause()
             return
-        amplitude = 10 ** ((threshold + _FULL_SCALE_DB) / 20)
-        above = np.flatnonzero(np.abs(window.astype(np.int32)) >= amplitude)
         if self._start is None:
-            self._start = self._position + int(above[0])
-        self._end = self._position + int(above[-1]) + 1
+            self._start = self._position + int(_above(window, threshold)[0])
+        self._last_loud = self._position, window, threshold
         self._quiet = 0
         self._loud += 1
         if self._loud >= CONFIRM_WINDOWS:
@@ -160,11 +161,22 @@ class SpeechDetector:
 
     def _finish(self) -> None:
         if self._confirmed and self._start is not None:
-            self.spans.append(Span(self._start, self._end))
+            self.spans.append(Span(self._start, self._stretch_end()))
         self._start, self._confirmed, self._loud = None, False, 0
+
+    def _stretch_end(self) -> int:
+        assert self._last_loud is not None
+        position, window, threshold = self._last_loud
+        return position + int(_above(window, threshold)[-1]) + 1
 
 
 _FULL_SCALE_DB: Final = 20 * float(np.log10(32768))
+
+
+def _above(window: Pcm, threshold: float) -> npt.NDArray[np.intp]:
+    """Which samples of a loud window reach ``threshold`` (dBFS)."""
+    amplitude = 10 ** ((threshold + _FULL_SCALE_DB) / 20)
+    return np.flatnonzero(np.abs(window.astype(np.int32)) >= amplitude)
 
 
 def find_speech(pcm: bytes, rate: int) -> list[Span]:

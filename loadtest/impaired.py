@@ -100,21 +100,23 @@ class ImpairedSocket(socket.socket):
         self._out.put((bytes(data), address))
         return len(data)
 
-    def recvmsg(self, size: int, ancillary: int = 0, flags: int = 0) -> Any:
+    def recvmsg_into(self, buffers: Any, ancillary: int = 0, flags: int = 0) -> Any:
         """The next datagram that has arrived, with its moment as the kernel would give it.
 
-        Raises ``BlockingIOError`` where there is none.
+        Of ``buffers`` there is one; what is longer is cut. Raises ``BlockingIOError`` for none.
         """
         if self._in is None:
-            return super().recvmsg(size, ancillary, flags)
+            return super().recvmsg_into(buffers, ancillary, flags)
+        (into,) = buffers
         if not self._ready:
-            self._collect(size, ancillary)
+            self._collect(len(into), ancillary)
         if not self._ready:
             raise BlockingIOError
         arrived, (data, source) = self._ready.pop(0)
         wall = arrived - self._loop.time() + time.clock_gettime(time.CLOCK_REALTIME)
         stamp = TIMESPEC.pack(int(wall), int(wall % 1 * 1e9))
-        return data, [(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)], 0, source
+        into[: len(data)] = data
+        return len(data), [(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)], 0, source
 
     def close(self) -> None:
         """Close; what is on its way is lost."""

@@ -81,13 +81,17 @@ class FamilyProbe:
 
     def __init__(self, pid: int) -> None:
         """``pid`` is the first of them."""
-        self._pid = pid
+        self.pid = pid
+        self.resident: dict[int, int] = {}
+        """Bytes by process, at the last reading."""
+
         self._gone = 0.0
         self._last: dict[int, float] = {}
 
     def read(self) -> tuple[float | None, int | None, int | None]:
         """CPU seconds so far, those that ended since included; resident bytes; descriptors."""
-        found = {pid: used for pid in family(self._pid) if (used := usage(pid)) is not None}
+        found = {pid: used for pid in family(self.pid) if (used := usage(pid)) is not None}
+        self.resident = {pid: used.rss_bytes for pid, used in found.items()}
         if not found:
             return None, None, None
         self._gone += sum(cpu for pid, cpu in self._last.items() if pid not in found)

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,7 +25,7 @@ from rich.console import Console
 
 from ringtrue.config.errors import ConfigError
 from ringtrue.loadtest.drift import Drift, Held, Reading, drift_of
-from ringtrue.loadtest.processes import FamilyProbe
+from ringtrue.loadtest.processes import FamilyProbe, named
 from ringtrue.loadtest.results import RunResult, Transport
 from ringtrue.loadtest.runner import RunPlan, run
 from ringtrue.loadtest.scenario.reading import parse_scenario
@@ -37,6 +37,9 @@ FORGET_SECONDS: Final = 40.0
 """By then SIP has forgotten the last transaction (RFC 3261: Timer J is 64*T1, 32 s)."""
 
 TELL_SECONDS: Final = 60.0
+RECOGNIZER: Final = "ringtrue.streaming.recognizers.worker"
+"""What the command line of a recognizer's process holds."""
+
 GREETING_CALLS: Final = 2
 """Calls before the first reading: what is loaded at the first call is no growth."""
 
@@ -50,7 +53,7 @@ class SoakOrders:
     out: Path
     minutes: float = 60.0
     calls: int = 4
-    """At once: so that the hundred call records that a server keeps are there after the warm-up."""
+    """At once."""
 
     seed: int = 1
     forget_seconds: float = FORGET_SECONDS
@@ -63,6 +66,28 @@ class SoakOrders:
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value:g}; allowed: {low:g} to {high:g}")
+
+
+class SharesProbe(FamilyProbe):
+    """Notes with every reading what is whose."""
+
+    def __init__(self, pid: int) -> None:
+        """``pid`` is the server."""
+        super().__init__(pid)
+        self.shares: list[Mapping[str, int]] = []
+        """Resident bytes by what a process is, one for each reading."""
+
+    def read(self) -> tuple[float | None, int | None, int | None]:
+        """As ever."""
+        found = super().read()
+        recognizers = set(named([*self.resident], RECOGNIZER))
+        share: dict[str, int] = {}
+        for pid, held in self.resident.items():
+            name = "recognizer" if pid in recognizers else "others"
+            name = "server" if pid == self.pid else name
+            share[name] = share.get(name, 0) + held
+        self.shares.append(share)
+        return found
 
 
 def soak_scenario() -> Scenario:
@@ -101,17 +126,18 @@ async def soak(orders: SoakOrders, console: Console) -> Drift:
             processes=1,
         )
         telling = asyncio.create_task(_tell(server, console), name="soak's readings")
+        probe = SharesProbe(server.process.pid)
         try:
-            result = await run(long, probe=FamilyProbe(server.process.pid))
+            result = await run(long, probe=probe)
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
         after = await at_rest(server, orders.forget_seconds)
     drift = drift_of(
-        readings_of(result),
+        readings_of(result, probe.shares),
         before,
         after,
-        calls=len(result.calls),
+        ended=[call.ended_s for call in result.calls],
         failed=sum(not call.ok for call in result.calls),
     )
     await asyncio.to_thread(
@@ -120,11 +146,12 @@ async def soak(orders: SoakOrders, console: Console) -> Drift:
     return drift
 
 
-def readings_of(result: RunResult) -> list[Reading]:
-    """A run's readings of its target, those that could be had."""
+def readings_of(result: RunResult, shares: Sequence[Mapping[str, int]] = ()) -> list[Reading]:
+    """A run's readings of its target, those that could be had; ``shares`` are theirs in order."""
+    unknown: list[Mapping[str, int]] = [{}] * len(result.load)
     return [
-        Reading(sample.at_s, sample.rss_bytes, sample.descriptors)
-        for sample in result.load
+        Reading(sample.at_s, sample.rss_bytes, sample.descriptors, share)
+        for sample, share in zip(result.load, [*shares, *unknown], strict=False)
         if sample.rss_bytes is not None and sample.descriptors is not None
     ]
 
@@ -186,6 +213,7 @@ async def _tell(server: Spawned, console: Console) -> None:
         if rss is not None:
             console.print(
                 f"{(loop.time() - began) / 60:5.0f} min  {rss / 2**20:8.1f} MiB  "
+                f"({', '.join(f'{held / 2**20:.1f}' for held in probe.resident.values())})  "
                 f"{descriptors} descriptors  {page.get('ringtrue_tasks', 0):.0f} tasks  "
                 f"{page.get('ringtrue_rtp_ports', 0):.0f} RTP ports",
                 highlight=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ from ringtrue.loadtest.results import RunResult
 from ringtrue.loadtest.runner import RunPlan
 from ringtrue.loadtest.scenario.schema import Scenario
 from ringtrue.loadtest.soak import (
+    RECOGNIZER,
+    SharesProbe,
     SoakOrders,
     at_rest,
     main,
@@ -130,6 +134,25 @@ async def test_a_soak_from_orders_to_verdict(
 
 def test_readings_are_those_that_could_be_had() -> None:
     assert len(readings_of(sample_run())) == 90
+    assert readings_of(sample_run())[0].processes == {}
+    shares = [{"server": number} for number in range(95)]
+    told = readings_of(sample_run(), shares)
+    assert len(told) == 90
+    assert {**told[-1].processes}["server"] > {**told[0].processes}["server"]
+
+
+def test_whose_memory_it_is() -> None:
+    waiting = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", RECOGNIZER]
+    with subprocess.Popen(waiting, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        probe = SharesProbe(os.getpid())
+        _, together, _ = probe.read()
+        child.kill()
+    (share,) = probe.shares
+    assert {"server", "recognizer"} <= set(share)
+    assert sum(share.values()) == together
+    assert share["server"] > share["recognizer"] > 1_000_000
 
 
 def test_the_short_call() -> None:

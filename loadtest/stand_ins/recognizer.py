@@ -48,20 +48,25 @@ PARTIAL_SECONDS: Final = 0.12
 
 def shape_of(pcm: bytes, rate: int) -> Features:
     """Level in dB of each band in each 40 ms, as far as it is above the floor. (frames, bands)"""
-    size = round(rate * FRAME_SECONDS)
+    window, bands = _analysis(rate)
+    size = len(window)
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     frames = samples[: len(samples) // size * size].reshape(-1, size)
     if not len(frames):
         return np.zeros((0, len(BANDS_HZ) - 1))
-    power = np.abs(np.fft.rfft(frames * np.hanning(size))) ** 2
-    hertz = np.fft.rfftfreq(size, 1 / rate)
-    bands = [
-        power[:, (hertz >= low) & (hertz < high)].sum(axis=1)
-        for low, high in zip(BANDS_HZ, BANDS_HZ[1:], strict=False)
-    ]
-    levels = 10 * np.log10(np.stack(bands, axis=1) + 1e-9)
+    power = np.abs(np.fft.rfft(frames * window)) ** 2
+    levels = 10 * np.log10(power @ bands + 1e-9)
     above: Features = np.maximum(levels - (levels.max() - FLOOR_DB), 0.0)
     return above
+
+
+@cache
+def _analysis(rate: int) -> tuple[Features, Features]:
+    """A frame's window, and which of its frequencies are in which band, (bins, bands)."""
+    size = round(rate * FRAME_SECONDS)
+    hertz = np.fft.rfftfreq(size, 1 / rate)[:, None]
+    within = (hertz >= np.array(BANDS_HZ[:-1])) & (hertz < np.array(BANDS_HZ[1:]))
+    return np.hanning(size), within.astype(np.float64)
 
 
 class Library:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
+from ringtrue.streaming.recognizers.port import Pulsed
 from ringtrue.streaming.ssml import parse
 
 MAX_AHEAD_SECONDS: Final = 2.0
@@ -66,6 +67,11 @@ class AheadStream:
             self._error = error
         finally:
             self._changed.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine is known to work on it."""
+        return isinstance(self._stream, Pulsed) and self._stream.alive
 
     def feed(self, phrase: str) -> None:
         """Queue one phrase; the first is the one that it was begun with."""

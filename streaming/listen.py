@@ -1,7 +1,7 @@
 """The graph's first processor: the caller's audio becomes speech events and recognizer input.
 
-Audio enters by :meth:`Listener.hear`, in blocks of two or three frames, and crosses one hop (to
-the recognizer), where it ends.
+Audio enters by :meth:`Listener.hear`, in blocks of up to three frames, and ends at the recognizer,
+the next processor: one of ours is given the block itself, another a frame.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
+from ringtrue.streaming.recognizers.service import StreamingRecognizer
 from ringtrue.streaming.record import Stage
 from ringtrue.streaming.turns import PRE_SPEECH_SECONDS, SmartTurnModel, TurnAudio, prolonged
 from ringtrue.streaming.turns.frames import (
@@ -76,7 +77,9 @@ class Listener(FrameProcessor):
                 policy = self._detector.policy
                 await self.push_frame(VADUserStartedSpeakingFrame(start_secs=policy.start_seconds))
         # Handed on without push_frame's observers and events, which cost more than the frame.
-        if self.next is not None:
+        if isinstance(self.next, StreamingRecognizer):
+            self.next.hear(pcm)
+        elif self.next is not None:
             frame = InputAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1)
             await self.next.queue_frame(frame)
         for event in events:

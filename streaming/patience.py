@@ -14,10 +14,15 @@ from typing import Any, Final
 
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk, SynthesisStream
+from ringtrue.streaming.recognizers.port import Pulsed
 
 BEATS: Final = 4
 """Into so many parts the waiting is divided: a process that was held up itself, whose timers are
 all due at once, has only waited for one of them."""
+
+
+PATIENCE: Final = 4
+"""So many times as long an engine is waited for that is known to work, and has much to do."""
 
 
 class StalledError(SynthesisError):
@@ -36,8 +41,13 @@ class Patient:
         owed: Callable[[], bool],
         stall: float,
         joined: Callable[[int], Awaitable[None]] | None = None,
+        *,
+        works: Callable[[], bool] = lambda: False,
     ) -> None:
         """``owed`` says whether something was fed and not spoken; ``stall`` is in seconds.
+
+        Where ``works`` says that the engine serves others meanwhile, it is waited for
+        :data:`PATIENCE` times as long: giving it up would lose speech that is only late.
 
         ``joined`` is told how many lines were put in front, once audio follows them.
         """
@@ -45,6 +55,7 @@ class Patient:
         self._owed = owed
         self._stall = stall
         self._joined = joined
+        self._works = works
         self._in_front = 0
         self._lines: deque[SynthesisStream] = deque()
         self._begun = self._over = False
@@ -112,7 +123,7 @@ class Patient:
             part = self._stall / BEATS if self._owed() else None
             done, _ = await asyncio.wait(either, timeout=part, return_when=asyncio.FIRST_COMPLETED)
             beats += not done
-            if beats >= BEATS and not first.done():
+            if self._is_up(beats) and not first.done():
                 raise self._stalled()
 
     async def _in_time(self) -> SpeechChunk | None:
@@ -131,10 +142,13 @@ class Patient:
 
     def _beat(self, limit: asyncio.Timeout, count: int) -> None:
         loop = asyncio.get_running_loop()
-        if count >= BEATS:
+        if self._is_up(count):
             limit.reschedule(loop.time())
         else:
             self._beating = loop.call_later(self._stall / BEATS, self._beat, limit, count + 1)
+
+    def _is_up(self, beats: int) -> bool:
+        return beats >= BEATS and (beats >= PATIENCE * BEATS or not self._works())
 
     def _stalled(self) -> StalledError:
         return StalledError(f"the engine made nothing for {self._stall:g} s")
@@ -151,6 +165,11 @@ class Patient:
     def _nudge(self) -> None:
         if self._nudged is not None and not self._nudged.done():
             self._nudged.set_result(None)
+
+
+def at_work(stream: SynthesisStream) -> Callable[[], bool]:
+    """Whether the engine of ``stream`` is known to work, asked anew each time."""
+    return lambda: isinstance(stream, Pulsed) and stream.alive
 
 
 class Pacer:

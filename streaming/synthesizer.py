@@ -50,7 +50,7 @@ from ringtrue.streaming.budget.lines import Recalling
 from ringtrue.streaming.delivery import Delivery
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.handover import Utterance, carry_on
-from ringtrue.streaming.patience import Pacer, Patient
+from ringtrue.streaming.patience import Pacer, Patient, at_work
 from ringtrue.streaming.ports import (
     LicensedVoice,
     SynthesisEngine,
@@ -62,7 +62,7 @@ from ringtrue.streaming.voice_frames import TakeBackFrame
 
 log = structlog.get_logger(__name__)
 
-MAX_AHEAD: Final = 5.0
+MAX_AHEAD: Final = 3.0
 """Seconds of audio pushed ahead of real time; the rest of a long utterance is made later."""
 
 MAX_WAITING: Final = 1000
@@ -446,9 +446,9 @@ class SpeechSynthesizer(FrameProcessor):
     async def _say(self, utterance: Utterance) -> None:
         self._speaking = utterance
         assert utterance.stream is not None
-        self._patient = patient = Patient(
-            utterance.stream.frames(), lambda: bool(utterance.phrases), self._stall, joined(self)
-        )
+        owed, works = (lambda: bool(utterance.phrases)), at_work(utterance.stream)
+        made = utterance.stream.frames()
+        self._patient = patient = Patient(made, owed, self._stall, joined(self), works=works)
         sealer = None
         if self._provenance is not None and self._provenance.rate == self._rate:
             sealer = self._provenance.utterance()

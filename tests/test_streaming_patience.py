@@ -64,6 +64,31 @@ async def test_one_that_makes_nothing_of_what_it_owes_has_failed(before: list[Sp
 
 
 @pytest.mark.parametrize("before", [[], [chunk("one")]], ids=["at first", "later"])
+async def test_one_that_is_at_work_is_waited_for_longer(before: list[SpeechChunk]) -> None:
+    late = chunk("late", end=200)
+    engine = Engine(*before, 3.5, late)
+    patient = Patient(engine.chunks(), lambda: True, 1.0, works=lambda: True)
+    assert (await heard(patient))[-1] == ("late", 200)
+    engine = Engine(*before, 60.0)
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(StalledError):
+        await heard(Patient(engine.chunks(), lambda: True, 1.0, works=lambda: True))
+    assert asyncio.get_running_loop().time() - begun == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("before", [[], [chunk("one")]], ids=["at first", "later"])
+async def test_one_that_no_longer_works_is_given_up(before: list[SpeechChunk]) -> None:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    working = Patient(
+        Engine(*before, 60.0).chunks(), lambda: True, 1.0, works=lambda: loop.time() - begun < 2.1
+    )
+    with pytest.raises(StalledError):
+        await heard(working)
+    assert loop.time() - begun == pytest.approx(2.25)
+
+
+@pytest.mark.parametrize("before", [[], [chunk("one")]], ids=["at first", "later"])
 async def test_one_that_owes_nothing_may_wait_until_it_does(before: list[SpeechChunk]) -> None:
     engine = Engine(*before, 60.0)
     owed = False

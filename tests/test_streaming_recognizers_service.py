@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from pipecat.frames.frames import (
+    CancelFrame,
     ErrorFrame,
     Frame,
     InputAudioRawFrame,
@@ -23,6 +24,7 @@ from pipecat.tests.utils import SleepFrame, run_test
 from speech import pause, say
 
 from fakes.graphs import running
+from ringtrue.streaming.dismantle import take_apart
 from ringtrue.streaming.errors import RecognizerError
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import WorkerPool
@@ -332,6 +334,22 @@ class Stuck(Scripted):
         return await super().finish()
 
 
+@pytest.mark.virtual_time
+async def test_nothing_waits_for_the_text_of_a_call_that_is_over() -> None:
+    """A call is hung up while its caller's words are awaited, and taken apart."""
+    wrong: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, told: wrong.append(told))
+    service = StreamingRecognizer(Busy([Transcript("late", 0.9)], takes=3.0), stall_seconds=0.5)
+    async with running(service, rate=RATE) as graph:
+        await graph.push(started(), *audio(1), stopped())
+        await asyncio.sleep(0.2)
+        await service.cancel(CancelFrame())
+    take_apart([service])
+    await asyncio.sleep(5.0)
+    assert not wrong
+
+
 async def test_muted_caller_is_not_heard() -> None:
     engine = Scripted([Transcript("later", 0.9)])
     down, _ = await drive(
@@ -345,6 +363,27 @@ async def test_muted_caller_is_not_heard() -> None:
     assert texts(down) == [("later", True)]
     assert engine.heard == [b"\x01" * BLOCK, b"\x04" * BLOCK]
     assert "cancel" in engine.log
+
+
+@pytest.mark.virtual_time
+async def test_audio_that_comes_by_no_frame_is_heard_as_that_which_does() -> None:
+    engine = Scripted([Transcript("later", 0.9)])
+    service = StreamingRecognizer(engine)
+    service.hear(b"\x01" * BLOCK)
+    assert not engine.heard, "nothing is heard before the call begins"
+    async with running(service, rate=RATE) as graph:
+        await graph.push(STTMuteFrame(mute=True))
+        await asyncio.sleep(0.05)
+        service.hear(b"\x02" * BLOCK)
+        await graph.push(STTMuteFrame(mute=False))
+        await asyncio.sleep(0.05)
+        service.hear(b"\x03" * BLOCK)
+        await graph.push(started())
+        await asyncio.sleep(0.05)
+        service.hear(b"\x04" * BLOCK)
+        await graph.push(stopped())
+        await asyncio.sleep(0.05)
+    assert engine.heard == [b"\x03" * BLOCK + b"\x04" * BLOCK]
 
 
 async def test_end_of_the_call_mid_speech_recognizes_what_there_is() -> None:

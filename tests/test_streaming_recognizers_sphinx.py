@@ -16,6 +16,7 @@ import pytest
 from speech import pause, say
 
 from ringtrue.streaming.errors import RecognizerError
+from ringtrue.streaming.recognizers.decoding import READY, DecoderSet, Utterance
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.pool import PoolPolicy, WorkerPool
 from ringtrue.streaming.recognizers.port import Transcript
@@ -242,7 +243,7 @@ async def test_memory_and_decoders_stay_bounded(pool: WorkerPool) -> None:
     def resident() -> int:
         return sum(psutil.Process(pid).memory_info().rss for pid in pool.pids)
 
-    for _ in range(5):
+    for _ in range(3 * READY):  # until all decoders are there, and each has served
         await hear(stream, pcm)
     before = resident()
     for turn in range(60):
@@ -253,6 +254,49 @@ async def test_memory_and_decoders_stay_bounded(pool: WorkerPool) -> None:
             await stream.accept(pcm)
             await stream.cancel()
     assert resident() - before < 12 * 2**20
+
+
+def test_as_many_decoders_are_kept_as_were_needed_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders = DecoderSet(Grammar(vocabulary=RECEPTION))
+    made: list[object] = []
+    monkeypatch.setattr(decoders, "_create", lambda: made.append(object()) or made[-1])
+    assert not decoders.short  # nobody has asked for this grammar
+    first = decoders.take()
+    decoders.give_back(first)
+    while decoders.short:
+        decoders.make_one()
+    assert len(made) == READY - 1
+
+    served = {decoders.take() for _ in range(READY)}
+    assert len(made) == READY - 1
+    taken = [*served, *(decoders.take() for _ in range(4))]
+    decoders.busy(len(taken))
+    assert len(made) == READY + 3
+    for decoder in taken:
+        decoders.give_back(decoder)
+    decoders.settle(busy=0)  # all were needed at once since the last time
+    assert {decoders.take() for _ in taken} == set(taken)
+    for decoder in taken:
+        decoders.give_back(decoder)
+    decoders.settle(busy=0)  # and now no longer
+    assert {decoders.take() for _ in range(READY)} <= set(taken)
+    assert len(made) == READY + 3
+    decoders.take()
+    assert len(made) == READY + 4
+
+
+def test_decoders_that_cannot_be_made_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders = DecoderSet(Grammar(vocabulary=RECEPTION))
+    decoders.give_back(decoders.take())
+
+    def refuse() -> None:
+        raise RecognizerError("no memory")
+
+    monkeypatch.setattr(decoders, "_create", refuse)
+    assert decoders.short
+    decoders.make_one()
+    assert not decoders.short
+    assert Utterance(decoders, 8000, 0.5, None).finish()
 
 
 async def test_stream_without_an_utterance_says_so(pool: WorkerPool) -> None:

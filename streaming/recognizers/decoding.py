@@ -12,6 +12,7 @@ import math
 import re
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,12 @@ MODEL_RATE: Final = 16000
 CMN_INITIAL: Final = "41,2.7,1.7"
 """Cepstral mean to begin a call with: the average of mirrored telephone speech."""
 
-MAX_IDLE: Final = 8
-"""Idle decoders kept per grammar: one holds 7-10 MB, and a new one takes 15-20 ms."""
+READY: Final = 8
+"""Decoders kept for a vocabulary that is in use. One takes 25-40 ms to make, in which the worker
+decodes for nobody, and holds 6 MB, of which 5 are there before its first utterance."""
+
+READY_GENERAL: Final = 1
+"""Likewise where the language model is a large one, and each decoder holds it."""
 
 _MODEL: Final = Path("en-us")
 _ALTERNATIVE: Final = re.compile(r"\(\d+\)$")
@@ -75,7 +80,13 @@ def confidence(words: Sequence[Word], kind: str) -> float:
 
 
 class DecoderSet:
-    """Idle decoders of one grammar; a decoder serves one utterance at a time."""
+    """Idle decoders of one grammar; a decoder serves one utterance at a time.
+
+    How many there are doesn't depend on which calls happened to speak together: once a grammar is
+    in use there are :data:`READY`, and as many more as were busy at once in the last interval
+    between two calls of :meth:`settle`. They serve in turn, so that each soon has the buffers that
+    utterances take.
+    """
 
     def __init__(self, grammar: Grammar) -> None:
         """Compile the grammar and create the first decoder.
@@ -86,7 +97,11 @@ class DecoderSet:
         self.kind = grammar.kind
         self._folder = tempfile.TemporaryDirectory(prefix="ringtrue-grammar-")
         self._options, words, guessed = self._prepare(grammar, Path(self._folder.name))
-        self._idle = [self._create()]
+        self._idle = deque((self._create(),))
+        small = grammar.vocabulary is not None or grammar.jsgf is not None
+        self._ready = READY if small else READY_GENERAL
+        self._used = False
+        self._most = 0
         self.report = GrammarReport(words, guessed, time.perf_counter() - started)
 
     @staticmethod
@@ -136,13 +151,37 @@ class DecoderSet:
             ) from error
 
     def take(self) -> pocketsphinx.Decoder:
-        """An idle decoder, or a new one."""
-        return self._idle.pop() if self._idle else self._create()
+        """The decoder that has been idle longest, or a new one."""
+        self._used = True
+        return self._idle.popleft() if self._idle else self._create()
 
     def give_back(self, decoder: pocketsphinx.Decoder) -> None:
-        """Its utterance is over: keep it for the next, up to :data:`MAX_IDLE`."""
-        if len(self._idle) < MAX_IDLE:
-            self._idle.append(decoder)
+        """Its utterance is over: keep it for the next."""
+        self._idle.append(decoder)
+
+    def busy(self, count: int) -> None:
+        """So many decoders are taken now."""
+        self._most = max(self._most, count)
+
+    @property
+    def short(self) -> bool:
+        """Whether more should be made, once none is taken: see :meth:`make_one`."""
+        return self._used and len(self._idle) < self._ready
+
+    def make_one(self) -> None:
+        """One more, idle. Where none can be made, those that there are must do: whoever then needs
+        another is told."""
+        try:
+            self._idle.append(self._create())
+        except RecognizerError:
+            self._ready = len(self._idle)
+
+    def settle(self, busy: int) -> None:
+        """Let idle decoders go that were not needed since the last time; ``busy`` are taken now."""
+        kept = max(self._ready, self._most) - busy
+        while len(self._idle) > max(0, kept):
+            self._idle.popleft()
+        self._most = busy
 
     def close(self) -> None:
         """Remove the compiled files."""
@@ -164,7 +203,7 @@ class Utterance:
 
     def __init__(self, decoders: DecoderSet, rate: int, mirror: float, cmn: str | None) -> None:
         """Take a decoder; ``cmn`` is the cepstral mean the call's last utterance left."""
-        self._decoders = decoders
+        self.decoders = decoders
         self._decoder = decoders.take()
         self._band = BandMirror(mirror) if rate * 2 == MODEL_RATE else None
         self._decoder.start_stream()
@@ -194,9 +233,9 @@ class Utterance:
         hypothesis = self._decoder.hyp()
         words = [] if hypothesis is None else self._words()
         cmn = self._decoder.get_cmn(True)
-        self._decoders.give_back(self._decoder)
+        self.decoders.give_back(self._decoder)
         text = " ".join(word.text for word in words)
-        score = confidence(words, self._decoders.kind)
+        score = confidence(words, self.decoders.kind)
         return json.dumps({"text": text, "confidence": score, "cmn": cmn})
 
     def _words(self) -> list[Word]:
@@ -210,7 +249,7 @@ class Utterance:
     def cancel(self) -> None:
         """Drop it and free the decoder."""
         self._decoder.end_utt()
-        self._decoders.give_back(self._decoder)
+        self.decoders.give_back(self._decoder)
 
 
 def _plain(text: str) -> str:

@@ -22,7 +22,7 @@ class Transcript:
 
 @runtime_checkable
 class Pulsed(Protocol):
-    """A recognizer's stream that knows whether its engine still works."""
+    """A stream, of a recognizer or a synthesizer, that knows whether its engine still works."""
 
     @property
     def alive(self) -> bool:

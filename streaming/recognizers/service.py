@@ -175,6 +175,7 @@ class StreamingRecognizer(STTService):
 
     async def _close_stream(self) -> None:
         stream, self._stream = self._stream, None
+        self._expect_final(None)  # its timer would find what is left of an ended call
         if stream is not None:
             await stream.close()
 
@@ -188,8 +189,23 @@ class StreamingRecognizer(STTService):
                 self._speaking = False
                 self._put(_Act.CANCEL)
 
+    def hear(self, pcm: bytes) -> None:
+        """Take one block of audio that comes by no frame: what the graph's first processor has.
+
+        For every block of a call a frame, with what goes with it, costs more than all that is
+        done with it here.
+        """
+        if self._stream is not None and not self._muted and self.is_usable:
+            self._record_stt_audio_usage(pcm)
+            self._take(pcm)
+
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Take one block of audio; texts are pushed from the feeding task, not yielded."""
+        self._take(audio)
+        return
+        yield  # pragma: no cover
+
+    def _take(self, audio: bytes) -> None:
         if self._speaking:
             self._put(_Act.AUDIO, audio)
         else:
@@ -198,8 +214,6 @@ class StreamingRecognizer(STTService):
             limit = 2 * self.sample_rate * self._preroll_seconds
             while self._preroll and self._preroll_bytes - len(self._preroll[0]) >= limit:
                 self._preroll_bytes -= len(self._preroll.popleft())
-        return
-        yield  # pragma: no cover
 
     async def _handle_vad_user_started_speaking(self, frame: VADUserStartedSpeakingFrame) -> None:
         await super()._handle_vad_user_started_speaking(frame)

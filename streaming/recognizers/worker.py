@@ -12,11 +12,13 @@ import os
 import select
 import signal
 import struct
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Final, TypeVar
 
+from ringtrue.streaming.freed import give_back_freed
 from ringtrue.streaming.recognizers.decoding import DecoderSet, Utterance
 from ringtrue.streaming.recognizers.grammar import Grammar
 from ringtrue.streaming.recognizers.wire import Kind, Message, MessageReader
@@ -24,6 +26,9 @@ from ringtrue.streaming.recognizers.wire import Kind, Message, MessageReader
 _READ_BYTES: Final = 1 << 18
 _PROGRESS_SECONDS: Final = 0.12
 """Audio decoded between two looks at the partial text: a look costs as much as 10 ms of audio."""
+
+_SETTLE_SECONDS: Final = 60.0
+"""Between two looks for decoders that were not needed meanwhile."""
 
 _T = TypeVar("_T")
 
@@ -47,22 +52,44 @@ class Worker:
         self._grammars: dict[str, DecoderSet] = {}
         self._open: dict[int, _Open] = {}
         self._turn: deque[int] = deque()
+        self._settled = time.monotonic()
 
     def run(self, source: int) -> None:
         """Serve until ``source`` ends."""
         reader = MessageReader()
         while True:
-            timeout = 0.0 if self._turn else None
+            short = None if self._open else self._short()
+            timeout = 0.0 if self._turn or short is not None else None
             if select.select([source], [], [], timeout)[0]:
                 data = os.read(source, _READ_BYTES)
                 if not data:
                     break
                 for message in reader.feed(data):
                     self._receive(message)
-                continue
-            self._step()
+                self._settle()
+            elif short is not None:
+                short.make_one()
+            else:
+                self._step()
         for grammar in self._grammars.values():
             grammar.close()
+
+    def _short(self) -> DecoderSet | None:
+        """Whose decoders are too few: they are made while nobody speaks."""
+        return next((found for found in self._grammars.values() if found.short), None)
+
+    def _settle(self) -> None:
+        """Once in a while, let decoders go that were not needed, and give freed memory back."""
+        now = time.monotonic()
+        if now - self._settled < _SETTLE_SECONDS:
+            return
+        self._settled = now
+        for found in self._grammars.values():
+            found.settle(self._busy(found))
+        give_back_freed()
+
+    def _busy(self, decoders: DecoderSet) -> int:
+        return sum(each.utterance.decoders is decoders for each in self._open.values())
 
     def _receive(self, message: Message) -> None:
         if message.kind is Kind.LOAD:
@@ -94,10 +121,10 @@ class Worker:
 
     def _start(self, message: Message) -> None:
         asked = json.loads(message.payload)
-        utterance = Utterance(
-            self._grammars[asked["grammar"]], asked["rate"], asked["mirror"], asked["cmn"]
-        )
+        decoders = self._grammars[asked["grammar"]]
+        utterance = Utterance(decoders, asked["rate"], asked["mirror"], asked["cmn"])
         self._open[message.utterance] = _Open(utterance, asked["rate"])
+        decoders.busy(self._busy(decoders))
 
     def _cancel(self, number: int) -> None:
         opened = self._open.pop(number, None)

@@ -135,14 +135,13 @@ async def call(
         graphs = [
             active.graph for active in server.calls._active.values() if active.call.id not in taken
         ]
-        graph = graphs[0]
-        record = graph.session.record
+        context, record = graphs[0].context, graphs[0].session.record
         taken.add(record.call_id)
         calls.append(record.call_id)
         await during(caller)
         await caller.wait_for_agent_to_finish(within=40)
         await asyncio.sleep(0.3)
-        messages = graph.context.get_messages()
+        messages = context.get_messages()
         said.extend(str(m["content"]) for m in messages if m["role"] == "assistant")
         await caller.hangup()
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from playwright.async_api import Page, async_playwright, expect
 from watermarking import TOKEN, marked, speech
 
-from peers.chromium import find_chromium
+from peers.chromium import START_MS, find_chromium
 from peers.http import serving
 from ringtrue.agent.voices_api import VoicesApi
 from ringtrue.agent.watermark_sessions import Session
@@ -70,7 +70,7 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
 async def visit(office: Office) -> AsyncIterator[tuple[Page, list[str]]]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=find_chromium(), args=["--no-sandbox"]
+            executable_path=find_chromium(), args=["--no-sandbox"], timeout=START_MS
         )
         page = await browser.new_page()
         problems: list[str] = []

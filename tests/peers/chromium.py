@@ -22,6 +22,8 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 TIMEOUT_MS = 20_000
+START_MS = 120_000
+"""A browser that was never started on a machine may read hundreds of MB from a slow disk first."""
 
 
 def find_chromium() -> str:
@@ -211,7 +213,7 @@ async def chromium(
         arguments.append(f"--unsafely-treat-insecure-origin-as-secure={trusted}")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=command or find_chromium(), args=arguments, timeout=TIMEOUT_MS
+            executable_path=command or find_chromium(), args=arguments, timeout=START_MS
         )
         try:
             yield browser

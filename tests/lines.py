@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import functools
-import warnings
 
 import numpy as np
 import numpy.typing as npt
 
 from ringtrue.loadtest.prompts import load_prompts, prompt_names
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import audioop
+from ringtrue.streaming.audio_ops import audioop
 
 
 @functools.cache

@@ -12,7 +12,6 @@ import base64
 import contextlib
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -41,16 +40,13 @@ from ringtrue.agent.server import Server
 from ringtrue.config.settings import TwilioSettings
 from ringtrue.loadtest.caller import VirtualCaller
 from ringtrue.loadtest.phone import Phone
+from ringtrue.streaming.audio_ops import audioop
 from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import Chunk, Draft, FrameKind, SealedFrame, Ticket
 from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.provenance import Lane, unsealed
 from ringtrue.streaming.session import CallSession
 from ringtrue.voices.library import utc_now
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import audioop
 
 pytestmark = [
     pytest.mark.uvloop,

@@ -10,21 +10,16 @@ of the echo, that is turned down too, and a caller who speaks at the same time i
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from ringtrue.streaming.audio_ops import audioop
 from ringtrue.streaming.echo.canceller import EchoCanceller
 from ringtrue.streaming.echo.finder import FRAME, LAGS, RATE, EchoFinder
 from ringtrue.streaming.ports import frame_samples
-
-with warnings.catch_warnings():
-    # in the standard library until 3.12; from 3.13 on the audioop-lts distribution
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import audioop
 
 LOOK_TICKS: Final = 8
 """Between looks while the agent speaks: 160 ms."""

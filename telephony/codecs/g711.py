@@ -5,12 +5,7 @@ Stateless; a payload byte is a sample, so packets of any length decode.
 
 from __future__ import annotations
 
-import warnings
-
-with warnings.catch_warnings():
-    # in the standard library until 3.12; from 3.13 on the audioop-lts distribution
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import audioop
+from ringtrue.streaming.audio_ops import audioop
 
 
 class UlawCodec:

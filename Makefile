@@ -96,10 +96,8 @@ format: setup-lint
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# The folders are linked as the namespace they install as, so that mypy sees ringtrue.* names.
 types: setup-lint
-	@mkdir -p build/ns/ringtrue
-	@for room in $(ROOMS); do ln -sfn "../../../$$room" "build/ns/ringtrue/$$room"; done
+	@$(BIN)/python setup.py -q namespace
 	@MYPYPATH=build/ns $(BIN)/mypy --strict --cache-dir .mypy_cache --namespace-packages \
 		--explicit-package-bases $(ROOMS:%=build/ns/ringtrue/%)
 

@@ -4,10 +4,11 @@ With ``RINGTRUE_COMPILED=1`` the modules that every 20 ms of every call goes thr
 C by mypyc, from the same sources: this needs mypy, a C compiler and Python's headers.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Command, find_packages, setup
 
 ROOTS = ("agent", "streaming", "telephony", "voices", "loadtest", "config")
 
@@ -36,21 +37,44 @@ COMPILED = (
 )
 
 
+NAMESPACE = Path("build/ns/ringtrue")
+
+
+def link_namespace() -> None:
+    """Link the folders as the namespace they install as: mypy sees ``ringtrue.*`` names there."""
+    NAMESPACE.mkdir(parents=True, exist_ok=True)
+    for root in ROOTS:
+        with contextlib.suppress(FileExistsError):
+            (NAMESPACE / root).symlink_to(Path("../../..", root), target_is_directory=True)
+
+
+class Namespace(Command):
+    """``python setup.py namespace``, for ``make types``."""
+
+    description = "link the folders as the namespace they install as, for mypy"
+    user_options = ()
+
+    def initialize_options(self) -> None:
+        """There are no options."""
+
+    def finalize_options(self) -> None:
+        """There are no options."""
+
+    def run(self) -> None:
+        """Link."""
+        link_namespace()
+
+
 def extensions() -> list:
     """The compiled modules under their names in the namespace, which the folders don't show."""
     if os.environ.get("RINGTRUE_COMPILED") != "1":
         return []
     from mypyc.build import mypycify
 
-    base = Path("build/ns")
-    (base / "ringtrue").mkdir(parents=True, exist_ok=True)
-    for root in ROOTS:
-        link = base / "ringtrue" / root
-        if not link.is_symlink():
-            link.symlink_to(Path(root).resolve(), target_is_directory=True)
-    os.environ["MYPYPATH"] = str(base)
+    link_namespace()
+    os.environ["MYPYPATH"] = str(NAMESPACE.parent)
     options = ["--namespace-packages", "--explicit-package-bases", "--follow-imports=silent"]
-    paths = [str(base / "ringtrue" / path) for path in COMPILED]
+    paths = [str(NAMESPACE / path) for path in COMPILED]
     level = os.environ.get("RINGTRUE_OPT_LEVEL", "2")
     return mypycify([*options, *paths], opt_level=level, group_name="ringtrue")
 
@@ -62,4 +86,5 @@ setup(
     packages=packages,
     package_dir={f"ringtrue.{root}": root for root in ROOTS},
     ext_modules=extensions(),
+    cmdclass={"namespace": Namespace},
 )

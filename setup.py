@@ -7,6 +7,7 @@ C by mypyc, from the same sources: this needs mypy, a C compiler and Python's he
 import contextlib
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, find_packages, setup
 
@@ -52,7 +53,7 @@ class Namespace(Command):
     """``python setup.py namespace``, for ``make types``."""
 
     description = "link the folders as the namespace they install as, for mypy"
-    user_options = ()
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
 
     def initialize_options(self) -> None:
         """There are no options."""

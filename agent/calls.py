@@ -239,7 +239,7 @@ class Calls:
     @property
     def records(self) -> Sequence[CallRecord]:
         """The latest calls' records, oldest first."""
-        return self._records.recent
+        return self._records.recent.all()
 
     async def last_record(self, within: float = 5.0) -> CallRecord | None:
         """The record of the call that ended last, once no call is left; None if there is none."""
@@ -248,7 +248,7 @@ class Calls:
                 await self._idle.wait()
         except TimeoutError:
             return None
-        return self._records.recent[-1] if self._records.recent else None
+        return self._records.recent.last()
 
     async def drain(self, seconds: float) -> None:
         """Take no more calls, let those in progress finish for ``seconds``, then end them."""

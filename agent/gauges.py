@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections import deque
@@ -162,5 +161,5 @@ class Gauges:
         new = min(new, len(lateness))
         if not new:
             return 0.0
-        recent = sorted(itertools.islice(lateness, len(lateness) - new, None))
+        recent = sorted(lateness.last(new))
         return recent[min(new - 1, int(0.95 * new))]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,41 @@ from ringtrue.streaming.record import CallRecord
 log = structlog.get_logger(__name__)
 
 RECENT: Final = 100
-"""Records kept in memory for the API."""
+"""Records kept in memory."""
+
+
+class Recent:
+    """The newest so many records, oldest first.
+
+    Each is kept as one run of bytes. The hundreds of small objects that a record is made of would
+    outlive the rest of their call, each holding a page of the interpreter's that could else be
+    used for something of another size.
+    """
+
+    def __init__(self, most: int = RECENT) -> None:
+        """Keep ``most``."""
+        self._kept: deque[bytes] = deque(maxlen=most)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._kept)
+
+    def append(self, record: CallRecord) -> None:
+        """Keep ``record`` as it is now."""
+        self._kept.append(pickle.dumps(record, pickle.HIGHEST_PROTOCOL))
+
+    def all(self) -> list[CallRecord]:
+        """Copies of them, oldest first."""
+        return _read(self._kept)
+
+    def last(self) -> CallRecord | None:
+        """A copy of the newest."""
+        return next(iter(_read([*self._kept][-1:])), None)
+
+
+def _read(kept: Iterable[bytes]) -> list[CallRecord]:
+    """What this process pickled itself."""
+    return [pickle.loads(data) for data in kept]
 
 
 class RecordStore:
@@ -27,7 +63,7 @@ class RecordStore:
         self._directory = directory
         self._keep = keep
         self._lock = asyncio.Lock()
-        self.recent: deque[CallRecord] = deque(maxlen=RECENT)
+        self.recent = Recent()
 
     async def write(self, record: CallRecord) -> None:
         """Keep ``record``. A disk that refuses is logged, and the call is not troubled by it."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -47,6 +47,44 @@ class Ticked(Protocol):
         ...
 
 
+class Lately:
+    """The last so many values, oldest first, in memory that is taken once.
+
+    Numbers that live for a minute each, made among others that live for a moment, would leave
+    holes all over the interpreter's small objects.
+    """
+
+    __slots__ = ("_at", "_full", "_values")
+
+    def __init__(self, most: int) -> None:
+        """Keep ``most``."""
+        self._values = array("d", bytes(8 * most))
+        self._at = 0
+        self._full = False
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._values) if self._full else self._at
+
+    def append(self, value: float) -> None:
+        """Keep ``value``, in place of the oldest where there are enough."""
+        self._values[self._at] = value
+        self._at += 1
+        if self._at == len(self._values):
+            self._at, self._full = 0, True
+
+    def last(self, count: int) -> array[float]:
+        """The newest ``count``, or as many as there are."""
+        count = min(count, len(self))
+        early = max(0, count - self._at)
+        kept = self._values
+        return kept[len(kept) - early :] + kept[self._at - (count - early) : self._at]
+
+    def __iter__(self) -> Iterator[float]:
+        """Over all of them."""
+        return iter(self.last(len(self)))
+
+
 @dataclass(slots=True)
 class ClockStats:
     """Counters since the clock started, in ticks of a phase and seconds."""
@@ -58,7 +96,7 @@ class ClockStats:
     busy: float = 0.0
     """CPU seconds of the loop's thread spent inside ticks."""
 
-    lateness: deque[float] = field(default_factory=lambda: deque(maxlen=3000 * PHASES))
+    lateness: Lately = field(default_factory=lambda: Lately(3000 * PHASES))
     """Lateness of the last minute's ticks in seconds; where several are late at once, of one."""
 
 

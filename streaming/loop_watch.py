@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Final
 
 import structlog
 
-from ringtrue.streaming.clock import TICK
+from ringtrue.streaming.clock import TICK, Lately
 from ringtrue.streaming.cpu_time import cpu_seconds
 
 log = structlog.get_logger(__name__)
@@ -100,7 +100,7 @@ class LagMeter:
         self.stalled = 0.0
         """Seconds of lateness in stalls."""
 
-        self._recent: deque[float] = deque(maxlen=recent)
+        self._recent = Lately(recent)
 
     def beat(
         self, lateness: float, cpu: float = 0.0, stack: tuple[str, ...] | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
 
-from ringtrue.agent.records import RecordStore
-from ringtrue.streaming.record import CallRecord
+from ringtrue.agent.records import Recent, RecordStore
+from ringtrue.streaming.record import CallRecord, Stage, TurnRecord
 
 
 def record(call_id: str) -> CallRecord:
@@ -37,6 +38,30 @@ async def test_a_disk_that_refuses_troubles_no_call(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "file", keep=3)
     await store.write(record("c"))
     assert len(store.recent) == 1
+
+
+async def test_what_is_kept_in_memory_is_a_copy_and_no_objects() -> None:
+    recent = Recent(3)
+    gc.collect()
+    before = len(gc.get_objects())
+    for n in range(50):
+        kept = record(f"call-{n}")
+        kept.turns.append(TurnRecord(0, {Stage.FIRST_PACKET: 1.5}))
+        kept.errors["OSError"] += n
+        recent.append(kept)
+        kept.outcome = "changed afterwards"
+    last = recent.last()
+    assert last is not None
+    assert (last.call_id, last.outcome, last.errors["OSError"]) == ("call-49", None, 49)
+    assert last.turns[0].stages == {Stage.FIRST_PACKET: 1.5}
+    assert [each.call_id for each in recent.all()] == ["call-47", "call-48", "call-49"]
+    del kept, last, n
+    gc.collect()
+    assert len(gc.get_objects()) - before <= 5
+
+
+def test_nothing_is_the_last_of_none() -> None:
+    assert Recent().last() is None
 
 
 async def test_without_a_directory_nothing_is_written(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ringtrue.streaming.clock import (
     PHASE_CALLS,
     PHASES,
     TICK,
+    Lately,
     MediaClock,
     Ticked,
 )
@@ -194,3 +195,14 @@ async def test_after_a_stall_phases_catch_up_in_the_order_they_were_due() -> Non
     assert order == sorted(order)
     assert len(set(order)) == pytest.approx(2 * 8, abs=1)
     assert clock.stats.skipped == 0
+
+
+def test_the_newest_values_are_kept_in_order() -> None:
+    lately, every = Lately(5), [float(n) for n in range(13)]
+    assert (len(lately), list(lately), list(lately.last(3))) == (0, [], [])
+    for n, value in enumerate(every, 1):
+        lately.append(value)
+        assert len(lately) == min(n, 5)
+        assert list(lately) == every[:n][-5:]
+        for count in range(1, 7):
+            assert list(lately.last(count)) == every[:n][-5:][-count:]

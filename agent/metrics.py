@@ -215,6 +215,15 @@ class Metrics:
         self._errors = Counter(
             "ringtrue_errors", "Errors of calls, by type", ["type"], registry=registry
         )
+        self._task_restarts = Counter(
+            "ringtrue_task_restarts",
+            "Times that one of the server's standing tasks failed and was begun again",
+            registry=registry,
+        )
+
+    def task_restarted(self) -> None:
+        """One of the server's standing tasks failed, and is begun again."""
+        self._task_restarts.inc()
 
     def call_started(self, transport: str) -> None:
         """A call was answered."""

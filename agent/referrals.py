@@ -119,9 +119,7 @@ class Follower:
 
     async def close(self) -> None:
         """Stop watching; the charges are closed as they stand."""
-        for task in self._background.tasks:
-            task.cancel()
-        await asyncio.gather(*self._background.tasks, return_exceptions=True)
+        await self._background.close()
 
     async def _charged(self, call: SipCall, charge: Charge, rules: DialTenant) -> None:
         """Until the call is over, or has to be."""

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import structlog
@@ -17,6 +18,7 @@ import structlog
 from ringtrue.agent.admission import DoorCollector
 from ringtrue.agent.audit.collector import AuditCollector
 from ringtrue.agent.audit.opening import audit_config
+from ringtrue.agent.background import Background
 from ringtrue.agent.calls import RETRY_AFTER_SECONDS, Calls
 from ringtrue.agent.cpu import CpuMeter
 from ringtrue.agent.dial_plan import DialPlan
@@ -200,8 +202,7 @@ class Server(Running):
         self._pool: PortPool | None = None
         self._sip: SipEndpoint | None = None
         self._web: WebServer | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._background = Background("server.task_failed", self.metrics.task_restarted)
 
     @property
     def sip_port(self) -> int | None:
@@ -234,17 +235,14 @@ class Server(Running):
         await self.audit.start()
         await self.ledger.load()
         await self.engines.warm()
-        loop = asyncio.get_running_loop()
         self.calls.loop_watch.start()
         gauges = Gauges(self.engines, self.calls.clock.stats, self.calls.graph_wait)
-        watch = self.calls.door.watch(gauges.read, lambda: len(self.calls))
-        self._tasks.append(loop.create_task(watch, name="admission"))
-        garbage = keep_collected(lambda: not len(self.calls))
-        self._tasks.append(loop.create_task(garbage, name="garbage"))
-        self._tasks.append(loop.create_task(keep_given_back(), name="freed memory"))
+        calls = partial(len, self.calls)
+        self._background.keep(lambda: self.calls.door.watch(gauges.read, calls), "admission")
+        self._background.keep(lambda: keep_collected(lambda: not calls()), "garbage")
+        self._background.keep(keep_given_back, "freed memory")
         if self._link is None or self._link.plan.primary:
-            tidy = self.recordings.keep_tidy()
-            self._tasks.append(loop.create_task(tidy, name="recordings"))
+            self._background.keep(self.recordings.keep_tidy, "recordings")
         sip, http, signalling = self.settings.sip, self.settings.http, self._signalling
         if signalling is not None:
             self._pool = PortPool(sip.host, sip.rtp_port_min, sip.rtp_port_max)
@@ -307,10 +305,7 @@ class Server(Running):
         self.calls.hurry()
 
     async def _end_tasks(self) -> None:
-        tasks = [*self._tasks, *self._running]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
         self.calls.loop_watch.stop()
 
     async def _invited(self, invite: ServerInvite) -> None:
@@ -382,9 +377,7 @@ class Server(Running):
             else:
                 self.calls.release()
 
-        task = asyncio.get_running_loop().create_task(work(), name=f"call {call.id}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._background.spawn(work(), f"call {call.id}")
 
     async def answer(self, call: Call, agent: str | None) -> None:
         """Run a call that a web transport answered, or end it at once when there is no room."""

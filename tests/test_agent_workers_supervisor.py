@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from ringtrue.agent.workers import child, slots, supervisor
 from ringtrue.agent.workers.serving import serve_workers
@@ -107,6 +108,44 @@ async def test_a_killed_worker_is_replaced() -> None:
             while not it.slots[1].restarts or it.slots[1].state is not SlotState.READY:
                 await asyncio.sleep(0.05)
         assert it.slots[0].restarts == 0
+
+
+async def test_a_fault_in_keeping_a_worker_is_told_and_the_worker_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing, ended = asyncio.Event(), child.Worker.ended
+
+    async def faulty(self: child.Worker) -> int:
+        if self.plan.slot == 1 and not failing.is_set():
+            await failing.wait()
+            raise RuntimeError("a fault of the supervisor's own")
+        return await ended(self)
+
+    monkeypatch.setattr(child.Worker, "ended", faulty)
+    async with running("steady") as (it, web):
+        told = await until(web, "/healthz", status="ok")
+        with capture_logs() as logs:
+            failing.set()
+            async with asyncio.timeout(15):
+                while not it.slots[1].restarts or it.slots[1].state is not SlotState.READY:
+                    await asyncio.sleep(0.05)
+        assert [entry["worker"] for entry in logs if "keeping_failed" in entry["event"]] == [1]
+        with pytest.raises(ProcessLookupError):  # it was not left behind
+            os.kill(told["workers"][1]["pid"], 0)
+        assert "ringtrue_workers_keeping_failed_total 1.0" in (await web.get("/metrics")).text
+        assert it.slots[0].restarts == 0
+
+
+async def test_a_fault_in_keeping_the_first_worker_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def faulty(self: Supervisor, slot: slots.Slot) -> None:
+        raise RuntimeError("no plan")
+
+    monkeypatch.setattr(Supervisor, "_plan", faulty)
+    with pytest.raises(WorkersError, match="before it was ready"):
+        async with asyncio.timeout(15), Supervisor(settings("steady"), 1):
+            pass
 
 
 async def test_a_spare_worker_takes_the_place_of_one_that_dies(

@@ -8,6 +8,7 @@ import socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from ringtrue.agent.workers.channel import MAX_UNREAD, Channel
 from ringtrue.agent.workers.wire import (
@@ -89,6 +90,30 @@ async def test_noise_ends_the_channel() -> None:
     lost = asyncio.Event()
     await Channel(lambda message: None, lost.set).open(ours)
     theirs.sendall(b"\xff" * 64)
+    async with asyncio.timeout(2):
+        await lost.wait()
+    theirs.close()
+
+
+@pytest.mark.uvloop
+async def test_a_message_that_can_not_be_dealt_with_costs_nothing_but_itself() -> None:
+    ours, theirs = socket.socketpair()
+    lost, heard = asyncio.Event(), asyncio.Event()
+
+    def take(message: Message) -> None:
+        if message.kind is Kind.STATUS:
+            raise KeyError("a fault of the receiver's own")
+        heard.set()
+
+    channel = Channel(take, lost.set)
+    await channel.open(ours)
+    with capture_logs() as logs:
+        theirs.sendall(Message(Kind.STATUS).encode() + Message(Kind.READY).encode())
+        async with asyncio.timeout(2):
+            await heard.wait()
+    assert not lost.is_set()
+    assert [entry["event"] for entry in logs] == ["workers.message_failed"]
+    channel.close()
     async with asyncio.timeout(2):
         await lost.wait()
     theirs.close()

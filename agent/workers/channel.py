@@ -70,7 +70,10 @@ class Channel(asyncio.Protocol):
             self._transport.abort()
             return
         for message in messages:
-            self._on_message(message)
+            try:
+                self._on_message(message)
+            except Exception as error:  # let through, it would close the channel, and end all calls
+                log.error("workers.message_failed", kind=int(message.kind), exc_info=error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end is gone."""

@@ -95,7 +95,13 @@ class Worker:
                 raise
         door.setblocking(False)
         self._door = door
-        await self._channel.open(ours)
+        try:
+            await self._channel.open(ours)
+        except BaseException:
+            ours.close()
+            self.kill()
+            self.release()
+            raise
 
     async def give(self, plan: WorkerPlan) -> None:
         """Let it serve as ``plan`` says, once; it was started before."""
@@ -127,11 +133,15 @@ class Worker:
                 if self._plan is not None and loop.time() - self._heard_at > limit:
                     log.error("workers.hung", worker=self._plan.slot, seconds=limit)
                     self.kill()
+        self.release()
+        return code
+
+    def release(self) -> None:
+        """Nothing can be told or handed over any more. Idempotent."""
         self.ready = False
         self._channel.close()
         if self._door is not None:
             self._door.close()
-        return code
 
     def send(self, message: Message) -> bool:
         """Tell it something; False where that is dropped."""

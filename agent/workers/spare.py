@@ -75,8 +75,8 @@ class Spare:
             worker = self._make()
             try:
                 await worker.start()
-            except OSError as error:
-                log.warning("workers.no_spare", error=error.strerror)
+            except Exception as error:  # whatever it is, the workers that there are go on
+                log.warning("workers.no_spare", exc_info=error)
                 continue
             except asyncio.CancelledError:
                 worker.kill()

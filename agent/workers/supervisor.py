@@ -65,6 +65,9 @@ class Supervisor(Running):
         self._shares = [share_of(whole, slot, count) for slot in range(count)]
         self.slots = [Slot(number) for number in range(count)]
         self.draining = False
+        self.faults = 0
+        """Times that keeping a worker failed for a reason of our own."""
+
         self._owners = itertools.count(NOBODY + 1)
         self._workers: dict[int, Worker] = {}
         self._spare = Spare(self._made, after=SPARE_SECONDS)
@@ -190,7 +193,12 @@ class Supervisor(Running):
         while not self.draining:
             born = loop.time()
             slot.state = SlotState.STARTING
-            code = await self._run(slot)
+            try:
+                code = await self._run(slot)
+            except Exception as error:  # the fault is here, and costs this worker: as if it died
+                log.error("workers.keeping_failed", worker=slot.number, exc_info=error)
+                self.faults += 1
+                code = None
             if self.draining:
                 break
             # One that was told to end, and did, is not one that died young.
@@ -214,13 +222,14 @@ class Supervisor(Running):
                 log.error("workers.not_started", worker=slot.number, error=error.strerror)
                 return None
         slot.worker = self._workers[worker.owner] = worker
-        await worker.give(self._plan(slot))
-        if self.draining:
-            self._stop_slot(slot)
         try:
+            await worker.give(self._plan(slot))
+            if self.draining:
+                self._stop_slot(slot)
             return await worker.ended()
         finally:
             worker.kill()
+            worker.release()
             del self._workers[worker.owner]
             slot.worker = None
             self._totals.end(worker.owner)
@@ -364,7 +373,12 @@ class Supervisor(Running):
             "Workers that took the place of one that died",
             value=sum(slot.restarts for slot in self.slots),
         )
-        own: list[Metric] = [states, loops, restarts]
+        faults = CounterMetricFamily(
+            "ringtrue_workers_keeping_failed",
+            "Workers that were replaced because the supervisor failed in keeping them",
+            value=self.faults,
+        )
+        own: list[Metric] = [states, loops, restarts, faults]
         if self._front is not None:
             own.append(
                 CounterMetricFamily(

@@ -48,15 +48,6 @@ def test_is_the_network_that_was_taught() -> None:
     assert np.allclose(made.odds(seen), wanted, atol=1e-4)
 
 
-def test_keeps_its_weights_in_a_file() -> None:
-    made = network()
-    again = JoinNetwork.from_bytes(made.to_bytes())
-    for before, after in zip(made.weights, again.weights, strict=True):
-        assert np.allclose(before, after, atol=1e-3)
-    seen = np.random.default_rng(3).normal(0, 1, (50, BANDS)).astype(np.float32)
-    assert np.allclose(made.odds(seen), again.odds(seen), atol=0.05)
-
-
 def test_looks_no_further_than_it_says() -> None:
     made, reach = network(), sum(DILATIONS)
     seen = np.random.default_rng(4).normal(0, 1, (4 * reach, BANDS)).astype(np.float32)

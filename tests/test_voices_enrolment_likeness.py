@@ -37,13 +37,6 @@ def test_says_nothing_of_what_is_at_the_mean() -> None:
     assert space(space.mean, direction(6)) == 0.0
 
 
-def test_is_kept_in_a_file() -> None:
-    space = shipped()
-    again = Likeness.from_bytes(space.to_bytes())
-    one, two = np.abs(direction(7)), np.abs(direction(8))
-    assert again(one, two) == pytest.approx(space(one, two), abs=1e-2)
-
-
 def test_tells_people_apart() -> None:
     from real_speech import SPEAKERS, prompt
 

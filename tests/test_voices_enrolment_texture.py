@@ -63,15 +63,6 @@ def test_is_the_network_that_was_taught(frames: int) -> None:
     assert np.allclose(made.odds(seen), wanted, atol=1e-3)
 
 
-def test_keeps_its_weights_in_a_file() -> None:
-    made = network()
-    again = TextureNetwork.from_bytes(made.to_bytes())
-    for before, after in zip(made.weights, again.weights, strict=True):
-        assert np.allclose(before, after, atol=1e-3)
-    seen = seen_of(spoken())
-    assert np.allclose(made.traits(seen), again.traits(seen), atol=0.1)
-
-
 def test_level_and_microphone_say_nothing() -> None:
     samples = spoken()
     seen = seen_of(samples)

@@ -10,16 +10,16 @@ All blocking, on mono samples at 16 kHz, shape ``(n,)``, full scale 1.0.
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.engine import SPEECH_RATE
+from ringtrue.voices.enrolment import arrays
+from ringtrue.voices.enrolment.arrays import Layers
 
 RealArray = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
@@ -55,14 +55,14 @@ apart, in log odds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JoinNetwork:
-    """Log odds, frame by frame, that two pieces meet there."""
+class JoinNetwork(Layers):
+    """Log odds, frame by frame, that two pieces meet there.
 
-    weights: tuple[FloatArray, ...] = field(repr=False)
-    """Of each layer, shape ``(3 * inputs, channels)``, past to future; then ``(channels, 1)``."""
+    Weights of a layer have shape ``(3 * inputs, channels)``, past to future; the last's are
+    ``(channels, 1)``.
+    """
 
-    biases: tuple[FloatArray, ...] = field(repr=False)
-    """Of each layer, shape ``(channels,)``; then ``(1,)``."""
+    LAYERS = len(DILATIONS) + 1
 
     def odds(self, course: FloatArray) -> FloatArray:
         """``(frames,)`` of log odds for what :func:`course` made, ``(frames, BANDS)``."""
@@ -77,29 +77,11 @@ class JoinNetwork:
             values = values + heard if number else heard
         return np.asarray((values @ self.weights[-1] + self.biases[-1])[:, 0], np.float32)
 
-    def to_bytes(self) -> bytes:
-        """As a NumPy archive, in half precision."""
-        buffer = io.BytesIO()
-        arrays = {f"weights{n}": w.astype(np.float16) for n, w in enumerate(self.weights)}
-        arrays |= {f"biases{n}": b.astype(np.float16) for n, b in enumerate(self.biases)}
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> JoinNetwork:
-        """What :meth:`to_bytes` made. Raises ``ValueError`` or ``KeyError`` for anything else."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-            count = range(len(DILATIONS) + 1)
-            return cls(
-                tuple(kept[f"weights{n}"].astype(np.float32) for n in count),
-                tuple(kept[f"biases{n}"].astype(np.float32) for n in count),
-            )
-
 
 @cache
 def shipped() -> JoinNetwork:
     """The network that ships with this package."""
-    return JoinNetwork.from_bytes(resources.files(__package__).joinpath(FILE).read_bytes())
+    return JoinNetwork.from_bytes(arrays.shipped(FILE))
 
 
 def course(samples: FloatArray) -> FloatArray | None:

@@ -8,16 +8,15 @@ normalization for SVM-based speaker recognition", Interspeech 2006). Mean and co
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.encoder.embeddings import Embedding
+from ringtrue.voices.enrolment import arrays
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -41,24 +40,17 @@ class Likeness:
         return float(x @ y) / size if size > 0.0 else 0.0
 
     def to_bytes(self) -> bytes:
-        """As a NumPy archive, in half precision."""
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            allow_pickle=False,
-            mean=self.mean.astype(np.float16),
-            whitening=self.whitening.astype(np.float16),
-        )
-        return buffer.getvalue()
+        """As an archive."""
+        return arrays.packed({"mean": self.mean, "whitening": self.whitening})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Likeness:
         """What :meth:`to_bytes` made. Raises ``ValueError`` or ``KeyError`` for anything else."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-            return cls(kept["mean"].astype(np.float32), kept["whitening"].astype(np.float32))
+        kept = arrays.unpacked(data)
+        return cls(kept["mean"], kept["whitening"])
 
 
 @cache
 def shipped() -> Likeness:
     """The space that ships with this package."""
-    return Likeness.from_bytes(resources.files(__package__).joinpath(FILE).read_bytes())
+    return Likeness.from_bytes(arrays.shipped(FILE))

@@ -12,16 +12,16 @@ All blocking, on mono samples at 16 kHz, shape ``(n,)``, full scale 1.0.
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.engine import SPEECH_RATE
+from ringtrue.voices.enrolment import arrays
+from ringtrue.voices.enrolment.arrays import Layers
 
 RealArray = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
@@ -99,15 +99,14 @@ TRAITS: Final = ("texture mean", *(f"texture {quantile}" for quantile in _QUANTI
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextureNetwork:
-    """Log odds, for every other frame, that a vocoder made it."""
+class TextureNetwork(Layers):
+    """Log odds, for every other frame, that a vocoder made it.
 
-    weights: tuple[FloatArray, ...] = field(repr=False)
-    """Of each layer, ``(kernel * inputs, channels)``, time before frequency before input; then
-    ``(bins * channels, HIDDEN)`` and ``(HIDDEN, 1)``."""
+    Weights of a layer have shape ``(kernel * inputs, channels)``, time before frequency before
+    input; the last two's are ``(bins * channels, HIDDEN)`` and ``(HIDDEN, 1)``.
+    """
 
-    biases: tuple[FloatArray, ...] = field(repr=False)
-    """Of each layer, ``(channels,)``; then ``(HIDDEN,)`` and ``(1,)``."""
+    LAYERS = len(SHAPES) + 2
 
     def odds(self, texture: FloatArray) -> FloatArray:
         """``(answers,)`` of log odds for what :func:`texture` made, ``(frames, BINS)``."""
@@ -125,29 +124,11 @@ class TextureNetwork:
             return np.zeros(len(TRAITS))
         return np.array([heard.mean(), *np.quantile(heard, _QUANTILES)])
 
-    def to_bytes(self) -> bytes:
-        """As a NumPy archive, in half precision."""
-        buffer = io.BytesIO()
-        arrays = {f"weights{n}": w.astype(np.float16) for n, w in enumerate(self.weights)}
-        arrays |= {f"biases{n}": b.astype(np.float16) for n, b in enumerate(self.biases)}
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> TextureNetwork:
-        """What :meth:`to_bytes` made. Raises ``ValueError`` or ``KeyError`` for anything else."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-            count = range(len(SHAPES) + 2)
-            return cls(
-                tuple(kept[f"weights{n}"].astype(np.float32) for n in count),
-                tuple(kept[f"biases{n}"].astype(np.float32) for n in count),
-            )
-
 
 @cache
 def shipped() -> TextureNetwork:
     """The network that ships with this package."""
-    return TextureNetwork.from_bytes(resources.files(__package__).joinpath(FILE).read_bytes())
+    return TextureNetwork.from_bytes(arrays.shipped(FILE))
 
 
 def prepared(texture: FloatArray) -> FloatArray:

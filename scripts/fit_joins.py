@@ -3,24 +3,22 @@
     python scripts/enrolment_corpus.py --fetch
     python scripts/fit_joins.py
 
-Needs the ``test`` extra (PyTorch). People are divided into three folds; a network is taught without
-each, so that everybody can be judged by one that never heard them (:func:`left_out`), and one with
-everybody, which ships. Some fifteen minutes on one core; what is made and learnt is kept under
-``build/enrolment/joins`` and taken up there again.
+By folds of people (:mod:`taught_networks`). Some fifteen minutes on one core; what is made and
+learnt is kept under ``build/enrolment/joins``. ``python scripts/splice_material.py`` makes what is
+learnt from alone.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+import taught_networks
 from enrolment_corpus import ROOT
 from splice_material import KEPT, Sample, material, people
+from taught_networks import EVERYBODY, Taught
 
 from ringtrue.voices.enrolment.joins import (
     BANDS,
@@ -38,43 +36,17 @@ if TYPE_CHECKING:
 Real = npt.NDArray[np.float32]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "joins.npz"
-FOLDS: Final = 3
-EVERYBODY: Final = -1
-"""In the place of a fold: nobody is left out."""
-
 CHANNELS: Final = 32
 STEPS: Final = 1500
 BATCH: Final = 16
 FRAMES: Final = 400
 RATE: Final = 8e-3
-DECAY: Final = 1e-2
 WEIGHT: Final = 5.0
 """A frame with a join counts this often: there are few."""
 
 NEAR: Final = 2.5
 UNSURE: Final = 6.0
 """Frames from a join: nearer than the first counts as one, from there to the second as nothing."""
-
-
-@cache
-def folds() -> dict[str, int]:
-    """The fold of everybody."""
-    names = sorted(speaker.name for speaker in people())
-    return {name: number % FOLDS for number, name in enumerate(names)}
-
-
-@cache
-def left_out(fold: int) -> JoinNetwork:
-    """The network that was taught without a fold, or with :data:`EVERYBODY`."""
-    path = KEPT / f"network{fold}.npz"
-    if not path.is_file():
-        path.write_bytes(learnt(fold).to_bytes())
-    return JoinNetwork.from_bytes(path.read_bytes())
-
-
-def network_without(person: str) -> JoinNetwork:
-    """A network that never heard ``person``; everybody's for a name that is in no fold."""
-    return left_out(folds().get(person, EVERYBODY))
 
 
 def target(sample: Sample) -> tuple[Real, Real]:
@@ -121,10 +93,8 @@ def learnt(fold: int) -> JoinNetwork:
     from torch import nn
     from torch.nn import functional
 
-    torch.set_num_threads(1)
-    torch.manual_seed(fold + 1)
-    rng = np.random.default_rng(fold + 1)
-    made = [material(person) for person in people() if folds()[person.name] != fold]
+    rng = taught_networks.seeded(fold)
+    made = [material(person) for person in people() if NETWORKS.folds[person.name] != fold]
     sizes = [BANDS, *[CHANNELS] * (len(DILATIONS) - 1)]
     layers = nn.ModuleList(
         nn.Conv1d(size, CHANNELS, 3, padding=dilation, dilation=dilation, bias=False)
@@ -132,12 +102,9 @@ def learnt(fold: int) -> JoinNetwork:
     )
     norms = nn.ModuleList(nn.BatchNorm1d(CHANNELS) for _ in DILATIONS)
     last = nn.Conv1d(CHANNELS, 1, 1)
-    parameters = [*layers.parameters(), *norms.parameters(), *last.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
     heavy = torch.tensor(WEIGHT)
-    began, mean = time.monotonic(), 0.0
-    for step in range(STEPS):
+
+    def loss() -> torch.Tensor:
         seen, joined, counts = (torch.from_numpy(part) for part in batch(made, rng))
         values = seen.transpose(1, 2)
         for number, (layer, norm) in enumerate(zip(layers, norms, strict=True)):
@@ -146,40 +113,23 @@ def learnt(fold: int) -> JoinNetwork:
         losses = functional.binary_cross_entropy_with_logits(
             last(values)[:, 0], joined, reduction="none", pos_weight=heavy
         )
-        loss = (losses * counts).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        mean += (loss.item() - mean) / min(step + 1, 100)
-        if step % 400 == 399:
-            print(f"fold {fold}: step {step + 1}, loss {mean:.3f}", flush=True)
-    print(f"fold {fold}: {time.monotonic() - began:.0f} s", flush=True)
-    return _exported(list(layers), list(norms), last)
+        return (losses * counts).mean()
+
+    modules = nn.ModuleList([*layers, *norms, last])
+    taught_networks.learn(modules, loss, STEPS, RATE, f"fold {fold}")
+    return JoinNetwork(*taught_networks.exported(layers, norms, [last]))
 
 
-def _exported(
-    layers: Sequence[torch.nn.Module], norms: Sequence[torch.nn.Module], last: torch.nn.Module
-) -> JoinNetwork:
-    """The layers as plain arrays, with each normalisation made part of the layer before it."""
-    weights, biases = [], []
-    for layer, norm in zip(layers, norms, strict=True):
-        kept = {name: value.detach().numpy() for name, value in norm.state_dict().items()}
-        scale = kept["weight"] / np.sqrt(kept["running_var"] + 1e-5)
-        kernel = layer.state_dict()["weight"].numpy() * scale[:, None, None]
-        weights.append(kernel.transpose(2, 1, 0).reshape(-1, len(scale)))
-        biases.append(kept["bias"] - kept["running_mean"] * scale)
-    end = last.state_dict()
-    weights.append(end["weight"].numpy()[:, :, 0].T)
-    biases.append(end["bias"].numpy())
-    return JoinNetwork(tuple(weights), tuple(biases))
+NETWORKS: Final = Taught(
+    JoinNetwork, KEPT, lambda: (person.name for person in people()), learnt, EVERYBODY
+)
 
 
 def report() -> None:
     """What share of each kind is above what 2 % of uncut ones exceed, nobody judged by theirs."""
     found: dict[str, list[float]] = {}
     for person in people():
-        network = network_without(person.name)
+        network = NETWORKS.without(person.name)
         for sample in material(person):
             odds = network.odds(sample.course.astype(np.float32))
             found.setdefault(sample.kind, []).append(float(strongest(odds)[2]))
@@ -188,24 +138,5 @@ def report() -> None:
         print(f"{kind:22} {len(scores):5}  above {np.mean(np.array(scores) > bound):.2f}")
 
 
-def main() -> None:
-    """Teach all networks, tell how well they hear, and write the one that ships."""
-    parser = argparse.ArgumentParser(description="Teach the network that hears joins.")
-    parser.add_argument("--only", type=int, help="one fold, -1 for everybody; writes nothing else")
-    parser.add_argument("--material", action="store_true", help="make what is learnt from; no more")
-    arguments = parser.parse_args()
-    if arguments.material:
-        for person in people():
-            print(f"{person.name}: {len(material(person))}", flush=True)
-    elif arguments.only is not None:
-        left_out(arguments.only)
-    else:
-        for fold in range(FOLDS):
-            left_out(fold)
-        report()
-        OUT.write_bytes(left_out(EVERYBODY).to_bytes())
-        print(f"wrote {OUT}")
-
-
 if __name__ == "__main__":
-    main()
+    NETWORKS.main("Teach the network that hears joins.", report, OUT)

@@ -3,24 +3,22 @@
     python scripts/enrolment_corpus.py --fetch
     python scripts/fit_texture.py
 
-Needs the ``test`` extra (PyTorch). As in :mod:`fit_joins`, people are divided into folds; a network
-is taught without each, and one with everybody, which ships. Synthesizers are in no fold. What is
-learnt is kept under ``build/enrolment/synthesis`` and taken up there again.
+By folds of people (:mod:`taught_networks`); synthesizers are in none. What is learnt is kept under
+``build/enrolment/synthesis``.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+import taught_networks
 from enrolment_corpus import ROOT, at_home, speakers
 from synthesis_material import KEPT, Sample, everything
+from taught_networks import EVERYBODY, Taught
 
 from ringtrue.voices.enrolment.texture import BINS, HIDDEN, SHAPES, TextureNetwork, active, prepared
 
@@ -30,36 +28,11 @@ if TYPE_CHECKING:
 Real = npt.NDArray[np.float32]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "texture.npz"
-FOLDS: Final = 3
-EVERYBODY: Final = -1
-"""In the place of a fold: nobody is left out."""
 
 STEPS: Final = 900
 BATCH: Final = 32
 FRAMES: Final = 128
 RATE: Final = 4e-3
-DECAY: Final = 1e-2
-
-
-@cache
-def folds() -> dict[str, int]:
-    """The fold of everybody."""
-    names = sorted(speaker.name for speaker in [*speakers(), *at_home()])
-    return {name: number % FOLDS for number, name in enumerate(names)}
-
-
-@cache
-def left_out(fold: int) -> TextureNetwork:
-    """The network that was taught without a fold, or with :data:`EVERYBODY`."""
-    path = KEPT / f"network{fold}.npz"
-    if not path.is_file():
-        path.write_bytes(learnt(fold).to_bytes())
-    return TextureNetwork.from_bytes(path.read_bytes())
-
-
-def network_without(owner: str) -> TextureNetwork:
-    """A network that never heard ``owner``; the first fold's for a synthesizer."""
-    return left_out(folds().get(owner, 0))
 
 
 class Pool:
@@ -109,10 +82,8 @@ def learnt(fold: int) -> TextureNetwork:
     from torch import nn
     from torch.nn import functional
 
-    torch.set_num_threads(1)
-    torch.manual_seed(fold + 1)
-    rng = np.random.default_rng(fold + 1)
-    pool = Pool([s for s in everything() if folds().get(s.owner, EVERYBODY - 1) != fold])
+    rng = taught_networks.seeded(fold)
+    pool = Pool([s for s in everything() if NETWORKS.folds.get(s.owner, EVERYBODY - 1) != fold])
     sizes = [1, *(shape.channels for shape in SHAPES)]
     layers = nn.ModuleList(
         nn.Conv2d(
@@ -131,10 +102,8 @@ def learnt(fold: int) -> TextureNetwork:
         bins = -(-bins // shape.step[1])
     hidden, last = nn.Linear(bins * SHAPES[-1].channels, HIDDEN), nn.Linear(HIDDEN, 1)
     modules = nn.ModuleList([*layers, *norms, hidden, last])
-    optimizer = torch.optim.AdamW(modules.parameters(), lr=RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
-    began, mean = time.monotonic(), 0.0
-    for step in range(STEPS):
+
+    def loss() -> torch.Tensor:
         seen, counts, attack = (torch.from_numpy(part) for part in pool.draw(rng))
         values = seen[:, None]
         for layer, norm in zip(layers, norms, strict=True):
@@ -143,35 +112,16 @@ def learnt(fold: int) -> TextureNetwork:
         odds = last(functional.relu(hidden(flat)))[:, :, 0]
         counted = counts[:, ::2]
         score = (odds * counted).sum(dim=1) / (counted.sum(dim=1) + 1)
-        loss = functional.binary_cross_entropy_with_logits(score, attack)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        mean += (loss.item() - mean) / min(step + 1, 100)
-        if step % 150 == 149:
-            spent = time.monotonic() - began
-            print(f"fold {fold}: step {step + 1}, loss {mean:.3f}, {spent:.0f} s", flush=True)
-    return _exported(list(layers), list(norms), [hidden, last])
+        return functional.binary_cross_entropy_with_logits(score, attack)
+
+    taught_networks.learn(modules, loss, STEPS, RATE, f"fold {fold}")
+    return TextureNetwork(*taught_networks.exported(layers, norms, [hidden, last]))
 
 
-def _exported(
-    layers: Sequence[torch.nn.Module],
-    norms: Sequence[torch.nn.Module],
-    ends: Sequence[torch.nn.Module],
-) -> TextureNetwork:
-    """The layers as plain arrays, with each normalisation made part of the layer before it."""
-    weights, biases = [], []
-    for layer, norm in zip(layers, norms, strict=True):
-        kept = {name: value.detach().numpy() for name, value in norm.state_dict().items()}
-        scale = kept["weight"] / np.sqrt(kept["running_var"] + 1e-5)
-        kernel = layer.state_dict()["weight"].numpy() * scale[:, None, None, None]
-        weights.append(kernel.transpose(2, 3, 1, 0).reshape(-1, len(scale)))
-        biases.append(kept["bias"] - kept["running_mean"] * scale)
-    for end in ends:
-        weights.append(end.state_dict()["weight"].numpy().T)
-        biases.append(end.state_dict()["bias"].numpy())
-    return TextureNetwork(tuple(weights), tuple(biases))
+NETWORKS: Final = Taught(
+    TextureNetwork, KEPT, lambda: (s.name for s in [*speakers(), *at_home()]), learnt, 0
+)
+"""A synthesizer is in no fold: the first fold's network judges it."""
 
 
 def report() -> None:
@@ -179,27 +129,12 @@ def report() -> None:
     found: dict[str, list[float]] = defaultdict(list)
     for sample in everything():
         if not sample.owner.startswith(("letters-", "shapes-")):
-            traits = network_without(sample.owner).traits(sample.texture.astype(np.float32))
+            traits = NETWORKS.without(sample.owner).traits(sample.texture.astype(np.float32))
             found[sample.kind].append(float(traits[0]))
     bound = float(np.quantile(found["person"], 0.98))
     for kind, scores in sorted(found.items()):
         print(f"{kind:12} {len(scores):5}  above {np.mean(np.array(scores) > bound):.2f}")
 
 
-def main() -> None:
-    """Teach all networks, tell how well they hear, and write the one that ships."""
-    parser = argparse.ArgumentParser(description="Teach the network that hears vocoders.")
-    parser.add_argument("--only", type=int, help="one fold, -1 for everybody; writes nothing else")
-    arguments = parser.parse_args()
-    if arguments.only is not None:
-        left_out(arguments.only)
-        return
-    for fold in range(FOLDS):
-        left_out(fold)
-    report()
-    OUT.write_bytes(left_out(EVERYBODY).to_bytes())
-    print(f"wrote {OUT}")
-
-
 if __name__ == "__main__":
-    main()
+    NETWORKS.main("Teach the network that hears vocoders.", report, OUT)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from enrolment_attacks import gain, loudspeaker, microphone, noise, replayed, room
 from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, at_home, speakers
-from fit_joins import network_without
-from fit_texture import network_without as texture_without
+from fit_joins import NETWORKS as JOINS
+from fit_texture import NETWORKS as TEXTURES
 from splice_material import material, people, somehow
 from synthesis_material import Sample, conditions, sources
 from synthesis_material import material as spoken
@@ -63,7 +63,7 @@ class Measured:
 
 def splices(speaker: Speaker) -> Iterator[Row]:
     """Of statements put together and of uncut ones: breaks, and joins heard by a stranger."""
-    network = network_without(speaker.name)
+    network = JOINS.without(speaker.name)
     for sample in material(speaker):
         joins = strongest(network.odds(sample.course.astype(np.float32)))
         kind = PERSON if sample.kind == "uncut" else ATTACK
@@ -97,7 +97,7 @@ def from_loudspeaker(samples: Audio, rng: np.random.Generator) -> Audio:
 def syntheses(samples: Iterable[Sample]) -> Iterator[Row]:
     """Of people's speech and of machines': traits, and what a network heard that is a stranger."""
     for sample in samples:
-        network = texture_without(sample.owner)
+        network = TEXTURES.without(sample.owner)
         heard = network.traits(sample.texture.astype(np.float32))
         yield sample.owner, sample.kind, np.concatenate([sample.traits, heard])
 

@@ -7,6 +7,7 @@ whole; a statement and its uncut counterpart go through the same microphones, ro
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,3 +189,17 @@ def _write(path: Path, made: Sequence[Sample]) -> None:
         breaks=np.array([sample.breaks for sample in made]),
     )
     partial.replace(path)
+
+
+def main() -> None:
+    """Make what is learnt from, of everybody or of every other one."""
+    parser = argparse.ArgumentParser(description="Make what the splice check learns from.")
+    parser.add_argument("--every", type=int, default=1, help="one in so many people only")
+    parser.add_argument("--first", type=int, default=0, help="of these; each core may take its own")
+    arguments = parser.parse_args()
+    for person in people()[arguments.first :: arguments.every]:
+        print(f"{person.name}: {len(material(person))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from legs import ScriptedLeg
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
+    InterimTranscriptionFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
@@ -23,6 +24,7 @@ from pipecat.frames.frames import (
     TTSStartedFrame,
     TTSStoppedFrame,
     TTSTextFrame,
+    VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -50,12 +52,16 @@ class Stt(FrameProcessor):
         super().__init__()
         self.texts = deque(texts)
         self.delay = 0.1
+        self.partial = ""
+        """Heard of a stretch as soon as it begins."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
             return
         await self.push_frame(frame, direction)
+        if isinstance(frame, VADUserStartedSpeakingFrame) and self.partial:
+            await self.push_frame(InterimTranscriptionFrame(self.partial, "", ""))
         if isinstance(frame, VADUserStoppedSpeakingFrame):
             await asyncio.sleep(self.delay)
             text = self.texts.popleft() if self.texts else ""
@@ -281,6 +287,19 @@ async def test_words_that_come_late_are_judged_by_themselves() -> None:
             assert r.record.turn_taking.false_interruptions == 1
             assert len(r.llm.asked) == turns
             assert np.array_equal(r.spoken[: len(WHOLE)], WHOLE) is (turns == 1)
+
+
+async def test_a_long_question_is_none_the_less_one_for_its_text_coming_late() -> None:
+    """Its first word is known at once and is a backchannel; the rest takes 0.9 s."""
+    text = "yeah and what is it on sunday"
+    async with rig(text) as r:
+        r.stt.partial, r.stt.delay = "yeah", 0.9
+        r.leg.play(caller(pause(AT), say("yeah and on sunday")[: int(1.4 * RATE)], pause(9)))
+        await asyncio.sleep(6)
+        assert r.record.turn_taking.backchannels == 0
+        assert r.record.turn_taking.resumed == 0
+        assert r.record.interruptions == 1
+        assert r.llm.asked[-1][-1] == {"role": "user", "content": text}
 
 
 @pytest.mark.parametrize(("level", "seconds", "fall"), [(6000, 0.3, 0.08), (2000, 1.0, 9.0)])

@@ -123,3 +123,46 @@ def test_no_pause_is_endless() -> None:
     it.stopped(0.4)
     it.started(2.2)
     assert it.verdict(POLICY.most) is Verdict.INTERRUPTION
+
+
+def test_the_words_of_an_earlier_stretch_are_not_those_of_the_next() -> None:
+    """ "Yeah", a pause, a question: the first word's text comes while the question is asked."""
+    it = overlap()
+    it.started(0.0)
+    it.stopped(0.3)
+    it.started(0.5)
+    it.final("yeah")
+    it.stopped(1.1)
+    assert it.verdict(1.15) is None
+    it.final("what about sunday")
+    assert it.verdict(1.3) is Verdict.INTERRUPTION
+
+
+def test_words_that_want_the_floor_need_not_wait_for_the_rest() -> None:
+    it = overlap()
+    it.started(0.0)
+    it.stopped(0.3)
+    it.started(0.5)
+    it.final("stop")
+    it.stopped(0.8)
+    assert it.verdict(0.85) is Verdict.INTERRUPTION
+
+
+def test_a_long_sounds_first_word_does_not_make_it_a_backchannel() -> None:
+    it = overlap()
+    it.started(0.0)
+    it.partial("yeah")
+    it.stopped(1.2)
+    assert it.verdict(1.2 + POLICY.text + 0.01) is None
+    assert it.verdict(POLICY.most) is Verdict.INTERRUPTION
+    it.final("yeah yeah okay right")
+    assert it.verdict(1.9) is Verdict.BACKCHANNEL
+
+
+def test_a_short_sounds_words_are_taken_for_whole_after_a_while() -> None:
+    it = overlap()
+    it.started(0.0)
+    it.partial("yeah")
+    it.stopped(0.5)
+    assert it.verdict(0.6) is None
+    assert it.verdict(0.5 + POLICY.text + 0.01) is Verdict.BACKCHANNEL

@@ -43,6 +43,10 @@ class OverlapPolicy:
     text: float = 0.6
     """How long its final text is waited for once it has ended."""
 
+    long_stretch: float = 1.0
+    """Speech without a pause that lasted this long is a backchannel only by its final text: what is
+    known of it before may be the first word of a question."""
+
     hint: float = 0.4
     """How long a hint is waited on for what it becomes."""
 
@@ -94,7 +98,15 @@ class Overlap:
         self._started_at: float | None = None
         self._stopped_at: float | None = None
         self._dismissed = False
-        self._final = False
+        self._going_on_at = now
+        """When the latest stretch of speech began."""
+
+        self._stretch = 0.0
+        """The longest one so far that has ended, in seconds."""
+
+        self._awaited = 0
+        """Stretches that have ended and whose final text has not come."""
+
         self._words: list[str] = []
         self._partial = ""
 
@@ -112,12 +124,16 @@ class Overlap:
         """It is speech, and began at ``since``; also where it goes on after a pause."""
         if self._started_at is None:
             self._started_at = since
+        self._going_on_at = since
         self._stopped_at = None
-        self._dismissed = self._final = False
+        self._dismissed = False
 
     def stopped(self, at: float) -> None:
         """The speech ended at ``at``."""
+        if self._stopped_at is None:
+            self._awaited += 1
         self._stopped_at = at
+        self._stretch = max(self._stretch, at - self._going_on_at)
 
     def dismissed(self) -> None:
         """It was no speech."""
@@ -132,7 +148,7 @@ class Overlap:
         if text.strip():
             self._words.append(text.strip())
         self._partial = ""
-        self._final = True
+        self._awaited = max(0, self._awaited - 1)
 
     def verdict(self, now: float) -> Verdict | None:
         """What it is; None while that is open."""
@@ -141,17 +157,18 @@ class Overlap:
             lapsed = now - self.began_at >= policy.hint
             return Verdict.NOISE if self._dismissed or lapsed else None
         if now - self.began_at >= policy.most:
-            return self._by_words() or Verdict.INTERRUPTION
+            return self._by_words(now) or Verdict.INTERRUPTION
         spoke = (now if self._stopped_at is None else self._stopped_at) - self._started_at
         if self._stopped_at is None:
             return self._while_speaking(spoke)
-        if self._final or now - self._stopped_at >= policy.text:
-            known = self._by_words()
-            if known is not None:
-                return known
-            few = spoke < (policy.wordless if self._final else policy.short)
-            return Verdict.NOISE if few else Verdict.INTERRUPTION
-        return None
+        if self._words and not self._backchannels.only(" ".join(self._words)):
+            return Verdict.INTERRUPTION
+        if self._awaited and now - self._stopped_at < policy.text:
+            return None
+        if self.text:
+            return self._by_words(now)
+        few = spoke < (policy.short if self._awaited else policy.wordless)
+        return Verdict.NOISE if few else Verdict.INTERRUPTION
 
     def _while_speaking(self, spoke: float) -> Verdict | None:
         """By its length alone: a small recognizer hears words in any hum before it is sure, and
@@ -163,11 +180,17 @@ class Overlap:
             return Verdict.INTERRUPTION
         return None
 
-    def _by_words(self) -> Verdict | None:
+    def _by_words(self, now: float) -> Verdict | None:
+        """None where there are none, or those of a long stretch may go on."""
         if not self.text:
             return None
-        only = self._backchannels.only(self.text)
-        return Verdict.BACKCHANNEL if only else Verdict.INTERRUPTION
+        if not self._backchannels.only(self.text):
+            return Verdict.INTERRUPTION
+        longest = self._stretch
+        if self._stopped_at is None:
+            longest = max(longest, now - self._going_on_at)
+        whole = self._stopped_at is not None and not self._awaited
+        return Verdict.BACKCHANNEL if whole or longest < self._policy.long_stretch else None
 
 
 def _words(text: str) -> list[str]:

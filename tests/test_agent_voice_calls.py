@@ -35,7 +35,10 @@ GREETING = (
 LIMIT = 0.5
 """Seconds from a withdrawal to the last of the voice at the caller's ear."""
 
-pytestmark = pytest.mark.keeps("the recognizer's and the engines' threads end with the server")
+pytestmark = [
+    pytest.mark.keeps("the recognizer's and the engines' threads end with the server"),
+    pytest.mark.usefixtures("settled"),
+]
 
 
 @dataclass
@@ -85,6 +88,7 @@ def make_house(
     }
     (agents / "ada.yaml").write_text(yaml.safe_dump(agent))
     environ = {
+        "RINGTRUE_ADMISSION__ENABLED": "false",  # the callers share the process
         "RINGTRUE_AGENTS__DIR": str(agents),
         "RINGTRUE_AGENTS__DEFAULT": "ada",
         "RINGTRUE_VOICES__DIR": str(tmp_path / "voices"),
@@ -132,11 +136,12 @@ async def call(
 
     async def script(caller: VirtualCaller) -> None:
         await caller.wait_for_agent_to_start()
-        graphs = [
-            active.graph for active in server.calls._active.values() if active.call.id not in taken
-        ]
-        context, record = graphs[0].context, graphs[0].session.record
-        taken.add(record.call_id)
+        (graph,) = (
+            active.graph
+            for active in server.calls._active.values()
+            if active.call.remote.endswith(f":{phone._endpoint.port}")
+        )
+        context, record = graph.context, graph.session.record
         calls.append(record.call_id)
         await during(caller)
         await caller.wait_for_agent_to_finish(within=40)
@@ -145,7 +150,6 @@ async def call(
         said.extend(str(m["content"]) for m in messages if m["role"] == "assistant")
         await caller.hangup()
 
-    taken: set[str] = server.__dict__.setdefault("_taken_by_tests", set())
     async with Phone() as phone:
         result = await phone.call(f"sip:ada@127.0.0.1:{server.sip_port}", script, name=name)
     assert result.ok, (result.failure, result.detail)
@@ -255,11 +259,17 @@ async def test_redis_killed_under_ten_calls_loses_no_call_and_no_audio(
         async with asyncio.timeout(5):
             await server.library.revocations.wait_connected()
 
-        async def during(_: VirtualCaller) -> None:
-            await asyncio.sleep(1.0)
-            redis.kill()
+        greeted = asyncio.Barrier(10)
 
-        ended = await asyncio.gather(*(call(server, during, f"caller-{n}") for n in range(10)))
+        async def during(_: VirtualCaller) -> None:
+            if await greeted.wait() == 0:
+                redis.kill()
+
+        async def one(number: int) -> Ended:
+            await asyncio.sleep(0.3 * number)
+            return await call(server, during, f"caller-{number}")
+
+        ended = await asyncio.gather(*(one(number) for number in range(10)))
     for each in ended:
         assert each.said == GREETING
         assert each.record.voice_revoked is None

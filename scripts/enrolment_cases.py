@@ -6,7 +6,7 @@ Every case has its random numbers of its own, so that any of them can be made wi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,7 @@ from enrolment_attacks import (
     speed,
     vocoded,
 )
-from enrolment_corpus import RATE, UNPACKED, Audio, Speaker, fresh
+from enrolment_corpus import RATE, UNPACKED, Audio, Speaker
 
 from ringtrue.voices.enrolment.fingerprint import fingerprint
 
@@ -73,10 +73,10 @@ class Plan:
 class People:
     """Speakers that nothing was learnt of, their takes, and what each is enrolled with."""
 
-    def __init__(self) -> None:
+    def __init__(self, speakers: Sequence[Speaker]) -> None:
         """Read them; those without a statement and 5 s beside it are left out."""
         self.takes: dict[str, list[Audio]] = {}
-        self.speakers = fresh()
+        self.speakers = speakers
         for speaker in self.speakers:
             takes = _distinct(speaker)
             lengths = sorted(len(take) / RATE for take in takes)

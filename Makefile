@@ -7,6 +7,7 @@
 # make bench-media    what 50, 200 and 500 calls cost in media and signalling alone
 # make bench-flood    500 INVITEs a second from a scanner for 30 s while 10 calls run
 # make bench-knee     twice as many callers as the server can carry: who is refused, who suffers
+# make bench-fifty    50 conversing callers, two workers, a stand-in for the recognizer
 # make soak    short calls for an hour: do memory, files, ports and tasks stay flat?
 #              SOAK_MINUTES=15 for fewer
 # make bench-voices   clone real speakers, measure the clones, compare with the baseline
@@ -26,7 +27,7 @@ ARGS ?=
 RUN := . scripts/env.sh;
 COMPILED := path=$$(bash scripts/compile.sh --where); [ -z "$$path" ] || export PYTHONPATH="$$path";
 
-.PHONY: help compiled demo serve test lint format types bench bench-media bench-flood bench-knee bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
+.PHONY: help compiled demo serve test lint format types bench bench-media bench-flood bench-knee bench-fifty bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -47,7 +48,7 @@ serve: setup-run
 bench: setup-run
 	@$(RUN) $(COMPILED) exec $(BIN)/ringtrue bench $(ARGS)
 
-bench-media bench-flood bench-knee: bench-%: setup-run
+bench-media bench-flood bench-knee bench-fifty: bench-%: setup-run
 	@$(RUN) $(COMPILED) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 		exec $(BIN)/python scripts/bench_$*.py $(ARGS)
 

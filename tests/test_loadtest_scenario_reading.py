@@ -119,7 +119,7 @@ def test_the_shipped_scenarios_are_whole() -> None:
     assert {
         "reception", "reminder", "webrtc-demo", "barge-in-storm", "silence", "noisy-line",
         "slow-llm", "dead-llm", "dying-redis", "revoked-voice", "stalled-recognizer",
-        "disk-full", "killed-worker", "questions",
+        "disk-full", "killed-worker", "questions", "fifty",
     } <= set(names)  # fmt: skip
     for name in names:
         assert load_scenario(find_scenario(name)).name == name

@@ -3,10 +3,10 @@
     python scripts/bench_fifty.py [--calls 50] [--runs 1] [--recognizer-ms 60] [--cold] [-o DIR]
 
 Each run starts a server of its own with the settings of the scenario ``fifty``. Before it counts,
-a few callers converse, so that each worker has said its answers once or twice, and the spare worker
-is loaded: a server that has been up for a minute. ``--cold`` leaves that out. Callers and server
-share the machine; how fast that is at the moment is told by a loop of fixed length, before and
-after each run, and by what other processes used and the hypervisor kept (``steal``) meanwhile.
+a few callers converse for a minute, so that each worker has said most of its answers before, and
+the spare worker is loaded. ``--cold`` leaves that out. Callers and server share the machine; how
+fast that is at the moment is told by a loop of fixed length, before and after each run, and by what
+other processes used and the hypervisor kept (``steal``) meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from ringtrue.streaming.stages import INTERVALS
 
 RAMP_SECONDS: Final = 6.0
 WARMING: Final = 16
-"""Callers of a run that only warms: eight for each worker."""
+WARMING_SECONDS: Final = 45.0
+"""Callers of a run that only warms, eight for each worker, and how long they call again."""
 
 SPARE_SECONDS: Final = 40.0
 RECORD_SECONDS: Final = 10.0
@@ -167,8 +168,9 @@ async def measure(calls: int, seed: int, recognizer_ms: float, *, cold: bool, ou
             processes=1,
         )
         if not cold:
-            await run(replace(plan, calls=WARMING, ramp_s=2.0, seed=seed + 1000, clips=None))
-            await _records(server, WARMING)
+            warming = replace(plan, calls=WARMING, ramp_s=2.0, duration_s=WARMING_SECONDS)
+            await run(replace(warming, seed=seed + 1000, clips=None))
+            await _records(server, 2 * WARMING)
             for path in (server.folder / "records").glob("*.json"):
                 path.unlink()
             await _until_spare(server, scenario)

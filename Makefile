@@ -4,7 +4,8 @@
 # make compiled   compile what every 20 ms of a call goes through to C: serve, demo and the benches
 #              below use it until a source changes (needs a C compiler; COMPILED= leaves it out)
 # make bench   load the server with calls and print latency, CPU and delay
-# make bench-media    what 50, 200 and 500 calls cost in media and signalling alone
+# make bench-media    what 50, 200 and 500 calls cost in media and signalling alone; compiled where
+#              there is a C compiler (COMPILED= leaves that out)
 # make bench-flood    500 INVITEs a second from a scanner for 30 s while 10 calls run
 # make bench-knee     twice as many callers as the server can carry: who is refused, who suffers
 # make bench-fifty    50 conversing callers, two workers, a stand-in for the recognizer
@@ -27,7 +28,7 @@ ARGS ?=
 RUN := . scripts/env.sh;
 COMPILED := path=$$(bash scripts/compile.sh --where); [ -z "$$path" ] || export PYTHONPATH="$$path";
 
-.PHONY: help compiled demo serve test lint format types bench bench-media bench-flood bench-knee bench-fifty bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
+.PHONY: help compiled demo serve test lint format types bench bench-compiled bench-media bench-flood bench-knee bench-fifty bench-voices bench-enrolment bench-watermark bench-peers fuzz soak clean \
 	setup-run setup-lint setup-test setup-bench setup-fuzz
 
 help:
@@ -47,6 +48,11 @@ serve: setup-run
 
 bench: setup-run
 	@$(RUN) $(COMPILED) exec $(BIN)/ringtrue bench $(ARGS)
+
+# The figures that are told are those of the compiled modules, wherever there is a compiler.
+bench-media: bench-compiled
+bench-compiled: setup-run
+	@$(if $(COMPILED),! command -v cc >/dev/null || $(MAKE) --no-print-directory compiled,:)
 
 bench-media bench-flood bench-knee bench-fifty: bench-%: setup-run
 	@$(RUN) $(COMPILED) OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \

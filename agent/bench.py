@@ -27,7 +27,7 @@ from ringtrue.loadtest.bench import BenchResult, BenchSpec, print_bench, run_ben
 from ringtrue.loadtest.report import Distribution, distribution
 from ringtrue.loadtest.spawn import RECOGNIZER
 from ringtrue.loadtest.timeline import add_distribution, plain_table
-from ringtrue.streaming import session
+from ringtrue.streaming.built import media_built
 from ringtrue.streaming.record import INTERVALS, CallRecord
 from ringtrue.streaming.turn_taking import TurnTaking, total
 
@@ -260,5 +260,5 @@ def machine() -> str:
                 break
     except OSError:
         pass
-    built = "" if session.__file__.endswith(".py") else ", media compiled"
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}{built}"
+    python = platform.python_version()
+    return f"{os.cpu_count()} cores, {model}, Python {python}, {media_built()}"

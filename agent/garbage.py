@@ -6,8 +6,9 @@ An ended call frees itself (:mod:`ringtrue.streaming.dismantle`), but for what l
 cycles: a browser's connection leaves some 450 objects, a hosted service's client others. The
 collector counts objects alone, not the native buffers they hold, and lets thousands pile up. A
 full collection holds the loop for some milliseconds even where what was loaded at the start is
-exempt (:func:`gc.freeze`). So it is made when no call is up; while some are, the collector's own
-count decides.
+exempt (:func:`gc.freeze`). So it is made when no call is up. Where there is always one it is made
+all the same, but seldom: what was in use for as long as a call lasts is old by the collector's own
+count, which comes to the old about once an hour.
 
 The C library keeps what was freed, in holes between what is still used. A server whose calls
 overlap now so, now otherwise, would hold a little more after each new constellation; whole free
@@ -26,20 +27,29 @@ from ringtrue.streaming.freed import give_back_freed
 INTERVAL: Final = 10.0
 """Seconds between collections, at least."""
 
+BUSY_INTERVAL: Final = 180.0
+"""The same while calls are up."""
+
 GIVE_BACK_SECONDS: Final = 30.0
 """Between two times that freed memory is given back."""
 
 
-async def keep_collected(idle: Callable[[], bool], interval: float = INTERVAL) -> None:
-    """Collect every ``interval`` seconds in which it is ``idle``, until cancelled.
+async def keep_collected(
+    idle: Callable[[], bool], interval: float = INTERVAL, busy_interval: float = BUSY_INTERVAL
+) -> None:
+    """Collect every ``interval`` seconds in which it is ``idle``, and every ``busy_interval`` where
+    it never is, until cancelled.
 
     Does nothing in a process that has frozen nothing: there a collection would visit everything
     that was ever loaded.
     """
+    passed = 0.0
     while True:
         await asyncio.sleep(interval)
-        if idle() and gc.get_freeze_count():
+        passed += interval
+        if gc.get_freeze_count() and (idle() or passed >= busy_interval):
             gc.collect()
+            passed = 0.0
 
 
 async def keep_given_back(interval: float = GIVE_BACK_SECONDS) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringtrue.agent import garbage
-from ringtrue.agent.garbage import INTERVAL, keep_collected, keep_given_back
+from ringtrue.agent.garbage import BUSY_INTERVAL, INTERVAL, keep_collected, keep_given_back
 from ringtrue.streaming.freed import give_back_freed
 
 
@@ -42,6 +42,26 @@ async def test_what_calls_leave_is_freed_between_calls_in_a_process_that_serves(
         assert left() is not None
         await asyncio.sleep(2)
         assert (left() is None) is freed
+    finally:
+        gc.unfreeze()
+        gc.enable()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+@pytest.mark.virtual_time
+async def test_a_server_that_always_has_a_call_collects_too_but_seldom() -> None:
+    keeping = asyncio.create_task(keep_collected(lambda: False))
+    gc.collect()
+    gc.disable()
+    try:
+        gc.freeze()
+        for _ in range(2):
+            left = weakref.ref(Knot())
+            await asyncio.sleep(BUSY_INTERVAL - INTERVAL)
+            assert left() is not None
+            await asyncio.sleep(INTERVAL + 1)
+            assert left() is None
     finally:
         gc.unfreeze()
         gc.enable()

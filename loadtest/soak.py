@@ -31,6 +31,7 @@ from ringtrue.loadtest.runner import RunPlan, run
 from ringtrue.loadtest.scenario.reading import parse_scenario
 from ringtrue.loadtest.scenario.schema import Scenario
 from ringtrue.loadtest.spawn import Spawned, spawned
+from ringtrue.streaming.built import media_built
 from ringtrue.streaming.errors import RingtrueError
 
 FORGET_SECONDS: Final = 40.0
@@ -114,7 +115,9 @@ async def soak(orders: SoakOrders, console: Console) -> Drift:
         )
         await run(plan)
         before = await at_rest(server, orders.forget_seconds)
-        console.print(f"soaking for {orders.minutes:g} min, {orders.calls} calls at once")
+        console.print(
+            f"soaking for {orders.minutes:g} min, {orders.calls} calls at once, {media_built()}"
+        )
         long = RunPlan(
             scenario=scenario,
             target=plan.target,

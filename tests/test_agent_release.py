@@ -142,7 +142,8 @@ async def test_nothing_of_a_sip_call_outlives_it() -> None:
 
         async def greeted(caller: VirtualCaller) -> None:
             await caller.wait_for_agent_to_start()
-            found.append(Parts(next(iter(server.calls._active.values()))))
+            # The call before it may still be on its way out.
+            found.append(Parts([*server.calls._active.values()][-1]))
             await caller.hangup()
 
         for _ in range(2):

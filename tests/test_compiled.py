@@ -15,11 +15,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SAME = (
     "streaming_gate", "streaming_gate_relay", "streaming_output", "streaming_playout",
+    "streaming_sealed",
     "telephony_rtp_bursts", "telephony_rtp_dtmf", "telephony_rtp_jitter",
     "telephony_rtp_latch", "telephony_rtp_packet", "telephony_rtp_plc", "telephony_rtp_receiver",
     "telephony_rtp_reception", "telephony_rtp_session", "telephony_rtp_srtp",
     "telephony_rtp_stream", "voices_watermark_marker",
 )  # fmt: skip
+
+_SERVER = "tests/test_agent_server.py"
+WHOLE = (
+    f"{_SERVER}::test_calls_that_are_not_taken_and_a_call_over_tcp",
+    f"{_SERVER}::test_broken_messages_and_then_a_call",
+    f"{_SERVER}::test_sigterm_lets_a_call_finish",
+    "tests/test_agent_refused_audio.py",
+)
+"""Calls from end to end: callers, servers, and what may not be heard on any wire."""
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +54,30 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lib"
 
 
+def run(compiled: Path, *arguments: str, seconds: float) -> str:
+    """What Python printed with the compiled modules before all others; it must have succeeded."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(compiled)},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.mark.timeout(1200)
 def test_what_is_compiled_keeps_to_the_tests_of_its_sources(compiled: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(compiled)}
-    seen = subprocess.run(
-        [sys.executable, "-c", "import ringtrue.streaming.session as m; print(m.__file__)"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert Path(seen.stdout.splitlines()[-1]).is_relative_to(compiled), seen.stdout
-    assert not seen.stdout.strip().endswith(".py"), "not compiled"
+    shows = "import ringtrue.streaming.session as m; print(m.__file__)"
+    place = run(compiled, "-c", shows, seconds=60).splitlines()[-1]
+    assert Path(place).is_relative_to(compiled), place
+    assert not place.endswith(".py"), "not compiled"
     tests = [f"tests/test_{name}.py" for name in SAME]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
+    run(compiled, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, seconds=600)
+
+
+@pytest.mark.timeout(1200)
+def test_whole_calls_go_as_they_do_uncompiled(compiled: Path) -> None:
+    run(compiled, "-m", "pytest", "-q", "-p", "no:cacheprovider", *WHOLE, seconds=300)

@@ -152,7 +152,7 @@ class Embedder:
         self._state = np.zeros(STATE)
         self._state[:FIXED] = [strength, chips.pilot_gain, chips.data_gain, *chips.symbols]
         self._pcm = np.zeros(rate // 50, np.int16)
-        self._octets = memoryview(self._pcm).cast("B")
+        self._octets = self._pcm.data.cast("B")
 
     def rest(self) -> None:
         """Forget what the leg sounded like, so that the mark of a host that was cut off doesn't

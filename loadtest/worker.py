@@ -7,6 +7,7 @@ calls; SIGTERM to stop at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -82,6 +83,7 @@ async def _main(spec: CrewSpec) -> None:
     crew = Crew(spec, emit)
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin, _watch_input, crew, loop)
+    gc.freeze()  # a collection of all that is loaded would make every caller late
     try:
         await crew.run()
     finally:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import uvloop
@@ -223,6 +224,13 @@ async def _tell(server: Spawned, console: Console) -> None:
             )
 
 
+async def _until_terminated(work: Coroutine[Any, Any, Drift]) -> Drift:
+    """What ``work`` returns; SIGTERM cancels it, so that the server it began ends with it."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Short calls for a long time.")
@@ -236,7 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         orders = SoakOrders(
             out=given.out, minutes=given.minutes, calls=given.calls, seed=given.seed
         )
-        drift = uvloop.run(soak(orders, console))
+        drift = uvloop.run(_until_terminated(soak(orders, console)))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     except (RingtrueError, ConfigError, OSError, ValueError) as error:
         errors.print(f"soak: {error}", style="red", highlight=False)
         return 2

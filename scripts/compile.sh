@@ -39,8 +39,11 @@ if ! command -v cc >/dev/null || [ ! -f "$headers/Python.h" ]; then
     }
 fi
 echo "compile: building $folder" >&2
-rm -rf build/compiled
 mkdir -p build/compiled
+rm -rf build/compiled/.new
+# a server may still run from the one that was built last
+find build/compiled -mindepth 1 -maxdepth 1 -type d -printf '%T@ %p\n' | sort --reverse --numeric-sort |
+    tail -n +2 | cut -d' ' -f2- | xargs --no-run-if-empty rm -rf
 log=build/compiled/log
 RINGTRUE_COMPILED=1 "$python" setup.py -q build --build-lib build/compiled/.new >"$log" 2>&1 || {
     cat "$log" >&2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -169,3 +170,19 @@ def test_orders_out_of_range(
 ) -> None:
     assert main(option) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_sigterm_ends_what_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+
+    async def endless(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    monkeypatch.setattr(soaking, "soak", endless)
+    assert main([]) == 128 + signal.SIGTERM
+    assert ended == [True]

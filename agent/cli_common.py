@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import threading
 from collections.abc import Coroutine
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -62,7 +63,8 @@ def run(main: Coroutine[Any, Any, int]) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(log_loop_error)
         working = loop.create_task(main, name="command")
-        loop.add_signal_handler(signal.SIGTERM, working.cancel)
+        if threading.current_thread() is threading.main_thread():  # others can't take signals
+            loop.add_signal_handler(signal.SIGTERM, working.cancel)
         try:
             return await working
         except asyncio.CancelledError:

@@ -65,6 +65,9 @@ class TurnNetwork:
             log.warning("smart_turn.unknown_layers", error=str(error))
         options = onnxruntime.SessionOptions()
         options.inter_op_num_threads = options.intra_op_num_threads = 1
+        # Processors without VNNI add pairs of products in 16 bits, which overflow in this network:
+        # it took half a question for a whole one. Others don't look at this.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = onnxruntime.InferenceSession(
             network, providers=["CPUExecutionProvider"], sess_options=options
         )

@@ -6,9 +6,9 @@ An ended call frees itself (:mod:`ringtrue.streaming.dismantle`), but for what l
 cycles: a browser's connection leaves some 450 objects, a hosted service's client others. The
 collector counts objects alone, not the native buffers they hold, and lets thousands pile up. A
 full collection holds the loop for some milliseconds even where what was loaded at the start is
-exempt (:func:`gc.freeze`). So it is made when no call is up. Where there is always one it is made
-all the same, but seldom: what was in use for as long as a call lasts is old by the collector's own
-count, which comes to the old about once an hour.
+exempt (:func:`gc.freeze`). So it is made when no call is up. Where there are always a few it is
+made all the same, but seldom: what was in use for as long as a call lasts is old by the collector's
+own count, which comes to the old about once an hour.
 
 The C library keeps what was freed, in holes between what is still used. A server whose calls
 overlap now so, now otherwise, would hold a little more after each new constellation; whole free
@@ -28,17 +28,20 @@ INTERVAL: Final = 10.0
 """Seconds between collections, at least."""
 
 BUSY_INTERVAL: Final = 180.0
-"""The same while calls are up."""
+"""The same while a few calls are up."""
+
+FEW: Final = 5
+"""Calls at most beside which a collection is made: each adds some 3 ms, which all of them hear."""
 
 GIVE_BACK_SECONDS: Final = 30.0
 """Between two times that freed memory is given back."""
 
 
 async def keep_collected(
-    idle: Callable[[], bool], interval: float = INTERVAL, busy_interval: float = BUSY_INTERVAL
+    calls: Callable[[], int], interval: float = INTERVAL, busy_interval: float = BUSY_INTERVAL
 ) -> None:
-    """Collect every ``interval`` seconds in which it is ``idle``, and every ``busy_interval`` where
-    it never is, until cancelled.
+    """Collect every ``interval`` seconds in which no call is up, and every ``busy_interval`` where
+    there is always one and :data:`FEW` at most, until cancelled. ``calls`` says how many there are.
 
     Does nothing in a process that has frozen nothing: there a collection would visit everything
     that was ever loaded.
@@ -47,7 +50,8 @@ async def keep_collected(
     while True:
         await asyncio.sleep(interval)
         passed += interval
-        if gc.get_freeze_count() and (idle() or passed >= busy_interval):
+        up = calls()
+        if gc.get_freeze_count() and (not up or (passed >= busy_interval and up <= FEW)):
             gc.collect()
             passed = 0.0
 

@@ -239,7 +239,7 @@ class Server(Running):
         gauges = Gauges(self.engines, self.calls.clock.stats, self.calls.graph_wait)
         calls = partial(len, self.calls)
         self._background.keep(lambda: self.calls.door.watch(gauges.read, calls), "admission")
-        self._background.keep(lambda: keep_collected(lambda: not calls()), "garbage")
+        self._background.keep(lambda: keep_collected(calls), "garbage")
         self._background.keep(keep_given_back, "freed memory")
         if self._link is None or self._link.plan.primary:
             self._background.keep(self.recordings.keep_tidy, "recordings")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringtrue.agent import garbage
-from ringtrue.agent.garbage import BUSY_INTERVAL, INTERVAL, keep_collected, keep_given_back
+from ringtrue.agent.garbage import BUSY_INTERVAL, FEW, INTERVAL, keep_collected, keep_given_back
 from ringtrue.streaming.freed import give_back_freed
 
 
@@ -31,7 +31,7 @@ class Knot:
 async def test_what_calls_leave_is_freed_between_calls_in_a_process_that_serves(
     frozen: bool, idle: bool, freed: bool
 ) -> None:
-    keeping = asyncio.create_task(keep_collected(lambda: idle))
+    keeping = asyncio.create_task(keep_collected(lambda: 0 if idle else 1))
     gc.collect()
     gc.disable()
     try:
@@ -49,9 +49,12 @@ async def test_what_calls_leave_is_freed_between_calls_in_a_process_that_serves(
         await asyncio.gather(keeping, return_exceptions=True)
 
 
+@pytest.mark.parametrize(("calls", "freed"), [(1, True), (FEW, True), (FEW + 1, False)])
 @pytest.mark.virtual_time
-async def test_a_server_that_always_has_a_call_collects_too_but_seldom() -> None:
-    keeping = asyncio.create_task(keep_collected(lambda: False))
+async def test_a_server_that_always_has_a_call_collects_too_but_seldom(
+    calls: int, freed: bool
+) -> None:
+    keeping = asyncio.create_task(keep_collected(lambda: calls))
     gc.collect()
     gc.disable()
     try:
@@ -61,7 +64,7 @@ async def test_a_server_that_always_has_a_call_collects_too_but_seldom() -> None
             await asyncio.sleep(BUSY_INTERVAL - INTERVAL)
             assert left() is not None
             await asyncio.sleep(INTERVAL + 1)
-            assert left() is None
+            assert (left() is None) is freed
     finally:
         gc.unfreeze()
         gc.enable()

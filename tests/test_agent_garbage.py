@@ -72,6 +72,34 @@ async def test_a_server_that_always_has_a_call_collects_too_but_seldom(
         await asyncio.gather(keeping, return_exceptions=True)
 
 
+@pytest.mark.virtual_time
+async def test_what_is_frozen_is_counted_once_and_never_while_many_calls_are_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counting walks all of it, which holds the loop for longer than a frame."""
+    counted: list[int] = []
+    up = FEW + 1
+
+    def count() -> int:
+        counted.append(up)
+        return 1
+
+    monkeypatch.setattr(gc, "get_freeze_count", count)
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    keeping = asyncio.create_task(keep_collected(lambda: up))
+    try:
+        await asyncio.sleep(3 * BUSY_INTERVAL)
+        assert counted == []
+        up = 0
+        await asyncio.sleep(3 * INTERVAL + 1)
+        up = 1
+        await asyncio.sleep(2 * BUSY_INTERVAL)
+        assert counted == [0]
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
 async def test_freed_memory_is_given_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     twice = asyncio.Event()

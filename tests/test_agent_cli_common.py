@@ -10,9 +10,13 @@ import pytest
 
 COMMAND = """
 import asyncio
+import signal
 import sys
 import typer
 from ringtrue.agent.cli_common import run
+
+# a shell has what it runs in the background ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main() -> int:
     print("begun", flush=True)

@@ -97,7 +97,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.uvloop
 @pytest.mark.timeout(240)
-@pytest.mark.usefixtures("quiet")
+@pytest.mark.usefixtures("quiet", "settled")
 async def test_two_hundred_calls_leave_nothing() -> None:
     settings = load_settings(environ={})
     async with loopback_server(settings) as server, Phone() as phone:

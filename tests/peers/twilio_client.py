@@ -34,6 +34,9 @@ with warnings.catch_warnings():
 FRAME = 160
 SILENCE = b"\xff" * FRAME
 
+HELD_TICKS = 2
+"""What a receiver holds back before it begins to play, against jitter: 40 ms."""
+
 
 class Rejected(Exception):
     """The TwiML said ``<Reject>``; ``str`` is the reason."""
@@ -100,12 +103,16 @@ class TwilioCaller:
     media_received: int = 0
     closed_by_server: asyncio.Event = field(default_factory=asyncio.Event)
     close_code: int | None = None
-    behind: int = 0
-    """Ticks that playout lags behind what comes, until ``clear``."""
+    behind: int = HELD_TICKS
+    """Ticks by which playout, once it begins, lags behind what comes; after a ``clear`` no more
+    than what every receiver holds."""
 
     _say: deque[bytes] = field(default_factory=deque)
-    _playout: deque[tuple[int, bytes | str]] = field(default_factory=deque)
-    """What is to be played or returned, each from its tick on."""
+    _playout: deque[bytes | str] = field(default_factory=deque)
+    """What is to be played or returned."""
+
+    _begins: int = 0
+    """The tick from which on it is played: one that ran dry begins anew."""
 
     _ticks: int = 0
     _next_tick: float = 0.0
@@ -142,7 +149,7 @@ class TwilioCaller:
     @property
     def buffered_ms(self) -> float:
         """What the server sent and was not played yet."""
-        return sum(len(item) for _, item in self._playout if isinstance(item, bytes)) / 8
+        return sum(len(item) for item in self._playout if isinstance(item, bytes)) / 8
 
     def heard_pcm(self) -> bytes:
         return audioop.ulaw2lin(bytes(self.heard), 2)
@@ -215,8 +222,8 @@ class TwilioCaller:
         names: list[str] = []
         self._ticks += 1
         played = b""
-        while self._playout and self._playout[0][0] <= self._ticks:
-            due, item = self._playout[0]
+        while self._playout and self._begins <= self._ticks:
+            item = self._playout[0]
             need = FRAME - len(played)
             if not need and isinstance(item, bytes):
                 break
@@ -226,7 +233,7 @@ class TwilioCaller:
                 continue
             played += item[:need]
             if len(item) > need:
-                self._playout.appendleft((due, item[need:]))
+                self._playout.appendleft(item[need:])
         self.heard += played.ljust(FRAME, b"\xff")
         return names
 
@@ -243,20 +250,22 @@ class TwilioCaller:
                     self._hold(message["mark"]["name"])
                 case "clear":
                     await self._play_until(asyncio.get_running_loop().time())
-                    items = [item for _, item in self._playout]
+                    items = list(self._playout)
                     held = b"".join(item for item in items if isinstance(item, bytes))
                     self.cuts.append(Cut(len(self.heard), held))
                     names = [item for item in items if isinstance(item, str)]
                     self._playout.clear()
-                    self.behind = 0
+                    self.behind = HELD_TICKS
                     for name in names:
                         await self._return_mark(name)
                 case other:
                     raise AssertionError(f"Twilio knows no {other!r}")
 
     def _hold(self, item: bytes | str) -> None:
-        """It may be played :attr:`behind` ticks from now, however late it came."""
-        self._playout.append((self._ticks + self.behind, item))
+        """It is played after what waits; where nothing does, :attr:`behind` ticks from now."""
+        if isinstance(item, bytes) and not self.buffered_ms:
+            self._begins = self._ticks + self.behind
+        self._playout.append(item)
 
     async def _return_mark(self, name: str) -> None:
         self.marks_returned.append(name)
@@ -311,12 +320,13 @@ async def dial(
 ) -> AsyncIterator[TwilioCaller]:
     """Call the server at ``base_url``; the caller hangs up, if still there, on leaving.
 
-    ``behind_seconds`` is how far Twilio's playout lags behind what it was sent, until ``clear``.
+    ``behind_seconds`` is how far Twilio's playout lags behind what it was sent, until ``clear``;
+    less than what a receiver holds counts as that.
     """
     dialled, call_sid, account_sid = await ring(base_url, auth_token, **options)
     async with connect(dialled.url, compression=None) as websocket:
         caller = TwilioCaller(websocket, call_sid, account_sid, new_sid("MZ"), dialled)
-        caller.behind = round(behind_seconds * 50)
+        caller.behind = max(HELD_TICKS, round(behind_seconds * 50))
         await caller.start()
         media = asyncio.create_task(caller.run())
         try:

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+Samples = npt.NDArray[np.float32]
+
 RATE: Final = 8000
 FRAME: Final = 160
 WINDOW: Final = 26 * FRAME
@@ -28,7 +30,9 @@ SOONEST: Final = 80
 _FFT: Final = WINDOW + LAGS
 """As long as what was sent: no lag that is looked for wraps around. 2 to the 11th by 5."""
 
-_LOW_HZ, _HIGH_HZ = 300.0, 3400.0
+_BAND: Final = slice(300 * _FFT // RATE, 3400 * _FFT // RATE + 1)
+"""Bins of the telephone band, 300 to 3400 Hz."""
+
 SMOOTHING: Final = 0.75
 """Share of the earlier windows in the correlation."""
 
@@ -71,11 +75,9 @@ class EchoFinder:
         silence, length = bytes(2 * FRAME * self._factor), (WINDOW + LAGS) // FRAME
         self._sent = deque([silence] * length, length)
         self._heard = deque([silence] * (WINDOW // FRAME), WINDOW // FRAME)
-        self._correlation = np.zeros(LAGS, np.float64)
+        self._correlation: Samples = np.zeros(LAGS, np.float32)
         self._peak: int | None = None
         self._agreed = 0
-        frequency = np.fft.rfftfreq(_FFT, 1 / RATE)
-        self._band = (frequency >= _LOW_HZ) & (frequency <= _HIGH_HZ)
 
     def push(self, sent: bytes, heard: bytes) -> None:
         """The next frame of both, 16-bit PCM."""
@@ -83,34 +85,48 @@ class EchoFinder:
         self._heard.append(heard)
 
     def look(self, agree: int = 2) -> Found | None:
-        """The echo, once ``agree`` looks in a row agree on it. About 0.5 ms."""
+        """The echo, once ``agree`` looks in a row agree on it. About 0.3 ms."""
         sent, heard = self._narrow(self._sent), self._narrow(self._heard)
-        if _rms(sent) < ACTIVE_RMS or _rms(heard) < 1.0:
+        if _power(sent) < ACTIVE_RMS**2 or _power(heard) < 1.0:
             return None
-        # heard[n] = sent[n + LAGS - delay], so the correlation peaks at LAGS - delay.
-        cross = np.fft.rfft(sent, _FFT) * np.conj(np.fft.rfft(heard, _FFT))
-        cross = np.where(self._band, cross / (np.abs(cross) + 1e-6), 0)
-        lagged = np.fft.irfft(cross, _FFT)[1 : LAGS + 1][::-1]
-        self._correlation *= SMOOTHING
-        self._correlation += (1 - SMOOTHING) * lagged
+        self._follow(sent, heard)
         magnitude = np.abs(self._correlation)
         magnitude[:SOONEST] = 0
         peak = int(np.argmax(magnitude))
-        strength = float(magnitude[peak] / (np.median(magnitude) + 1e-12))
-        rest = magnitude.copy()
-        rest[max(0, peak - NEIGHBOURS) : peak + NEIGHBOURS] = 0
-        distinct = magnitude[peak] >= DISTINCT * rest.max()
-        before, self._peak = self._peak, peak if distinct and strength >= PEAK else None
+        strength = self._strength(magnitude, peak)
+        before, self._peak = self._peak, None if strength is None else peak
         if self._peak is None:
             self._agreed = 0
         elif before is None or abs(before - peak) > TOLERANCE:
             self._agreed = 1
         else:
             self._agreed += 1
-        if self._agreed < agree:
+        if strength is None or self._agreed < agree:
             return None
         late = sent[LAGS - peak : LAGS - peak + WINDOW]
-        return Found(peak, strength, (_rms(heard) / max(1.0, _rms(late))) ** 2)
+        return Found(peak, strength, _power(heard) / max(1.0, _power(late)))
+
+    def _follow(self, sent: Samples, heard: Samples) -> None:
+        """Take one window into the smoothed correlation."""
+        one, other = np.fft.rfft(sent, _FFT)[_BAND], np.fft.rfft(heard, _FFT)[_BAND]
+        cross = np.conj(one) * other
+        # The product with a reciprocal: division of complex numbers costs five times as much.
+        cross *= np.reciprocal(np.abs(cross) + np.float32(1e-6))
+        whitened = np.zeros(_FFT // 2 + 1, np.complex64)
+        whitened[_BAND] = cross
+        # heard[n] = sent[n + LAGS - delay], so the correlation peaks at WINDOW + delay.
+        lagged = np.fft.irfft(whitened, _FFT)[WINDOW : WINDOW + LAGS]
+        self._correlation *= SMOOTHING
+        self._correlation += (1 - SMOOTHING) * lagged
+
+    def _strength(self, magnitude: Samples, peak: int) -> float | None:
+        """Times the median, where the peak may be an echo's; the median is looked for last."""
+        height = magnitude[peak]
+        for rest in (magnitude[: max(0, peak - NEIGHBOURS)], magnitude[peak + NEIGHBOURS :]):
+            if height < DISTINCT * rest.max(initial=0.0):
+                return None
+        strength = float(height / (np.median(magnitude) + 1e-12))
+        return strength if strength >= PEAK else None
 
     def restart(self) -> None:
         """Forget what was found; the audio stays."""
@@ -118,10 +134,14 @@ class EchoFinder:
         self._peak = None
         self._agreed = 0
 
-    def _narrow(self, frames: deque[bytes]) -> npt.NDArray[np.float32]:
+    def _narrow(self, frames: deque[bytes]) -> Samples:
         samples = np.frombuffer(b"".join(frames), np.int16).astype(np.float32)
-        return samples if self._factor == 1 else 0.5 * (samples[::2] + samples[1::2])
+        if self._factor == 1:
+            return samples
+        narrow: Samples = samples[::2] + samples[1::2]
+        narrow *= 0.5
+        return narrow
 
 
-def _rms(samples: npt.NDArray[np.float32]) -> float:
-    return float(np.sqrt(np.mean(samples**2)))
+def _power(samples: Samples) -> float:
+    return float(samples @ samples) / len(samples)

@@ -32,6 +32,7 @@ what is read is left out too, up to half of the run."""
 
 WARM_UP_MOST: Final = 0.5
 
+FAILURES_TOLD: Final = 10
 BINS: Final = 60
 MIN_BINS: Final = 8
 TASKS_MORE: Final = 2
@@ -92,6 +93,9 @@ class Drift:
 
     calls: int
     failed: int
+    failures: tuple[str, ...]
+    """When and how the first of them failed."""
+
     rss_mib: Slope
     processes_mib: Mapping[str, Slope]
     """Of each process."""
@@ -117,7 +121,7 @@ class Drift:
         if self.after.sip_calls:
             found.append(f"{self.after.sip_calls} calls kept by SIP without a call")
         if self.failed:
-            found.append(f"{self.failed} of {self.calls} calls failed")
+            found.append(f"{self.failed} of {self.calls} calls failed: {'; '.join(self.failures)}")
         return tuple(found)
 
     @property
@@ -161,9 +165,15 @@ class Drift:
 
 
 def drift_of(
-    readings: Sequence[Reading], before: Held, after: Held, *, ended: Sequence[float], failed: int
+    readings: Sequence[Reading],
+    before: Held,
+    after: Held,
+    *,
+    ended: Sequence[float],
+    failures: Sequence[str] = (),
 ) -> Drift:
-    """Judge a run's readings; ``ended`` is when its calls did, in seconds of the run.
+    """Judge a run's readings; ``ended`` is when its calls did, in seconds of the run, and
+    ``failures`` says how each that failed did.
 
     Raises ``ValueError`` for too few of them.
     """
@@ -189,7 +199,8 @@ def drift_of(
         warm_up_mib=round(memory[0][1] - early[0][1], 2),
         warm=kept_at <= first,
         calls=len(ended),
-        failed=failed,
+        failed=len(failures),
+        failures=tuple(failures[:FAILURES_TOLD]),
         rss_mib=theil_sen(memory),
         processes_mib={name: theil_sen(binned(found, width)) for name, found in each.items()},
         descriptors=theil_sen(files),

@@ -27,7 +27,7 @@ from rich.console import Console
 from ringtrue.config.errors import ConfigError
 from ringtrue.loadtest.drift import Drift, Held, Reading, drift_of
 from ringtrue.loadtest.processes import FamilyProbe, named
-from ringtrue.loadtest.results import RunResult, Transport
+from ringtrue.loadtest.results import MeasuredCall, RunResult, Transport
 from ringtrue.loadtest.runner import RunPlan, run
 from ringtrue.loadtest.scenario.reading import parse_scenario
 from ringtrue.loadtest.scenario.schema import Scenario
@@ -142,7 +142,7 @@ async def soak(orders: SoakOrders, console: Console) -> Drift:
         before,
         after,
         ended=[call.ended_s for call in result.calls],
-        failed=sum(not call.ok for call in result.calls),
+        failures=[failure(call) for call in result.calls if not call.ok],
     )
     await asyncio.to_thread(
         (orders.out / "soak.json").write_bytes, _DRIFT.dump_json(drift, indent=1) + b"\n"
@@ -158,6 +158,14 @@ def readings_of(result: RunResult, shares: Sequence[Mapping[str, int]] = ()) -> 
         for sample, share in zip(result.load, [*shares, *unknown], strict=False)
         if sample.rss_bytes is not None and sample.descriptors is not None
     ]
+
+
+def failure(call: MeasuredCall) -> str:
+    """When and how a call failed."""
+    seen = [f"{one.text}: {one.evidence}" for one in call.failed_expectations]
+    if not call.completed:
+        seen.insert(0, f"{call.outcome} {call.detail}".rstrip())
+    return f"{call.id} at {call.started_s / 60:.1f} min: {', '.join(seen)}"
 
 
 async def at_rest(server: Spawned, forget_seconds: float) -> Held:

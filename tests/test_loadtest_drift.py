@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from ringtrue.loadtest.drift import (
+    FAILURES_TOLD,
     LIMIT_MIB,
     MIB,
     Drift,
@@ -38,7 +39,7 @@ def every_six_seconds(calls: int) -> list[float]:
 
 def judged(memory: Callable[[float], float], *, minutes: float = 60.0) -> Drift:
     made = readings(memory, minutes=minutes)
-    return drift_of(made, REST, REST, ended=every_six_seconds(400), failed=0)
+    return drift_of(made, REST, REST, ended=every_six_seconds(400))
 
 
 def noise(seed: int, deviation: float) -> Callable[[], float]:
@@ -92,11 +93,11 @@ def test_records_that_fill_late_prolong_the_warm_up() -> None:
         return 400 + 6 * min(1.0, at / 900)
 
     made = readings(memory)
-    late = drift_of(made, REST, REST, ended=[9.0 * n for n in range(1, 401)], failed=0)
+    late = drift_of(made, REST, REST, ended=[9.0 * n for n in range(1, 401)])
     assert (late.warm, late.warm_up_seconds) == (True, 900)
     assert late.ok
     assert late.rss_mib.per_hour == pytest.approx(0, abs=1e-6)
-    few = drift_of(made, REST, REST, ended=[60.0 * n for n in range(1, 61)], failed=0)
+    few = drift_of(made, REST, REST, ended=[60.0 * n for n in range(1, 61)])
     assert not few.warm
     assert few.warm_up_seconds == pytest.approx(1800, abs=1)
     assert "fewer than 100 calls had ended" in few.lines()[2]
@@ -107,7 +108,7 @@ def test_each_process_has_a_slope_of_its_own() -> None:
         replace(one, processes={"server": round(300 * MIB + 100 * one.at_s), "recognizer": 9 * MIB})
         for one in readings(lambda _: 400.0)
     ]
-    drift = drift_of(made, REST, REST, ended=every_six_seconds(400), failed=0)
+    drift = drift_of(made, REST, REST, ended=every_six_seconds(400))
     assert drift.processes_mib["server"].per_hour == pytest.approx(360_000 / MIB, abs=0.01)
     assert drift.processes_mib["recognizer"].per_hour == 0
     assert any(line.startswith("of it server +0.34") for line in drift.lines())
@@ -138,27 +139,31 @@ def test_a_short_run_is_not_certain() -> None:
 )
 def test_what_is_left_behind_fails(after: dict[str, int], words: str) -> None:
     made = readings(lambda _: 400.0)
-    drift = drift_of(made, REST, replace(REST, **after), ended=every_six_seconds(9), failed=0)
+    drift = drift_of(made, REST, replace(REST, **after), ended=every_six_seconds(9))
     assert not drift.ok
     assert words in drift.problems[0]
 
 
 def test_a_failed_call_fails_the_soak() -> None:
-    drift = drift_of(readings(lambda _: 400.0), REST, REST, ended=every_six_seconds(9), failed=1)
-    assert drift.problems == ("1 of 9 calls failed",)
+    made = readings(lambda _: 400.0)
+    drift = drift_of(made, REST, REST, ended=every_six_seconds(9), failures=["c7: busy"])
+    assert drift.problems == ("1 of 9 calls failed: c7: busy",)
+    many = drift_of(made, REST, REST, ended=every_six_seconds(99), failures=["busy"] * 50)
+    assert many.failed == 50
+    assert len(many.failures) == FAILURES_TOLD
 
 
 def test_descriptors_have_a_slope_of_their_own() -> None:
     made = [replace(r, descriptors=40 + r.at_s / 360) for r in readings(lambda _: 400.0)]
-    drift = drift_of(made, REST, REST, ended=every_six_seconds(9), failed=0)
+    drift = drift_of(made, REST, REST, ended=every_six_seconds(9))
     assert drift.descriptors.per_hour == pytest.approx(10, abs=0.1)
 
 
 def test_too_little_is_said_to_be_too_little() -> None:
     with pytest.raises(ValueError, match="no readings"):
-        drift_of([], REST, REST, ended=(), failed=0)
+        drift_of([], REST, REST, ended=())
     with pytest.raises(ValueError, match="allowed: 8 and more"):
-        drift_of(readings(lambda _: 1.0, minutes=0.1), REST, REST, ended=(), failed=0)
+        drift_of(readings(lambda _: 1.0, minutes=0.1), REST, REST, ended=())
     with pytest.raises(ValueError, match="2 points"):
         theil_sen([(0, 1), (1, 2)])
 

@@ -17,7 +17,7 @@ import pytest
 from load_results import sample_run
 
 from ringtrue.loadtest import soak as soaking
-from ringtrue.loadtest.results import RunResult
+from ringtrue.loadtest.results import Outcome, RunResult
 from ringtrue.loadtest.runner import RunPlan
 from ringtrue.loadtest.scenario.schema import Scenario
 from ringtrue.loadtest.soak import (
@@ -25,6 +25,7 @@ from ringtrue.loadtest.soak import (
     SharesProbe,
     SoakOrders,
     at_rest,
+    failure,
     main,
     metrics_of,
     readings_of,
@@ -186,3 +187,14 @@ def test_sigterm_ends_what_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soaking, "soak", endless)
     assert main([]) == 128 + signal.SIGTERM
     assert ended == [True]
+
+
+def test_it_says_when_and_how_a_call_failed() -> None:
+    calls = {call.outcome: call for call in sample_run().calls if not call.ok}
+    refused, failed = calls[Outcome.REFUSED], calls[Outcome.FAILED]
+    told = failure(refused)
+    assert told.startswith(f"{refused.id} at {refused.started_s / 60:.1f} min: refused")
+    broken = next(call for call in sample_run().calls if call.failed_expectations)
+    (first, *_) = broken.failed_expectations
+    assert f"{first.text}: {first.evidence}" in failure(broken)
+    assert failed.id in failure(failed)

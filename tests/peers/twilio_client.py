@@ -37,6 +37,10 @@ SILENCE = b"\xff" * FRAME
 HELD_TICKS = 2
 """What a receiver holds back before it begins to play, against jitter: 40 ms."""
 
+LATE_SECONDS = 0.01
+READS = 5
+"""Rounds of the loop in which everything that waits at a socket has been read."""
+
 
 class Rejected(Exception):
     """The TwiML said ``<Reject>``; ``str`` is the reason."""
@@ -112,7 +116,10 @@ class TwilioCaller:
     """What is to be played or returned."""
 
     _begins: int = 0
-    """The tick from which on it is played: one that ran dry begins anew."""
+    """The tick from which on it is played."""
+
+    _dry: bool = True
+    """Whether there was nothing to play at the last tick: then it begins anew."""
 
     _ticks: int = 0
     _next_tick: float = 0.0
@@ -184,6 +191,9 @@ class TwilioCaller:
         due = self._next_tick = loop.time()
         try:
             while not receive.done():
+                if loop.time() - due > LATE_SECONDS:
+                    for _ in range(READS):  # this process was held up: what came meanwhile is here
+                        await asyncio.sleep(0)
                 await self._tick(due)
                 due += 0.020
                 await asyncio.sleep(max(0.0, due - loop.time()))
@@ -234,6 +244,8 @@ class TwilioCaller:
             played += item[:need]
             if len(item) > need:
                 self._playout.appendleft(item[need:])
+        if not played and self._begins <= self._ticks:
+            self._dry = True
         self.heard += played.ljust(FRAME, b"\xff")
         return names
 
@@ -255,6 +267,7 @@ class TwilioCaller:
                     self.cuts.append(Cut(len(self.heard), held))
                     names = [item for item in items if isinstance(item, str)]
                     self._playout.clear()
+                    self._dry = True
                     self.behind = HELD_TICKS
                     for name in names:
                         await self._return_mark(name)
@@ -263,8 +276,8 @@ class TwilioCaller:
 
     def _hold(self, item: bytes | str) -> None:
         """It is played after what waits; where nothing does, :attr:`behind` ticks from now."""
-        if isinstance(item, bytes) and not self.buffered_ms:
-            self._begins = self._ticks + self.behind
+        if isinstance(item, bytes) and self._dry:
+            self._begins, self._dry = self._ticks + self.behind, False
         self._playout.append(item)
 
     async def _return_mark(self, name: str) -> None:

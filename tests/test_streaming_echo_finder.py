@@ -64,7 +64,10 @@ def test_what_was_found_can_be_forgotten() -> None:
     heard = echoed(sent, 100, -10)
     for start in range(0, len(sent), 160):
         finder.push(sent[start : start + 160].tobytes(), heard[start : start + 160].tobytes())
+    assert not finder.suspects
     assert finder.look() is None
+    assert finder.suspects
     assert finder.look() is not None
     finder.restart()
+    assert not finder.suspects
     assert finder.look() is None

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from lines import echoed, spoken
 
+from ringtrue.streaming.echo.finder import EchoFinder, Found
 from ringtrue.streaming.echo.guard import EchoGuard
 
 Pcm = npt.NDArray[np.int16]
@@ -124,6 +125,30 @@ def test_on_a_line_that_has_sent_nothing_back_no_caller_is_held_back(
         held += not guard.heard(heard[n : n + 160].tobytes())
         guard.sent(sent[n : n + 160].tobytes())
     assert bool(held) is late
+
+
+@pytest.mark.parametrize(("comes_back", "most"), [(False, 6), (True, 12)])
+def test_what_is_held_back_is_looked_at_closely_only_where_it_may_be_an_echo(
+    comes_back: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Found | None] = []
+    look = EchoFinder.look
+
+    def counted(finder: EchoFinder, agree: int = 2) -> Found | None:
+        looks.append(look(finder, agree))
+        return looks[-1]
+
+    monkeypatch.setattr(EchoFinder, "look", counted)
+    guard, sent = EchoGuard(8000), spoken("rms")[: 2 * 8000]
+    heard = echoed(sent, 180, -12) if comes_back else spoken("awb")[: 2 * 8000]
+    held = 0
+    for n in range(0, len(heard) - 159, 160):
+        held += not guard.heard(heard[n : n + 160].tobytes())
+        guard.sent(sent[n : n + 160].tobytes())
+        if held and guard.stats.delay_ms is None and not guard._held:
+            break
+    assert 0 < len(looks) <= most
+    assert any(looks) is comes_back
 
 
 def test_only_the_rates_of_calls_are_taken() -> None:

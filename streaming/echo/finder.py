@@ -84,6 +84,11 @@ class EchoFinder:
         self._sent.append(sent)
         self._heard.append(heard)
 
+    @property
+    def suspects(self) -> bool:
+        """Whether the last look saw what may be an echo: the next one tells."""
+        return self._peak is not None
+
     def look(self, agree: int = 2) -> Found | None:
         """The echo, once ``agree`` looks in a row agree on it. About 0.3 ms."""
         sent, heard = self._narrow(self._sent), self._narrow(self._heard)

@@ -25,6 +25,9 @@ LOOK_TICKS: Final = 8
 """Between looks while the agent speaks: 160 ms."""
 
 HOLD_LOOK_TICKS: Final = 3
+"""The same while something is held back and the last look saw what may be an echo; until then half
+as often, for many callers may speak at once."""
+
 HOLD_AGREE: Final = 3
 """Looks in a row that must agree so early, when there is little to look at."""
 
@@ -159,7 +162,7 @@ class EchoGuard:
         self._held += pcm
         self._hold_left -= 1
         if HOLD_TICKS - self._hold_left >= HOLD_LEAST_TICKS:
-            self._seek(HOLD_LOOK_TICKS)
+            self._seek(HOLD_LOOK_TICKS if self._finder.suspects else 2 * HOLD_LOOK_TICKS)
         if self._canceller is not None:
             self._held[:] = bytes(len(self._held))
             self._hold_left = 0

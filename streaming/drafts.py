@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ringtrue.streaming.ports import Licence
 from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind
@@ -27,14 +28,25 @@ class Piece(NamedTuple):
     stop: int
 
 
-class Draft(NamedTuple):
+_make: Final[Callable[[type[Piece], tuple[Chunk, int, int]], Piece]] = tuple.__new__
+
+
+def piece_of(chunk: Chunk, start: int, stop: int) -> Piece:
+    """A piece, made without its own constructor: that one is never compiled."""
+    return _make(Piece, (chunk, start, stop))
+
+
+class Draft:
     """A frame as playout offers it, not yet allowed on a wire."""
 
-    ticket: Ticket | None = None
-    """None only for silence, which belongs to no utterance."""
+    __slots__ = ("pieces", "ticket")
 
-    pieces: tuple[Piece, ...] = ()
-    """What the frame is put together from; none: silence. What is short is filled up with it."""
+    def __init__(self, ticket: Ticket | None = None, pieces: tuple[Piece, ...] = ()) -> None:
+        """``ticket`` is None only for silence, which belongs to no utterance."""
+        self.ticket = ticket
+        self.pieces = pieces
+        """What the frame is put together from; none: silence. What is short is filled up with it.
+        """
 
     @classmethod
     def whole(cls, ticket: Ticket | None, chunk: Chunk) -> Draft:
@@ -63,11 +75,14 @@ class Draft(NamedTuple):
 
     def pcm(self, size: int) -> bytes:
         """Its samples, filled up to ``size`` bytes."""
-        if not self.pieces:
-            return bytes(size)
-        if len(self.pieces) == 1:
-            chunk, start, stop = self.pieces[0]
-            joined = chunk.pcm[start:stop]
-        else:
-            joined = b"".join(chunk.pcm[start:stop] for chunk, start, stop in self.pieces)
-        return joined if len(joined) >= size else joined + bytes(size - len(joined))
+        return samples(self.pieces, size)
+
+
+def samples(pieces: tuple[Piece, ...], size: int) -> bytes:
+    """The PCM of ``pieces``, filled up to ``size`` bytes."""
+    if len(pieces) == 1:
+        chunk, start, stop = pieces[0]
+        joined = chunk.pcm[start:stop]
+    else:
+        joined = b"".join([chunk.pcm[start:stop] for chunk, start, stop in pieces])
+    return joined if len(joined) >= size else joined + bytes(size - len(joined))

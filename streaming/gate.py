@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from ringtrue.streaming.drafts import Draft, Piece, Ticket
+from ringtrue.streaming.drafts import Draft, Piece, Ticket, samples
 from ringtrue.streaming.dsp import mixed
 from ringtrue.streaming.ports import Licence, frame_bytes
 from ringtrue.streaming.provenance import Chunk, DigitEvent, FrameKind, Lane, Provenance
 from ringtrue.streaming.refusals import OnRefusal, Refusal, RefusalLog
-from ringtrue.streaming.sealed import SealedFrame, SealGuard, seal_frame
+from ringtrue.streaming.sealed import SealedFrame
+from ringtrue.streaming.seals import SealGuard, seal_frame
 
 MAX_RESTS: Final = 64
 """Times on hold, and pauses, that are remembered; audio that waited through more is too old."""
@@ -306,13 +307,14 @@ class Gate:
         """
         self._refusals.tick(now)
         heard = None if relayed is None else self._hear(relayed, now)
-        refusal = self._check(draft, now)
+        pieces = draft.pieces  # what is checked is what is sent, whatever becomes of the draft
+        refusal = self._check(draft.ticket, pieces, now)
         kind, digit, licence = _SILENCE, None, None
         host = self._silence
-        if refusal is None and draft.pieces:
-            first = draft.pieces[0].chunk
+        if refusal is None and pieces:
+            first = pieces[0].chunk
             kind, digit, licence = first.kind, first.digit, first.licence
-            host = draft.pcm(self._bytes)
+            host = samples(pieces, self._bytes)
         pcm = self._marked(host, kind)
         if pcm is None:
             refusal = refusal or Refusal.WATERMARK
@@ -377,16 +379,18 @@ class Gate:
             return None
         return marked if type(marked) is bytes and len(marked) == self._bytes else None
 
-    def _check(self, draft: Draft, now: float) -> Refusal | None:
-        if not draft.pieces:
-            return None if draft.ticket is None else Refusal.FORMAT
+    def _check(
+        self, ticket: Ticket | None, pieces: tuple[Piece, ...], now: float
+    ) -> Refusal | None:
+        if not pieces:
+            return None if ticket is None else Refusal.FORMAT
         if not self._up:
             return Refusal.CALL_DOWN
         try:
-            refusal = self._check_origin(draft)
+            refusal = self._check_origin(ticket, pieces)
         except Exception:  # fail closed whatever a forged draft raises
             refusal = Refusal.UNSEALED
-        return refusal or self._check_moment(draft.pieces[0].chunk, now)
+        return refusal or self._check_moment(pieces[0].chunk, now)
 
     def _check_moment(self, chunk: Chunk, now: float) -> Refusal | None:
         """Whether it may be heard now."""
@@ -406,10 +410,10 @@ class Gate:
         )
         return now - chunk.made_at - rested > self._policy.max_age
 
-    def _check_origin(self, draft: Draft) -> Refusal | None:
+    def _check_origin(self, ticket: Ticket | None, pieces: tuple[Piece, ...]) -> Refusal | None:
         """Whether every sample was made for this call and turn, and none was sent before."""
-        size, first = 0, draft.pieces[0].chunk
-        for chunk, start, stop in draft.pieces:
+        size, first = 0, pieces[0].chunk
+        for chunk, start, stop in pieces:
             lane = chunk.lane
             if chunk is not self._current[lane]:
                 again = bool(self._again) and chunk is self._again[0][0]
@@ -428,7 +432,6 @@ class Gate:
             size += stop - start
             if chunk.kind is not first.kind or chunk.licence is not first.licence:
                 return Refusal.FORMAT
-        ticket = draft.ticket
         if ticket is None or (ticket is not self._ticket and ticket != self._ticket):
             other = ticket is not None and ticket.session != self._call_id
             return Refusal.SESSION if other else Refusal.STALE_TURN

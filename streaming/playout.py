@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from ringtrue.streaming.drafts import Draft, Piece, Ticket
+from ringtrue.streaming.drafts import Draft, Piece, Ticket, piece_of
 from ringtrue.streaming.gate import licence_holds
 from ringtrue.streaming.playout_steps import Cut, Step, Utterance
 from ringtrue.streaming.ports import frame_bytes, frame_samples
@@ -324,7 +324,7 @@ class Playout(Generic[MarkT]):
         self._pending -= self._frame_bytes
         self._position += self._frame_samples
         self._spoken_to = self._position
-        return Step(Draft(utterance.ticket, (Piece(chunk, start, stop),)), [])
+        return Step(Draft(utterance.ticket, (piece_of(chunk, start, stop),)), [])
 
     def _stays_paused(self) -> bool:
         """Whether nothing is taken in this tick; a pause that nobody ends is ended here."""
@@ -402,7 +402,7 @@ class Playout(Generic[MarkT]):
                 break  # a frame is under one licence or none
             start = utterance.offset
             stop = min(len(chunk.pcm), start + need)
-            pieces.append(Piece(chunk, start, stop))
+            pieces.append(piece_of(chunk, start, stop))
             need -= stop - start
             utterance.offset = stop
             if stop == len(chunk.pcm):

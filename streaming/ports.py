@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ringtrue.streaming.inbound import Inbound as Inbound
 
 if TYPE_CHECKING:
     from ringtrue.streaming.gate import SealedFrame
@@ -146,19 +148,6 @@ class Holding(Protocol):
         call can't change at the moment.
         """
         ...
-
-
-class Inbound(NamedTuple):
-    """One 20 ms step of what the caller sent."""
-
-    pcm: bytes
-    """Exactly one frame of PCM at the leg's rate (comfort silence where nothing arrived)."""
-
-    concealed: bool = False
-    """True where the frame was lost or late and the samples are concealment or silence."""
-
-    digits: tuple[str, ...] = ()
-    """DTMF digits completed in this step, each one of ``0-9*#A-D``."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SAME = (
     "streaming_gate", "streaming_gate_relay", "streaming_output", "streaming_playout",
-    "streaming_sealed",
+    "streaming_sealed", "streaming_seals", "telephony_codecs",
     "telephony_rtp_bursts", "telephony_rtp_dtmf", "telephony_rtp_jitter",
     "telephony_rtp_latch", "telephony_rtp_packet", "telephony_rtp_plc", "telephony_rtp_receiver",
     "telephony_rtp_reception", "telephony_rtp_session", "telephony_rtp_srtp",

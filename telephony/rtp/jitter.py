@@ -18,7 +18,6 @@ from __future__ import annotations
 from array import array
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -79,32 +78,45 @@ class Kind(Enum):
     """The sender paused (or has not begun): :attr:`Step.units` of silence."""
 
 
-@dataclass(order=True, slots=True)
+# Written out: what a dataclass makes is not compiled, and every packet comes through here.
+
+
 class Held:
-    """One packet in the buffer."""
+    """One packet in the buffer, in the order of their timestamps."""
 
-    timestamp: int
-    """Unwrapped."""
+    __slots__ = ("codec", "payload", "sequence", "timestamp", "units")
 
-    sequence: int = field(compare=False)
-    """Extended."""
+    def __init__(
+        self, timestamp: int, sequence: int, units: int, payload: bytes, codec: Codec
+    ) -> None:
+        """``timestamp`` unwrapped, ``sequence`` extended."""
+        self.timestamp = timestamp
+        self.sequence = sequence
+        self.units = units
+        self.payload = payload
+        self.codec = codec
 
-    units: int = field(compare=False)
-    payload: bytes = field(compare=False)
-    codec: Codec = field(compare=False)
+
+def _timestamp(packet: Held) -> int:
+    return packet.timestamp
 
 
-@dataclass(slots=True)
 class Step:
     """One piece of media, in RTP timestamp units."""
 
-    kind: Kind
-    units: int
-    packet: Held | None = None
-    """What to play or, where something is lost right before it, what may tell of that."""
+    __slots__ = ("kind", "missing", "packet", "units")
 
-    missing: int = 0
-    """Audio packets between the one played last and this one that were not there in time."""
+    def __init__(
+        self, kind: Kind, units: int, packet: Held | None = None, missing: int = 0
+    ) -> None:
+        """``units`` of ``kind``."""
+        self.kind = kind
+        self.units = units
+        self.packet = packet
+        """What to play or, where something is lost right before it, what may tell of that."""
+
+        self.missing = missing
+        """Audio packets between the one played last and this one that were not there in time."""
 
 
 # Members of an enumeration are looked up by name each time; these are not.
@@ -290,7 +302,7 @@ class JitterBuffer:
             self.duplicates += 1
             return Put.DUPLICATE
         else:
-            insort(held, packet)
+            insort(held, packet, key=_timestamp)
         self._newest = max(self._newest, unwrapped)
         self._learn(transit)
         if len(held) > CAPACITY:

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from ringtrue.streaming.errors import GateError
@@ -150,9 +150,9 @@ class RtpLeg:
         self._pulls += 1
         stream = self._stream
         one = self._alone and self._pulls % PROBE_PULLS != 0
-        count = self._read(self._pair.rtp, stream.receive, now, one=one)
+        count = self._read(self._pair.rtp, now, one=one)
         if self._pulls % RTCP_PULLS == 0:
-            self._read(self._pair.rtcp, stream.receive_rtcp, now)
+            self._read(self._pair.rtcp, now, reports=True)
         # Joins cost several times all the rest: where time is short, delay may stand for a while.
         step = stream.pull(now, steer=self._loop.time() - now < LATE)
         self._alone = count == 1 and not step.concealed
@@ -227,16 +227,18 @@ class RtpLeg:
     def _read(
         self,
         sock: socket.socket,
-        receive: Callable[[bytes, Address, float], None],
         now: float,
         *,
         one: bool = False,
+        reports: bool = False,
     ) -> int:
         """Take what waits on ``sock``; with ``one``, stop at a far end's packet that just came.
 
-        Returns how many it took. Asking in vain costs as much as reading.
+        ``reports`` says that it is their own socket. Returns how many it took. Asking in vain
+        costs as much as reading.
         """
-        before = self._stream.receiver.received
+        stream = self._stream
+        before = stream.receiver.received
         offset: float | None = None
         into = self._into
         for count in range(BURST):
@@ -254,8 +256,12 @@ class RtpLeg:
                     # The wall clock may be set; the time on the socket can't be long ago.
                     arrived = min(max(arrived, now - 1.0), now + 1.0)
             origin = source if len(source) == 2 else source[:2]
-            receive(bytes(into[0][:size]), origin, arrived)
-            if one and now - arrived < TICK and self._stream.receiver.received > before:
+            data = bytes(into[0][:size])
+            if reports:
+                stream.receive_rtcp(data, origin, arrived)
+            else:
+                stream.receive(data, origin, arrived)
+            if one and now - arrived < TICK and stream.receiver.received > before:
                 return 1
         return BURST
 

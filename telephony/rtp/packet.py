@@ -24,7 +24,7 @@ class RtpError(RingtrueError):
     """The bytes are no RTP or RTCP packet; the text says what is wrong with them."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RtpPacket:
     """One RTP packet."""
 
@@ -47,8 +47,32 @@ class RtpPacket:
     padding: int = 0
     """Bytes of padding, its count byte included; 0 for none."""
 
-    @classmethod
-    def parse(cls, data: bytes) -> RtpPacket:
+    # Written out: what a dataclass makes is not compiled, and every packet comes through here.
+    def __init__(
+        self,
+        payload_type: int,
+        sequence_number: int,
+        timestamp: int,
+        ssrc: int,
+        payload: bytes,
+        marker: bool = False,
+        csrc: tuple[int, ...] = (),
+        extension: tuple[int, bytes] | None = None,
+        padding: int = 0,
+    ) -> None:
+        """As the fields say."""
+        self.payload_type = payload_type
+        self.sequence_number = sequence_number
+        self.timestamp = timestamp
+        self.ssrc = ssrc
+        self.payload = payload
+        self.marker = marker
+        self.csrc = csrc
+        self.extension = extension
+        self.padding = padding
+
+    @staticmethod
+    def parse(data: bytes) -> RtpPacket:
         """Read one datagram.
 
         Raises :class:`RtpError`, and nothing else, on anything that is no RTP packet.
@@ -61,7 +85,10 @@ class RtpPacket:
             raise RtpError(f"RTP version {first >> 6}, not {VERSION}")
         start = 12
         if first == 0x80:  # no padding, extension or CSRC: nearly every packet of a call
-            return cls(second & 0x7F, sequence_number, timestamp, ssrc, data[12:], second > 0x7F)
+            payload = data[12:]
+            return RtpPacket(
+                second & 0x7F, sequence_number, timestamp, ssrc, payload, second > 0x7F
+            )
         csrc: tuple[int, ...] = ()
         count = first & 0x0F
         if count:
@@ -84,7 +111,7 @@ class RtpPacket:
             padding = data[-1]
             if not 0 < padding <= size - start:
                 raise RtpError(f"padding of {padding} bytes, {size - start} there")
-        return cls(
+        return RtpPacket(
             payload_type=second & 0x7F,
             sequence_number=sequence_number,
             timestamp=timestamp,

@@ -68,6 +68,9 @@ class RtpReceiver:
         "_noise",
         "_pause",
         "_pending",
+        "_plain",
+        "_plain_size",
+        "_plain_units",
         "_probation",
         "_rate",
         "_receiving",
@@ -101,6 +104,10 @@ class RtpReceiver:
         self._codec: Codec | None = None
         self._decoder: Decoder | None = None
         self._conceals: ConcealingDecoder | None = None
+        self._plain: Codec | None = None
+        self._plain_size = self._plain_units = 0
+        """Of the last packet of an ordinary codec: its bytes, and the time they cover."""
+
         self._noise: ComfortNoise | None = None
         self._pause: Callable[[int], bytes] | None = None
         """Sounds until audio comes again, where the far end said that it pauses."""
@@ -143,8 +150,15 @@ class RtpReceiver:
         """RTP timestamp units of audio in it, none in an event; None where it can't be used."""
         if codec is None:
             return 0 if packet.payload_type in self._events else None
+        size = len(packet.payload)
+        if codec is self._plain and size == self._plain_size:
+            return self._plain_units
         units = codec.duration(packet.payload)
-        return units if units * 1000 <= MAX_PAYLOAD_MS * codec.clock_rate else None
+        if units * 1000 > MAX_PAYLOAD_MS * codec.clock_rate:
+            return None
+        if type(codec) is Codec:  # its packets of one length cover the same time
+            self._plain, self._plain_size, self._plain_units = codec, size, units
+        return units
 
     def packet(self, packet: RtpPacket, now: float) -> bool:
         """Take one packet of the latched source; False if it can't be used."""

@@ -95,6 +95,9 @@ class PlayoutOutput(FrameProcessor):
         self._released: deque[Frame | str] = deque()
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
+        self._awaited = 0
+        """How many wait for that; mostly none, and setting it at every tick costs."""
+
         self._order = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._clock_at_start = 0
@@ -145,7 +148,7 @@ class PlayoutOutput(FrameProcessor):
     def step(self, step: Step[Frame]) -> None:
         """The media clock took a frame: note what began, was heard and ended."""
         if step.began is None and step.ended is None and not step.heard:
-            if self._playout.idle or self._playout.has_room():
+            if self._awaited and (self._playout.idle or self._playout.has_room()):
                 self._moved.set()
             return
         if step.began is not None and not self._speaking:
@@ -175,8 +178,7 @@ class PlayoutOutput(FrameProcessor):
             pcm = frame.audio[: len(frame.audio) // 2 * 2]
             chunk = unsealed(pcm, frame.sample_rate, self.get_event_loop().time())
         while not self._playout.write(chunk):
-            self._moved.clear()
-            await self._moved.wait()
+            await self._move()
         if own:
             self._playout.finish()
 
@@ -241,11 +243,19 @@ class PlayoutOutput(FrameProcessor):
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self._playout.idle and self._playout.withheld < MAX_WITHHELD:
-                    self._moved.clear()
-                    await self._moved.wait()
+                    await self._move()
         except TimeoutError:
             log.warning("playout.drain_timeout", seconds=DRAIN_SECONDS)
         await self._flush()
+
+    async def _move(self) -> None:
+        """Until playout went on: has room, or nothing left."""
+        self._moved.clear()
+        self._awaited += 1
+        try:
+            await self._moved.wait()
+        finally:
+            self._awaited -= 1
 
     async def _flush(self) -> None:
         async with self._order:

@@ -59,7 +59,7 @@ class CallSession:
         "_block", "_block_bytes", "_blocks", "_confirming", "_eager", "_echo", "_guest", "_hear",
         "_holdable", "_leg", "_meter", "_music", "_on_digest", "_on_digit", "_on_hold", "_on_sound",
         "_paused", "_queued", "_relay", "_resting", "_seat", "_silence", "_spoken",
-        "_takes_part", "_tap", "_wake", "_wants_music", "ending", "gate", "output", "playout",
+        "_takes_part", "_tap", "_waiter", "_wants_music", "ending", "gate", "output", "playout",
         "record", "turns", "__weakref__",
     )  # fmt: skip
 
@@ -151,7 +151,9 @@ class CallSession:
         self._block_bytes = 0
         self._blocks: deque[bytes | str] = deque()
         self._queued = 0
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        """Ends :meth:`feed`'s waiting; an event of asyncio's takes three times as long."""
+
         self._spoken = 0
 
     def probe(self, stage: Stage, at: float | None = None) -> None:
@@ -380,9 +382,12 @@ class CallSession:
 
     async def feed(self) -> None:
         """Carry blocks and digits to the graph until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            if not self._blocks:
+                self._waiter = loop.create_future()
+                await self._waiter
+                self._waiter = None
             while self._blocks:
                 item = self._blocks.popleft()
                 if isinstance(item, str):
@@ -433,7 +438,8 @@ class CallSession:
         if len(self._blocks) > 1 or self._queued % LOOK_BLOCKS == 1:
             waiting = self.waiting * 1000 + self._leg.stats.jitter_buffer_ms
             self.record.standing_delay_in_ms = max(self.record.standing_delay_in_ms, waiting)
-        self._wake.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _cut(self, cut: Cut[Frame]) -> None:
         self.gate.cut()

@@ -153,6 +153,22 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def _machine_time() -> tuple[float, float, float]:
+    """Seconds since boot, of all cores: in use, kept by the hypervisor for others, and in all.
+
+    Zeros where the system doesn't say (Linux: proc(5), ``/proc/stat``).
+    """
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return 0.0, 0.0, 0.0
+    user, nice, system, idle, waits, hard, soft, stolen = (
+        int(field) / os.sysconf("SC_CLK_TCK") for field in fields
+    )
+    used = user + nice + system + hard + soft
+    return used, stolen, used + stolen + idle + waits
+
+
 async def _discard(pcm: bytes) -> None:
     """Nobody listens."""
 
@@ -210,6 +226,12 @@ class Row:
     refused: int
     lost: int
     stalls: dict[str, int]
+    steal_percent: float
+    """Of all cores' time, what the hypervisor kept for other machines."""
+
+    others_percent: float
+    """Of a core, what neither server nor callers used of this machine."""
+
     callers: MediaResult
 
     @property
@@ -246,8 +268,10 @@ async def measure(calls: int, seconds: float, profile: bool) -> Row:
         callers.stdin.write(json.dumps(asdict(spec)).encode())
         callers.stdin.close()
         marks: dict[str, Mark] = {}
+        times: dict[str, tuple[float, float, float]] = {}
         while line := await callers.stderr.readline():
             if line in (b"up\n", b"over\n"):
+                times[line.decode().strip()] = _machine_time()
                 marks[line.decode().strip()] = await mark(line.decode().strip())
             else:
                 sys.stderr.write(line.decode())
@@ -261,6 +285,9 @@ async def measure(calls: int, seconds: float, profile: bool) -> Row:
     call_seconds = (over.frames - up.frames) * 0.02
     share = (over.cpu - up.cpu) / call_seconds
     lateness = np.array(over.lateness or [0.0]) * 1000
+    used, stolen, passed = (
+        late - early for early, late in zip(times["up"], times["over"], strict=True)
+    )
     return Row(
         calls=calls,
         cpu_percent=round(100 * share, 3),
@@ -280,6 +307,10 @@ async def measure(calls: int, seconds: float, profile: bool) -> Row:
         refused=over.refused - up.refused,
         lost=over.lost - up.lost,
         stalls=dict(Counter(over.stalls) - Counter(up.stalls)),
+        steal_percent=round(100 * stolen / max(passed, 1e-9), 1),
+        others_percent=max(
+            0.0, round(100 * (used - (over.cpu - up.cpu)) / seconds - result.cpu_percent, 1)
+        ),
         callers=result,
     )
 
@@ -298,7 +329,9 @@ def shown(row: Row) -> str:
         f"packets, {callers.missing} missing, {callers.late} over 20 ms late; lateness p50/p99/"
         f"p99.9/worst {callers.late_p50_ms}/{callers.late_p99_ms}/{callers.late_p999_ms}/"
         f"{callers.worst_ms} ms (own p99 {callers.sender_p99_ms}; {callers.cpu_percent} % CPU)\n"
-        f"      refused {row.refused}, lost or late in {row.lost}; stalls {row.stalls}"
+        f"      refused {row.refused}, lost or late in {row.lost}; stalls {row.stalls}\n"
+        f"      the hypervisor kept {row.steal_percent} % of all cores for others (steal); "
+        f"{row.others_percent} % of a core went to what is neither server nor callers"
     )
 
 

@@ -6,10 +6,12 @@ Stock and cloned voices share it, and with it the threads that do the work.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from ringtrue.streaming.errors import SynthesisError
 from ringtrue.streaming.ports import SpeechChunk
@@ -17,12 +19,19 @@ from ringtrue.voices.renderer import RATES, RenderedVoice, Renderer
 from ringtrue.voices.said import History
 from ringtrue.voices.workers import Urgency, Workers
 
+ResultT = TypeVar("ResultT")
+
 FIRST_FRAMES: Final = (8, 16)
 """Sizes of an utterance's first slices in 5 ms frames: 40 and 80 ms. The first is heard as soon as
 it is there, so the second has that long to come, through an event loop that may be busy."""
 
 SLICE_FRAMES: Final = 20
 """Size of the following slices: 100 ms, about 0.3 ms of work."""
+
+WHOLE_SECONDS: Final = 0.01
+"""Of work in one go, after its first slice, where a phrase is made whole: a slice at a time through
+a busy event loop, it would take longer than what is heard before it lasts. A thread serves nobody
+else meanwhile."""
 
 MAX_QUEUED: Final = 20_000
 """Characters that may wait in one utterance (some 20 minutes of speech)."""
@@ -66,7 +75,7 @@ class RenderedStream:
         self._cut = False
         self._consumed = False
         self._changed = asyncio.Event()
-        self._work: asyncio.Future[SpeechChunk] | None = None
+        self._work: asyncio.Future[Any] | None = None
 
     @property
     def alive(self) -> bool:
@@ -181,7 +190,7 @@ class RenderedStream:
         while pending is not None or not renderer.idle:
             size = next(sizes, SLICE_FRAMES)
             urgency = Urgency.FIRST_AUDIO if size < SLICE_FRAMES else Urgency.AHEAD
-            chunk = await self._render(renderer, pending, size, urgency)
+            chunk = await self._done(urgency, partial(_slice_of, renderer, pending, size))
             if chunk is None:
                 return
             pending = None
@@ -189,13 +198,13 @@ class RenderedStream:
 
     async def _whole(self, renderer: Renderer, phrases: deque[str]) -> list[SpeechChunk] | None:
         """All of ``phrases``, which are taken; None once the stream is cut."""
-        made = []
+        made: list[SpeechChunk] = []
         while phrases or not renderer.idle:
             phrase = phrases.popleft() if renderer.idle else None
-            chunk = await self._render(renderer, phrase, SLICE_FRAMES, Urgency.AHEAD)
-            if chunk is None:
+            slices = await self._done(Urgency.AHEAD, partial(_slices_of, renderer, phrase))
+            if slices is None:
                 return None
-            made.append(chunk)
+            made += slices
         return made
 
     async def _next_phrase(self) -> str | None:
@@ -210,24 +219,32 @@ class RenderedStream:
         self._queued -= len(phrase)
         return phrase
 
-    async def _render(
-        self, renderer: Renderer, phrase: str | None, frames: int, urgency: Urgency
-    ) -> SpeechChunk | None:
-        """One slice, or None as soon as the stream is cut; a slice under way is abandoned."""
-
-        def job() -> SpeechChunk:
-            if phrase is not None:
-                renderer.begin(phrase)
-            return renderer.next_slice(frames)
-
+    async def _done(self, urgency: Urgency, job: Callable[[], ResultT]) -> ResultT | None:
+        """What ``job`` makes, or None as soon as the stream is cut; one under way is abandoned."""
         if self._cut:
             return None
-        self._work = self._workers.submit(urgency, job)
+        self._work = work = self._workers.submit(urgency, job)
         try:
-            chunk = await self._work
+            made = await work
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._cut and (task is None or not task.cancelling()):
                 return None
             raise
-        return None if self._cut else chunk
+        return None if self._cut else made
+
+
+def _slice_of(renderer: Renderer, phrase: str | None, frames: int) -> SpeechChunk:
+    """The next slice, of ``phrase`` where it is to be begun."""
+    if phrase is not None:
+        renderer.begin(phrase)
+    return renderer.next_slice(frames)
+
+
+def _slices_of(renderer: Renderer, phrase: str | None) -> list[SpeechChunk]:
+    """The next slices, until the phrase ends or :data:`WHOLE_SECONDS` are over."""
+    slices = [_slice_of(renderer, phrase, SLICE_FRAMES)]
+    until = time.monotonic() + WHOLE_SECONDS
+    while not renderer.idle and time.monotonic() < until:
+        slices.append(renderer.next_slice(SLICE_FRAMES))
+    return slices

@@ -26,6 +26,10 @@ UNMEASURED = {"ADMISSION__ENABLED": "false"}
 """Everybody is taken up to ``server.max_calls``, however busy the machine that runs the tests."""
 
 CALLS = 20
+RATE = 4
+"""Calls begun in a second. How many callers at once a machine can listen to while all of them ask at
+the same moment is its capacity, which is measured (docs/capacity.md), not tested."""
+
 ROOM = 10
 LEAD_SECONDS = 1.5
 HOLD_SECONDS = 9.0
@@ -64,7 +68,7 @@ def sipp(
                 "-l",
                 str(calls),
                 "-r",
-                "10",
+                str(RATE),
                 "-d",
                 str(round(HOLD_SECONDS * 1000)),
             ),

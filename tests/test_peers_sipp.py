@@ -27,8 +27,8 @@ UNMEASURED = {"ADMISSION__ENABLED": "false"}
 
 CALLS = 20
 RATE = 4
-"""Calls begun in a second. How many callers at once a machine can listen to while all of them ask at
-the same moment is its capacity, which is measured (docs/capacity.md), not tested."""
+"""Calls begun in a second. How many callers who ask at the same moment a machine can listen to is
+its capacity, which is measured (docs/capacity.md), not tested."""
 
 ROOM = 10
 LEAD_SECONDS = 1.5

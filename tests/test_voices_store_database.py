@@ -52,6 +52,48 @@ def test_unfit_urls(url: str, complaint: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+async def test_a_new_file_that_another_process_writes_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "voices.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(f"sqlite:///{path}", VOICES)
+    upgrading = asyncio.ensure_future(database.upgrade())
+    try:
+        # Busy is said within a millisecond; a tenth of a second is many tries.
+        done, _ = await asyncio.wait({upgrading}, timeout=0.1)
+        assert not done
+        other.execute("COMMIT")
+        assert len(await upgrading) == 4
+    finally:
+        other.close()
+        upgrading.cancel()
+        await asyncio.wait({upgrading})
+        await database.close()
+
+
+async def test_a_new_file_that_stays_locked_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringtrue.voices.store.database.BUSY_SECONDS", 0.1)
+    path = tmp_path / "voices.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(f"sqlite:///{path}", VOICES)
+    try:
+        with pytest.raises(StoreUnavailableError, match="database is locked"):
+            await database.upgrade()
+    finally:
+        other.close()
+    assert len(await database.upgrade()) == 4
+    await database.close()
+
+
+async def test_a_place_without_a_file_to_write_is_named(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}", VOICES)
+    with pytest.raises(StoreUnavailableError, match=f"{tmp_path}: not a file"):
+        await database.upgrade()
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

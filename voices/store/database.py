@@ -6,6 +6,7 @@ the rows they decide about on PostgreSQL. Deleted SQLite content is overwritten.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import aiosqlite
 from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import (
     ArgumentError,
@@ -31,6 +33,7 @@ from ringtrue.voices.store.schema import Schema, upgrade
 BUSY_SECONDS: Final = 10
 """How long a transaction waits for a lock or a pooled connection before it gives up."""
 
+_BUSY_PAUSE: Final = 0.02
 _DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -177,7 +180,12 @@ class Database:
         path = Path(self.url.database or "")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Never opened where it is there already: a close would drop the locks that this
+            # process's connections to it hold (https://sqlite.org/howtocorrupt.html, 2.2).
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+                raise StoreUnavailableError(f"{path}: not a file to read and write") from None
         except OSError as error:
             raise StoreUnavailableError(f"{path}: can't be opened: {error.strerror}") from None
 
@@ -254,16 +262,31 @@ def _unavailable(error: Exception) -> StoreUnavailableError:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says
+    connection.run_async(_write_ahead)
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        "temp_store=MEMORY",
-    ):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+async def _write_ahead(connection: aiosqlite.Connection) -> None:
+    """Turn a new file to its write-ahead log, which stays so.
+
+    SQLite does not wait where another connection writes or does the same: it says busy at once,
+    whatever the connection's timeout.
+    """
+    loop = asyncio.get_running_loop()
+    given_up = loop.time() + BUSY_SECONDS
+    while True:
+        try:
+            async with connection.execute("PRAGMA journal_mode=WAL") as cursor:
+                await cursor.fetchall()
+            return
+        except sqlite3.OperationalError as error:
+            # The low byte is the result, the others say more of it (BUSY_RECOVERY, BUSY_SNAPSHOT).
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or loop.time() >= given_up:
+                raise
+        await asyncio.sleep(_BUSY_PAUSE)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from numba.core import caching
 
-from ringtrue.voices.jit import compiled
+from ringtrue.voices.jit import brief, compiled
 
 
 def double(x: float) -> float:
@@ -21,3 +21,9 @@ def test_without_a_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_with_one() -> None:
     assert compiled(double)(4.0) == 8.0
+
+
+def test_a_brief_kernel_keeps_the_interpreter_to_itself() -> None:
+    assert brief(double)(4.0) == 8.0
+    assert not brief(double).targetoptions["nogil"]  # type: ignore[attr-defined]
+    assert compiled(double).targetoptions["nogil"]  # type: ignore[attr-defined]

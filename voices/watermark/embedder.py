@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.voices.jit import compiled
+from ringtrue.voices.jit import brief, compiled
 from ringtrue.voices.watermark.errors import WatermarkError
 from ringtrue.voices.watermark.keys import (
     CHIP_RATE,
@@ -47,6 +47,9 @@ RESIDUAL_HISTORY: Final = 304
 SHORTEST_LAG: Final = 20
 LONGEST_LAG: Final = 146
 """Pitch periods looked for, in samples: 55 to 400 Hz."""
+
+LANES: Final = 128
+"""Lags counted side by side: all of them, filled up to whole vectors."""
 
 STRENGTH: Final = 0.135
 """Chips' rms relative to the residual's."""
@@ -200,12 +203,16 @@ def _voicing(residual: RealArray, energy: float) -> float:
     # All lags side by side, the longest first: their samples are in order then, for vectors.
     first = RESIDUAL_HISTORY - LONGEST_LAG
     lags = LONGEST_LAG - SHORTEST_LAG + 1
-    cross = np.zeros(lags)
-    for n in range(0, FRAME_CHIPS, 2):
-        sample = residual[RESIDUAL_HISTORY + n]
-        past = residual[first + n : first + n + lags]
-        for j in range(lags):
-            cross[j] += sample * past[j]
+    cross = np.zeros(LANES)
+    for n in range(0, FRAME_CHIPS, 8):
+        at = RESIDUAL_HISTORY + n
+        x0, x2, x4, x6 = residual[at], residual[at + 2], residual[at + 4], residual[at + 6]
+        for j in range(LANES):
+            total = cross[j] + x0 * residual[first + n + j]
+            total += x2 * residual[first + n + 2 + j]
+            total += x4 * residual[first + n + 4 + j]
+            total += x6 * residual[first + n + 6 + j]
+            cross[j] = total
     # Energies of every second sample over a frame, one a lag. Sums over windows are put together
     # from sums to the right and to the left of a fixed sample: taking away what leaves a window
     # would lose what is quiet behind what is loud.
@@ -231,18 +238,22 @@ def _voicing(residual: RealArray, energy: float) -> float:
 @compiled
 def _shape(host: RealArray, state: RealArray, mark: RealArray) -> None:
     """The mark of one frame of ``host`` at 8 kHz; ``mark`` holds its chips before."""
+    # Loops, where slices could be assigned: what checks those is ten times the code, and the
+    # processor's cache for that is what a frame among all else of a tick goes through.
     segment = np.empty(HISTORY + FRAME_CHIPS)
-    segment[:HISTORY] = state[HOST : HOST + HISTORY]
-    segment[HISTORY:] = host
+    for n in range(HISTORY):
+        segment[n] = state[HOST + n]
+    for n in range(FRAME_CHIPS):
+        segment[HISTORY + n] = host[n]
     inverse = np.empty(ORDER + 1)
     predict(segment[ORDER:], _WINDOW, _LAG_WINDOW, 4.0 * (BACK + FRAME_CHIPS), inverse)
     residual = state[RESIDUAL : RESIDUAL + RESIDUAL_HISTORY + FRAME_CHIPS]
     whitened = residual[RESIDUAL_HISTORY:]
-    whitened[:] = 0.0
-    for k in range(ORDER + 1):
-        delayed = segment[HISTORY - k : HISTORY - k + FRAME_CHIPS]
-        for n in range(FRAME_CHIPS):
-            whitened[n] += inverse[k] * delayed[n]
+    for n in range(FRAME_CHIPS):
+        total = 0.0
+        for k in range(ORDER + 1):
+            total += inverse[k] * segment[HISTORY + n - k]
+        whitened[n] = total
     energy, power = 0.0, 0.0
     for n in range(FRAME_CHIPS):
         energy += whitened[n] * whitened[n]
@@ -271,16 +282,18 @@ def _shape(host: RealArray, state: RealArray, mark: RealArray) -> None:
         factor *= BANDWIDTH
         inverse[k] *= factor
     ringing = np.empty(ORDER + FRAME_CHIPS)
-    ringing[:ORDER] = state[RINGING : RINGING + ORDER]
+    for k in range(ORDER):
+        ringing[k] = state[RINGING + k]
     for n in range(FRAME_CHIPS):
         total = mark[n]
         # The newest sample last: the others' sums need not wait for it.
         for k in range(ORDER, 0, -1):
             total -= inverse[k] * ringing[ORDER + n - k]
-        ringing[ORDER + n] = total
-    mark[:] = ringing[ORDER:]
-    state[RINGING : RINGING + ORDER] = ringing[FRAME_CHIPS:]
-    state[HOST : HOST + HISTORY] = segment[FRAME_CHIPS:]
+        ringing[ORDER + n] = mark[n] = total
+    for k in range(ORDER):
+        state[RINGING + k] = ringing[FRAME_CHIPS + k]
+    for n in range(HISTORY):
+        state[HOST + n] = segment[FRAME_CHIPS + n]
     for n in range(RESIDUAL_HISTORY):
         residual[n] = residual[n + FRAME_CHIPS]
 
@@ -293,14 +306,15 @@ def _add(pcm: Pcm, mark: RealArray) -> None:
         pcm[n] = np.int16(max(-32768.0, min(32767.0, total)))
 
 
-@compiled
+@brief
 def _mark(pcm: Pcm, signs: Signs, frame: int, state: RealArray) -> None:
     """One frame of a leg, in place; its ``state`` moves on."""
     mark = np.empty(FRAME_CHIPS)
     _chips(signs, state, frame, mark)
     narrow = np.empty(FRAME_CHIPS)
     if pcm.shape[0] == FRAME_CHIPS:
-        narrow[:] = pcm
+        for n in range(FRAME_CHIPS):
+            narrow[n] = pcm[n]
         _shape(narrow, state, mark)
         _add(pcm, mark)
     else:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.jit import compiled
 
 RealArray = npt.NDArray[np.float64]
+
+LANES: Final = 16
+"""Lags are counted in multiples of this: four vectors of four."""
 
 
 @compiled
@@ -21,17 +26,36 @@ def predict(
     """
     order = out.shape[0] - 1
     count = segment.shape[0]
-    # Lag by lag within a sample, not sample by sample within a lag: that is done in vectors.
-    shaped = np.zeros(order + count)
+    # All lags side by side within a few samples, not sample by sample within a lag: that is done
+    # in vectors, for which the lags are filled up to whole ones. Every sum keeps its order.
+    lanes = (order + LANES) // LANES * LANES
+    shaped = np.zeros(lanes + count)
     for n in range(count):
-        shaped[order + n] = segment[n] * window[n]
-    sums = np.zeros(order + 1)
-    for n in range(count):
-        for j in range(order + 1):
-            sums[j] += shaped[order + n] * shaped[n + j]
+        shaped[lanes + n] = segment[n] * window[n]
+    sums = np.zeros(lanes)
+    first = 1
+    for n in range(0, count - count % 8, 8):
+        now = shaped[lanes + n : lanes + n + 8]
+        x0, x1, x2, x3, x4, x5, x6, x7 = (
+            now[0], now[1], now[2], now[3], now[4], now[5], now[6], now[7]
+        )  # fmt: skip
+        past = shaped[first + n : first + n + lanes + 7]
+        for j in range(lanes):
+            total = sums[j] + x0 * past[j]
+            total += x1 * past[j + 1]
+            total += x2 * past[j + 2]
+            total += x3 * past[j + 3]
+            total += x4 * past[j + 4]
+            total += x5 * past[j + 5]
+            total += x6 * past[j + 6]
+            total += x7 * past[j + 7]
+            sums[j] = total
+    for n in range(count - count % 8, count):
+        for j in range(lanes):
+            sums[j] += shaped[lanes + n] * shaped[first + n + j]
     auto = np.empty(order + 1)
     for lag in range(order + 1):
-        auto[lag] = sums[order - lag] * lag_window[lag]
+        auto[lag] = sums[lanes - 1 - lag] * lag_window[lag]
     auto[0] = auto[0] * 1.0001 + floor
     out[:] = 0.0
     out[0] = 1.0

@@ -1,7 +1,8 @@
 """Maps the top folders to the ``ringtrue`` namespace (PEP 420) and finds their subpackages.
 
 With ``RINGTRUE_COMPILED=1`` the modules that every 20 ms of every call goes through are compiled to
-C by mypyc, from the same sources: this needs mypy, a C compiler and Python's headers.
+C by mypyc, from the same sources, and calls of the system for media sockets from C: this needs
+mypy, a C compiler and Python's headers.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from setuptools import Command, find_packages, setup
+from setuptools import Command, Extension, find_packages, setup
 
 ROOTS = ("agent", "streaming", "telephony", "voices", "loadtest", "config")
 
@@ -27,6 +28,7 @@ COMPILED = (
     "streaming/session.py",
     "telephony/codecs/g711.py",
     "telephony/rtp/bursts.py",
+    "telephony/rtp/datagrams.py",
     "telephony/rtp/dtmf.py",
     "telephony/rtp/jitter.py",
     "telephony/rtp/latch.py",
@@ -80,7 +82,12 @@ def extensions() -> list:
     options = ["--namespace-packages", "--explicit-package-bases", "--follow-imports=silent"]
     paths = [str(NAMESPACE / path) for path in COMPILED]
     level = os.environ.get("RINGTRUE_OPT_LEVEL", "2")
-    return mypycify([*options, *paths], opt_level=level, group_name="ringtrue")
+    calls = Extension(
+        "ringtrue.telephony.rtp._system_calls",
+        ["telephony/rtp/_system_calls.c"],
+        extra_compile_args=[f"-O{level}"],
+    )
+    return [calls, *mypycify([*options, *paths], opt_level=level, group_name="ringtrue")]
 
 
 packages = [f"ringtrue.{root}" for root in ROOTS]

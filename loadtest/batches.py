@@ -11,12 +11,13 @@ import ctypes.util
 import errno
 import os
 import socket
-import struct
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from ringtrue.telephony.rtp.system_calls import SO_TIMESTAMPNS, Header, Vector, socket_name
 
 ONE_CALL: Final = 1024
 """Datagrams the kernel takes at once (UIO_MAXIOV)."""
@@ -24,7 +25,6 @@ ONE_CALL: Final = 1024
 RECEIVED: Final = 512
 """Datagrams read at once."""
 
-SO_TIMESTAMPNS: Final = getattr(socket, "SO_TIMESTAMPNS", 35)
 _CONTROL: Final = 64
 _STAMP: Final = 16
 """Where a timestamp's seconds lie in its control message (cmsghdr, then timespec)."""
@@ -32,35 +32,12 @@ _STAMP: Final = 16
 Bytes = npt.NDArray[np.uint8]
 
 
-class _Vector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Header(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("vectors", ctypes.POINTER(_Vector)),
-        ("vector_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
 class _Message(ctypes.Structure):
-    _fields_ = (("header", _Header), ("length", ctypes.c_uint32))
+    _fields_ = (("header", Header), ("length", ctypes.c_uint32))
 
 
 def _library() -> ctypes.CDLL:
     return ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
-
-
-def _address(host: str, port: int) -> bytes:
-    """A ``sockaddr_in``."""
-    return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(
-        host
-    ) + bytes(8)  # fmt: skip
 
 
 class Batch:
@@ -71,8 +48,8 @@ class Batch:
         self.data: Bytes = np.zeros((len(to), size), np.uint8)
         """What the next :meth:`send` sends, a row to each."""
 
-        self._names = np.frombuffer(b"".join(_address(*where) for where in to), np.uint8).copy()
-        self._vectors = (_Vector * max(1, len(to)))()
+        self._names = np.frombuffer(b"".join(socket_name(socket.AF_INET, where) for where in to), np.uint8).copy()
+        self._vectors = (Vector * max(1, len(to)))()
         self._messages = (_Message * max(1, len(to)))()
         self._count = len(to)
         for row in range(len(to)):
@@ -108,7 +85,7 @@ class Receiver:
         self._data: Bytes = np.zeros((RECEIVED, size), np.uint8)
         self._names: Bytes = np.zeros((RECEIVED, 16), np.uint8)
         self._control: Bytes = np.zeros((RECEIVED, _CONTROL), np.uint8)
-        self._vectors = (_Vector * RECEIVED)()
+        self._vectors = (Vector * RECEIVED)()
         self._messages = (_Message * RECEIVED)()
         for row in range(RECEIVED):
             self._vectors[row].base = self._data.ctypes.data + row * size

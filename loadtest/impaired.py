@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from ringtrue.loadtest.netem import Impairments, Netem
 from ringtrue.loadtest.scenario.schema import Network, OneWay
-from ringtrue.telephony.rtp.leg import BURST, SO_TIMESTAMPNS, TIMESPEC
+from ringtrue.telephony.rtp.datagrams import TIMESPEC
+from ringtrue.telephony.rtp.leg import BURST
 from ringtrue.telephony.rtp.ports import PortPair, PortPool
+from ringtrue.telephony.rtp.system_calls import SO_TIMESTAMPNS
 
 _DOWN: Final = 0x5EED
 """Added to a call's seed for the other direction."""
@@ -100,23 +102,21 @@ class ImpairedSocket(socket.socket):
         self._out.put((bytes(data), address))
         return len(data)
 
-    def recvmsg_into(self, buffers: Any, ancillary: int = 0, flags: int = 0) -> Any:
+    def recvmsg(self, size: int, ancillary: int = 0, flags: int = 0) -> Any:
         """The next datagram that has arrived, with its moment as the kernel would give it.
 
-        Of ``buffers`` there is one; what is longer is cut. Raises ``BlockingIOError`` for none.
+        What is longer than ``size`` bytes is cut. Raises ``BlockingIOError`` for none.
         """
         if self._in is None:
-            return super().recvmsg_into(buffers, ancillary, flags)
-        (into,) = buffers
+            return super().recvmsg(size, ancillary, flags)
         if not self._ready:
-            self._collect(len(into), ancillary)
+            self._collect(size, ancillary)
         if not self._ready:
             raise BlockingIOError
         arrived, (data, source) = self._ready.pop(0)
         wall = arrived - self._loop.time() + time.clock_gettime(time.CLOCK_REALTIME)
         stamp = TIMESPEC.pack(int(wall), int(wall % 1 * 1e9))
-        into[: len(data)] = data
-        return len(data), [(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)], 0, source
+        return data, [(socket.SOL_SOCKET, SO_TIMESTAMPNS, stamp)], 0, source
 
     def close(self) -> None:
         """Close; what is on its way is lost."""

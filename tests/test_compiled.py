@@ -16,10 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SAME = (
     "streaming_gate", "streaming_gate_relay", "streaming_output", "streaming_playout",
     "streaming_sealed", "streaming_seals", "telephony_codecs",
-    "telephony_rtp_bursts", "telephony_rtp_dtmf", "telephony_rtp_jitter",
+    "telephony_rtp_bursts", "telephony_rtp_datagrams", "telephony_rtp_dtmf",
+    "telephony_rtp_jitter",
     "telephony_rtp_latch", "telephony_rtp_packet", "telephony_rtp_plc", "telephony_rtp_receiver",
     "telephony_rtp_reception", "telephony_rtp_session", "telephony_rtp_srtp",
-    "telephony_rtp_stream", "voices_watermark_marker",
+    "telephony_rtp_stream", "telephony_rtp_system_calls", "voices_watermark_marker",
 )  # fmt: skip
 
 _SERVER = "tests/test_agent_server.py"
@@ -70,10 +71,11 @@ def run(compiled: Path, *arguments: str, seconds: float) -> str:
 
 @pytest.mark.timeout(1200)
 def test_what_is_compiled_keeps_to_the_tests_of_its_sources(compiled: Path) -> None:
-    shows = "import ringtrue.streaming.session as m; print(m.__file__)"
-    place = run(compiled, "-c", shows, seconds=60).splitlines()[-1]
-    assert Path(place).is_relative_to(compiled), place
-    assert not place.endswith(".py"), "not compiled"
+    for module in ("streaming.session", "telephony.rtp._system_calls"):
+        shows = f"import ringtrue.{module} as m; print(m.__file__)"
+        place = run(compiled, "-c", shows, seconds=60).splitlines()[-1]
+        assert Path(place).is_relative_to(compiled), place
+        assert not place.endswith(".py"), "not compiled"
     tests = [f"tests/test_{name}.py" for name in SAME]
     run(compiled, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, seconds=600)
 

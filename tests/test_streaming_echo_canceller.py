@@ -42,10 +42,10 @@ def test_frames_of_another_length_are_refused(length: int) -> None:
 
 
 def test_without_the_library_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> ctypes.CDLL:
+    def missing(name: str) -> ctypes.PyDLL:
         raise OSError(f"{name}: cannot open shared object file")
 
-    monkeypatch.setattr(canceller.ctypes, "CDLL", missing)
+    monkeypatch.setattr(canceller.ctypes, "PyDLL", missing)
     canceller._library.cache_clear()
     try:
         assert not echo_library_available()

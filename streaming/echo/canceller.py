@@ -25,9 +25,10 @@ class EchoLibraryError(RingtrueError):
 
 
 @lru_cache(maxsize=1)
-def _library() -> ctypes.CDLL:
+def _library() -> ctypes.PyDLL:
     try:
-        library = ctypes.CDLL(LIBRARY)
+        # 15 µs in each 20 ms: letting go of the interpreter for that may cost a hundred times more.
+        library = ctypes.PyDLL(LIBRARY)
     except OSError as error:
         raise EchoLibraryError(
             f"echo cancelling needs {LIBRARY} (Debian: libspeexdsp1): {error}"

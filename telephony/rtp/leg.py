@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -13,8 +10,9 @@ from typing import Final
 from ringtrue.streaming.errors import GateError
 from ringtrue.streaming.gate import SealedFrame
 from ringtrue.streaming.ports import FRAME_MS, Inbound, LegStats
-from ringtrue.telephony.rtp.latch import Address, LatchPolicy
-from ringtrue.telephony.rtp.ports import MAX_DATAGRAM, PortPair, PortPool
+from ringtrue.telephony.rtp.datagrams import Datagrams
+from ringtrue.telephony.rtp.latch import LatchPolicy
+from ringtrue.telephony.rtp.ports import PortPair, PortPool
 from ringtrue.telephony.rtp.stream import RtpStream, StreamPlan
 
 BURST: Final = 256
@@ -25,12 +23,6 @@ PROBE_PULLS: Final = 5
 
 RTCP_PULLS: Final = 10
 """Ticks between two looks at the reports' own socket."""
-
-SO_TIMESTAMPNS: Final = getattr(socket, "SO_TIMESTAMPNS", 35)
-"""Linux: arrival of each datagram by the wall clock, as ancillary data."""
-
-TIMESPEC: Final = struct.Struct("@ll")
-TIMESTAMP_SPACE: Final = socket.CMSG_SPACE(TIMESPEC.size)
 
 TICK: Final = FRAME_MS / 1000
 LATE: Final = 0.010
@@ -48,12 +40,13 @@ class RtpLeg:
         "_alone",
         "_clock",
         "_closed",
-        "_into",
         "_loop",
         "_pair",
         "_plan",
         "_pool",
         "_pulls",
+        "_rtcp",
+        "_rtp",
         "_send_errors",
         "_sent_late",
         "_stream",
@@ -76,12 +69,13 @@ class RtpLeg:
         self._loop = asyncio.get_running_loop()
         self._pool, self._pair = pool, pair
         self._trusted = tuple(trusted)
-        self._into = (memoryview(pool.scratch),)
+        self._rtp = Datagrams(pair.rtp, pool.system)
+        self._rtcp = Datagrams(pair.rtcp, pool.system)
         self._closed = False
         self._send_errors = 0
         self._sent_late = 0
-        self._drain(pair.rtp)
-        self._drain(pair.rtcp)
+        self._drain(self._rtp)
+        self._drain(self._rtcp)
         now = self._loop.time()
         codec = plan.codec
         self._stream = RtpStream(
@@ -100,10 +94,9 @@ class RtpLeg:
         # A real loop's own time stands still while a tick lasts; a virtual one's is all there is.
         self._clock = self._loop.time if virtual else time.monotonic
         # Without it, or on a loop whose time is none of the kernel's, arrival is when it is read.
-        stamped = () if virtual else (pair.rtp, pair.rtcp)
-        for sock in stamped:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        if not virtual:
+            self._rtp.stamp()
+            self._rtcp.stamp()
 
     def configure(self, plan: StreamPlan) -> None:
         """Follow a later agreement: hold, another address, another codec."""
@@ -150,9 +143,9 @@ class RtpLeg:
         self._pulls += 1
         stream = self._stream
         one = self._alone and self._pulls % PROBE_PULLS != 0
-        count = self._read(self._pair.rtp, now, one=one)
+        count = self._read(self._rtp, now, one=one)
         if self._pulls % RTCP_PULLS == 0:
-            self._read(self._pair.rtcp, now, reports=True)
+            self._read(self._rtcp, now, reports=True)
         # Joins cost several times all the rest: where time is short, delay may stand for a while.
         step = stream.pull(now, steer=self._loop.time() - now < LATE)
         self._alone = count == 1 and not step.concealed
@@ -177,7 +170,7 @@ class RtpLeg:
             if self._loop.time() - now > LATE:
                 self._sent_late += 1
             for packet in packets:
-                self._put(self._pair.rtp, packet, destination)
+                self._send_errors += not self._rtp.send(packet, destination)
         if report is not None:
             self._put_report(report)
 
@@ -215,24 +208,13 @@ class RtpLeg:
     def _put_report(self, report: bytes) -> None:
         destination = self._stream.latch.rtcp_destination
         if destination is not None:
-            sock = self._pair.rtp if self._plan.rtcp_mux else self._pair.rtcp
-            self._put(sock, report, destination)
-
-    def _put(self, sock: socket.socket, data: bytes, destination: Address) -> None:
-        try:
-            sock.sendto(data, destination)
-        except OSError:
-            self._send_errors += 1
+            way = self._rtp if self._plan.rtcp_mux else self._rtcp
+            self._send_errors += not way.send(report, destination)
 
     def _read(
-        self,
-        sock: socket.socket,
-        now: float,
-        *,
-        one: bool = False,
-        reports: bool = False,
+        self, way: Datagrams, now: float, *, one: bool = False, reports: bool = False
     ) -> int:
-        """Take what waits on ``sock``; with ``one``, stop at a far end's packet that just came.
+        """Take what waits on ``way``; with ``one``, stop at a far end's packet that just came.
 
         ``reports`` says that it is their own socket. Returns how many it took. Asking in vain
         costs as much as reading.
@@ -240,36 +222,30 @@ class RtpLeg:
         stream = self._stream
         before = stream.receiver.received
         offset: float | None = None
-        into = self._into
         for count in range(BURST):
-            try:
-                size, extra, _, source = sock.recvmsg_into(into, TIMESTAMP_SPACE)
-            except OSError:
+            received = way.receive()
+            if received is None:
                 return count
+            data, source, stamp = received
             arrived = now
-            if extra and extra[0][1] == SO_TIMESTAMPNS:
+            if stamp:
                 if offset is None:
                     offset = self._clock() - time.clock_gettime(time.CLOCK_REALTIME)
-                seconds, nanoseconds = TIMESPEC.unpack(extra[0][2])
-                arrived = seconds + nanoseconds * 1e-9 + offset
+                arrived = stamp + offset
                 if not -1.0 < arrived - now < 1.0:
                     # The wall clock may be set; the time on the socket can't be long ago.
                     arrived = min(max(arrived, now - 1.0), now + 1.0)
-            origin = source if len(source) == 2 else source[:2]
-            data = bytes(into[0][:size])
             if reports:
-                stream.receive_rtcp(data, origin, arrived)
+                stream.receive_rtcp(data, source, arrived)
             else:
-                stream.receive(data, origin, arrived)
+                stream.receive(data, source, arrived)
             if one and now - arrived < TICK and stream.receiver.received > before:
                 return 1
         return BURST
 
     @staticmethod
-    def _drain(sock: socket.socket) -> None:
+    def _drain(way: Datagrams) -> None:
         """Drop what came before the call had an address to take it from."""
         for _ in range(BURST):
-            try:
-                sock.recvfrom(MAX_DATAGRAM)
-            except OSError:
+            if way.receive() is None:
                 return

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringtrue.streaming.errors import RingtrueError
+from ringtrue.telephony.rtp.system_calls import system_calls
 
 BUFFER_BYTES: Final = 262_144
 """Socket buffers asked for: a second of packets, whatever the system's default."""
 
 EPHEMERAL_TRIES: Final = 64
-
-MAX_DATAGRAM: Final = 2048
-"""Longer datagrams are cut, and then refused by their own parser or played short."""
 
 EXPEDITED: Final = 0xB8
 """DSCP EF (RFC 3246), in the byte the IP header holds it in."""
@@ -62,8 +60,8 @@ class PortPool:
         random.SystemRandom().shuffle(pairs)  # ports are harder to guess than a counter
         self._free = deque(pairs)
         self._in_use: set[int] = set()
-        self.scratch = bytearray(MAX_DATAGRAM)
-        """What each datagram is read into: sockets are read one after the other."""
+        self.system = system_calls()
+        """Reads and writes the pairs' sockets; None: they do so themselves."""
 
     @property
     def in_use(self) -> int:

@@ -48,7 +48,8 @@ class Batch:
         self.data: Bytes = np.zeros((len(to), size), np.uint8)
         """What the next :meth:`send` sends, a row to each."""
 
-        self._names = np.frombuffer(b"".join(socket_name(socket.AF_INET, where) for where in to), np.uint8).copy()
+        names = b"".join(socket_name(socket.AF_INET, where) for where in to)
+        self._names = np.frombuffer(names, np.uint8).copy()
         self._vectors = (Vector * max(1, len(to)))()
         self._messages = (_Message * max(1, len(to)))()
         self._count = len(to)

@@ -211,9 +211,7 @@ class RtpLeg:
             way = self._rtp if self._plan.rtcp_mux else self._rtcp
             self._send_errors += not way.send(report, destination)
 
-    def _read(
-        self, way: Datagrams, now: float, *, one: bool = False, reports: bool = False
-    ) -> int:
+    def _read(self, way: Datagrams, now: float, *, one: bool = False, reports: bool = False) -> int:
         """Take what waits on ``way``; with ``one``, stop at a far end's packet that just came.
 
         ``reports`` says that it is their own socket. Returns how many it took. Asking in vain

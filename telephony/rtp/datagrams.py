@@ -24,7 +24,9 @@ _NOWHERE: Final[Address] = ("", 0)
 class Datagrams:
     """A bound, non-blocking socket. Nothing waits and nothing raises for what the network does."""
 
-    __slots__ = ("_family", "_name", "_receive", "_send", "_sock", "_source", "_source_name", "_to")
+    __slots__ = (
+        "_family", "_name", "_receive", "_send", "_sock", "_source_name", "_to", "source", "stamp",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, system: SystemCalls | None) -> None:
         """``system`` does the calls where ``sock`` is a plain socket; else they are its own."""
@@ -33,10 +35,15 @@ class Datagrams:
         plain = system is not None and type(sock) is socket.socket
         self._send = system.send if system is not None and plain else None
         self._receive = system.receive if system is not None and plain else None
-        self._to = self._source = _NOWHERE
+        self._to = _NOWHERE
         self._name = self._source_name = b""
+        self.source: Address = _NOWHERE
+        """Where the last datagram received came from."""
 
-    def stamp(self) -> None:
+        self.stamp = 0.0
+        """When it arrived, in seconds of the wall clock; 0 where that isn't known."""
+
+    def tell_times(self) -> None:
         """Have the kernel tell when each datagram arrived, if it can."""
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -50,7 +57,7 @@ class Datagrams:
             except OSError:
                 return False
             return True
-        if address is not self._to:
+        if address != self._to:
             try:
                 self._name = socket_name(self._family, address)
             except OSError:
@@ -59,29 +66,26 @@ class Datagrams:
         # The number is asked for each time: of a closed socket it may be another call's by now.
         return send(self._sock.fileno(), data, self._name)
 
-    def receive(self) -> tuple[bytes, Address, float] | None:
-        """The next datagram, its source, and its arrival in seconds of the wall clock.
-
-        None where none waits. The arrival is 0 where it isn't known.
-        """
+    def receive(self) -> bytes | None:
+        """The next datagram; :attr:`source` and :attr:`stamp` are its own. None: none waits."""
         receive = self._receive
         if receive is None:
             return self._received()
         got = receive(self._sock.fileno(), self._source_name)
         if got is None:
             return None
-        data, stamp, name = got
+        data, self.stamp, name = got
         if name is not self._source_name:
-            self._source_name, self._source = name, socket_address(name)
-        return data, self._source, stamp
+            self._source_name, self.source = name, socket_address(name)
+        return data
 
-    def _received(self) -> tuple[bytes, Address, float] | None:
+    def _received(self) -> bytes | None:
         try:
             data, extra, _, source = self._sock.recvmsg(MAX_DATAGRAM, TIMESTAMP_SPACE)
         except OSError:
             return None
-        stamp = 0.0
+        self.source, self.stamp = source[:2], 0.0
         if extra and extra[0][1] == SO_TIMESTAMPNS:
             seconds, nanoseconds = TIMESPEC.unpack(extra[0][2])
-            stamp = seconds + nanoseconds * 1e-9
-        return data, source[:2], stamp
+            self.stamp = seconds + nanoseconds * 1e-9
+        return bytes(data)

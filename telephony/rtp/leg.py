@@ -95,8 +95,8 @@ class RtpLeg:
         self._clock = self._loop.time if virtual else time.monotonic
         # Without it, or on a loop whose time is none of the kernel's, arrival is when it is read.
         if not virtual:
-            self._rtp.stamp()
-            self._rtcp.stamp()
+            self._rtp.tell_times()
+            self._rtcp.tell_times()
 
     def configure(self, plan: StreamPlan) -> None:
         """Follow a later agreement: hold, another address, another codec."""
@@ -221,11 +221,10 @@ class RtpLeg:
         before = stream.receiver.received
         offset: float | None = None
         for count in range(BURST):
-            received = way.receive()
-            if received is None:
+            data = way.receive()
+            if data is None:
                 return count
-            data, source, stamp = received
-            arrived = now
+            stamp, arrived = way.stamp, now
             if stamp:
                 if offset is None:
                     offset = self._clock() - time.clock_gettime(time.CLOCK_REALTIME)
@@ -234,9 +233,9 @@ class RtpLeg:
                     # The wall clock may be set; the time on the socket can't be long ago.
                     arrived = min(max(arrived, now - 1.0), now + 1.0)
             if reports:
-                stream.receive_rtcp(data, source, arrived)
+                stream.receive_rtcp(data, way.source, arrived)
             else:
-                stream.receive(data, source, arrived)
+                stream.receive(data, way.source, arrived)
             if one and now - arrived < TICK and stream.receiver.received > before:
                 return 1
         return BURST

@@ -39,6 +39,7 @@ COMPILED = (
     "telephony/rtp/reception.py",
     "telephony/rtp/sender.py",
     "telephony/rtp/stream.py",
+    "voices/watermark/embedder.py",
     "voices/watermark/marker.py",
 )
 
@@ -87,7 +88,11 @@ def extensions() -> list:
         ["telephony/rtp/_system_calls.c"],
         extra_compile_args=[f"-O{level}"],
     )
-    return [calls, *mypycify([*options, *paths], opt_level=level, group_name="ringtrue")]
+    modules = mypycify([*options, *paths], opt_level=level, group_name="ringtrue")
+    for module in modules:
+        # Functions of one library that nothing else replaces: they may be inlined.
+        module.extra_compile_args += ["-fvisibility=hidden", "-fno-semantic-interposition"]
+    return [calls, *modules]
 
 
 packages = [f"ringtrue.{root}" for root in ROOTS]

@@ -12,8 +12,9 @@ import numpy as np
 from watermark_attacks import RATE, Audio, Case, cases, to_pcm
 from watermark_corpus import active
 
-from ringtrue.voices.watermark.embedder import PILOT_SHARE, Embedder, Excitation, excitation
+from ringtrue.voices.watermark.embedder import Embedder, Excitation, excitation
 from ringtrue.voices.watermark.keys import MarkKey
+from ringtrue.voices.watermark.shaping import PILOT_SHARE
 from ringtrue.voices.watermark.token import Token, symbols
 
 KEY: Final = MarkKey(b"of the robustness bench alone...")

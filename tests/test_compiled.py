@@ -20,7 +20,8 @@ SAME = (
     "telephony_rtp_jitter",
     "telephony_rtp_latch", "telephony_rtp_packet", "telephony_rtp_plc", "telephony_rtp_receiver",
     "telephony_rtp_reception", "telephony_rtp_session", "telephony_rtp_srtp",
-    "telephony_rtp_stream", "telephony_rtp_system_calls", "voices_watermark_marker",
+    "telephony_rtp_stream", "telephony_rtp_system_calls", "voices_watermark_embedder",
+    "voices_watermark_marker",
 )  # fmt: skip
 
 _SERVER = "tests/test_agent_server.py"

@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 from watermarking import KEY, TOKEN, marked, speech
 
-from ringtrue.voices.watermark.embedder import (
-    COMFORT_LSB,
-    PILOT_SHARE,
-    RATES,
-    TILT,
-    Embedder,
-    Excitation,
-    excitation,
-)
+from ringtrue.voices.watermark.embedder import RATES, Embedder, Excitation, excitation
 from ringtrue.voices.watermark.errors import WatermarkError
 from ringtrue.voices.watermark.keys import FRAME_CHIPS, PERIOD, SYMBOL_CHIPS
+from ringtrue.voices.watermark.shaping import COMFORT_LSB, PILOT_SHARE, TILT
 from ringtrue.voices.watermark.token import symbols
 
 CHIPS = excitation(KEY, symbols(KEY, TOKEN))

@@ -14,7 +14,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("agent", "streaming", "telephony", "voices", "loadtest", "config")
-DATA = {".yaml", ".html", ".js", ".css", ".svg", ".wav", ".json", ".jsgf", ".txt", ".onnx", ".npz"}
+DATA = {
+    ".c",
+    ".yaml",
+    ".html",
+    ".js",
+    ".css",
+    ".svg",
+    ".wav",
+    ".json",
+    ".jsgf",
+    ".txt",
+    ".onnx",
+    ".npz",
+}
 
 IMPORT_ALL = """
 import importlib, json, sys, threading

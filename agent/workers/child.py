@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from ringtrue.agent.workers.channel import Channel
+from ringtrue.agent.workers.handing import Handings
 from ringtrue.agent.workers.plan import WorkerPlan
 from ringtrue.agent.workers.wire import Kind, Message, Status, WireError, output
 from ringtrue.telephony.sip.transport import TransportOutput
@@ -49,9 +50,7 @@ class Worker:
         self._plan: WorkerPlan | None = None
         self.status = Status(0, open=False)
         self.ready = False
-        self.handed = 0
-        """Connections handed over since it last said how it is: calls that it may have by now."""
-
+        self._handings = Handings()
         self._on_output, self._on_ready, self._on_status = on_output, on_ready, on_status
         self._channel = Channel(self._heard, self._gone)
         self._process: asyncio.subprocess.Process | None = None
@@ -69,6 +68,11 @@ class Worker:
     def living(self) -> bool:
         """Whether its process was started and has not ended."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def load(self) -> int:
+        """Its calls, and connections handed over that may be calls by now."""
+        return self.status.calls + self._handings.untold(asyncio.get_running_loop().time())
 
     @property
     def pid(self) -> int | None:
@@ -147,15 +151,19 @@ class Worker:
         """Tell it something; False where that is dropped."""
         return self._channel.send(message)
 
-    def hand(self, connection: socket.socket) -> bool:
-        """Hand over an accepted connection, which stays open here; False where it can't be."""
+    def hand(self, connection: socket.socket, *, counted: bool = False) -> bool:
+        """Hand over an accepted connection, which stays open here; False where it can't be.
+
+        ``counted``: it may be a call, which the next ones should not be added to.
+        """
         if self._door is None or not self.ready:
             return False
         try:
             socket.send_fds(self._door, [b"c"], [connection.fileno()])
         except OSError:
             return False
-        self.handed += 1
+        if counted:
+            self._handings.handed(asyncio.get_running_loop().time())
         return True
 
     async def metrics(self) -> bytes | None:
@@ -191,11 +199,12 @@ class Worker:
             self._on_ready(self)
         elif message.kind is Kind.STATUS:
             try:
-                self.status = Status.of(message)
-                self.handed = 0
+                status = Status.of(message)
             except WireError as error:
                 log.error("workers.status_unreadable", worker=self.plan.slot, error=str(error))
                 return
+            self._handings.reported(self.status.calls, status.calls)
+            self.status = status
             self._on_status(self)
         elif message.kind is Kind.METRICS:
             scraping = self._scraping

@@ -318,13 +318,11 @@ class Supervisor(Running):
         if isinstance(target, int):
             worker = self.slots[target].worker
             return worker is not None and worker.hand(connection)
-        return any(worker.hand(connection) for worker in self._by_load(target))
+        return any(worker.hand(connection, counted=True) for worker in self._by_load(target))
 
     def _by_load(self, target: Target) -> list[Worker]:
         ready = [slot.worker for slot in self.slots if slot.worker and slot.worker.ready]
-        return sorted(
-            ready, key=lambda each: (not each.status.open, each.status.calls + each.handed)
-        )
+        return sorted(ready, key=lambda each: (not each.status.open, each.load))
 
     async def _own_answer(self, seen: Seen) -> OwnAnswer | None:
         """Health and metrics, which are all workers'."""

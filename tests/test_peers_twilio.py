@@ -20,7 +20,7 @@ from fakes.openai_server import Say, openai_server
 from peers.compare import Difference, compare
 from peers.marks import server_keys, sessions
 from peers.server import RunningServer, running_server
-from peers.twilio_client import Rejected, TwilioCaller, dial, new_sid, ring, signed_headers
+from peers.twilio_client import FRAME, Rejected, TwilioCaller, dial, new_sid, ring, signed_headers
 from ringtrue.config.agent_schema import Agent, load_agents
 from ringtrue.streaming.llm.slots import parse_keys
 from ringtrue.streaming.phrases import PhraseSplitter, spoken_text
@@ -88,8 +88,12 @@ def heard(caller: TwilioCaller, since: int = 0) -> np.ndarray:
 
 
 def found(rendering: Rendering, caller: TwilioCaller, since: int = 0) -> Difference:
-    """Where and how well ``rendering`` is in what was heard from sample ``since`` on."""
-    return compare(rendering.samples, heard(caller, since), RATE)
+    """Where and how well ``rendering`` is in what was heard from sample ``since`` on.
+
+    What the machine inserted when it held a process up is left out: this is about what was said.
+    """
+    starved = [at + i - since for at in caller.starved if at >= since for i in range(FRAME)]
+    return compare(rendering.samples, np.delete(heard(caller, since), starved), RATE)
 
 
 def listened_to(rendering: Rendering, caller: TwilioCaller, tail: float = 0.6) -> float:

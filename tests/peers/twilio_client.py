@@ -104,6 +104,10 @@ class TwilioCaller:
     cuts: list[Cut] = field(default_factory=list)
     """What each ``clear`` did."""
 
+    starved: list[int] = field(default_factory=list)
+    """Bytes heard when, for 20 ms, nothing was there to play, nothing having been cleared: either
+    process was held up for longer than playout holds."""
+
     media_received: int = 0
     closed_by_server: asyncio.Event = field(default_factory=asyncio.Event)
     close_code: int | None = None
@@ -120,6 +124,9 @@ class TwilioCaller:
 
     _dry: bool = True
     """Whether there was nothing to play at the last tick: then it begins anew."""
+
+    _playing: bool = False
+    """Whether anything was played since the last ``clear``."""
 
     _ticks: int = 0
     _next_tick: float = 0.0
@@ -246,6 +253,10 @@ class TwilioCaller:
                 self._playout.appendleft(item[need:])
         if not played and self._begins <= self._ticks:
             self._dry = True
+        if played:
+            self._playing = True
+        elif self._playing:
+            self.starved.append(len(self.heard))
         self.heard += played.ljust(FRAME, b"\xff")
         return names
 
@@ -267,7 +278,7 @@ class TwilioCaller:
                     self.cuts.append(Cut(len(self.heard), held))
                     names = [item for item in items if isinstance(item, str)]
                     self._playout.clear()
-                    self._dry = True
+                    self._dry, self._playing = True, False
                     self.behind = HELD_TICKS
                     for name in names:
                         await self._return_mark(name)

@@ -17,7 +17,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ringtrue.telephony.rtp.system_calls import SO_TIMESTAMPNS, Header, Vector, socket_name
+from ringtrue.telephony.rtp.system_calls import (
+    CONTROL_BYTES,
+    SO_TIMESTAMPNS,
+    Header,
+    Vector,
+    socket_name,
+)
 
 ONE_CALL: Final = 1024
 """Datagrams the kernel takes at once (UIO_MAXIOV)."""
@@ -25,7 +31,6 @@ ONE_CALL: Final = 1024
 RECEIVED: Final = 512
 """Datagrams read at once."""
 
-_CONTROL: Final = 64
 _STAMP: Final = 16
 """Where a timestamp's seconds lie in its control message (cmsghdr, then timespec)."""
 
@@ -85,7 +90,7 @@ class Receiver:
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._data: Bytes = np.zeros((RECEIVED, size), np.uint8)
         self._names: Bytes = np.zeros((RECEIVED, 16), np.uint8)
-        self._control: Bytes = np.zeros((RECEIVED, _CONTROL), np.uint8)
+        self._control: Bytes = np.zeros((RECEIVED, CONTROL_BYTES), np.uint8)
         self._vectors = (Vector * RECEIVED)()
         self._messages = (_Message * RECEIVED)()
         for row in range(RECEIVED):
@@ -95,7 +100,7 @@ class Receiver:
             header.name = self._names.ctypes.data + 16 * row
             header.vectors = ctypes.pointer(self._vectors[row])
             header.vector_count = 1
-            header.control = self._control.ctypes.data + _CONTROL * row
+            header.control = self._control.ctypes.data + CONTROL_BYTES * row
         self._receive = _library().recvmmsg
 
     def read(self) -> tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -105,7 +110,7 @@ class Receiver:
         """
         for row in range(RECEIVED):
             header = self._messages[row].header
-            header.name_length, header.control_length = 16, _CONTROL
+            header.name_length, header.control_length = 16, CONTROL_BYTES
         got = self._receive(self._sock.fileno(), self._messages, RECEIVED, 0, None)
         if got < 0:
             code = ctypes.get_errno()

@@ -32,9 +32,10 @@ class Datagrams:
         """``system`` does the calls where ``sock`` is a plain socket; else they are its own."""
         self._sock = sock
         self._family = int(sock.family)
-        plain = system is not None and type(sock) is socket.socket
-        self._send = system.send if system is not None and plain else None
-        self._receive = system.receive if system is not None and plain else None
+        if type(sock) is not socket.socket:
+            system = None
+        self._send = system.send if system is not None else None
+        self._receive = system.receive if system is not None else None
         self._to = _NOWHERE
         self._name = self._source_name = b""
         self.source: Address = _NOWHERE

@@ -168,6 +168,21 @@ async def test_blobs_count_their_versions_under_concurrency(store_urls: Urls) ->
         assert (await store.voices.get("acme", voice.id)).version == voice.version + 12
 
 
+async def test_versions_are_those_of_voices_that_there_are(store_urls: Urls) -> None:
+    async with Link(store_urls).open() as store:
+        first, second, gone = [
+            await new_voice(store, name=name) for name in ("Ada", "Grace", "Joan")
+        ]
+        asked = [first.id, gone.id, "v_unknown'; DROP TABLE voices", second.id]
+        assert await store.voices.versions([]) == {}
+        before = await store.voices.versions(asked)
+        assert set(before) == {first.id, second.id, gone.id}
+        await store.voices.set_lifecycle("acme", second.id, Lifecycle.LIVE, NOW + HOUR)
+        await store.voices.erase("acme", gone.id, NOW + HOUR)
+        after = await store.voices.versions(asked)
+        assert after == {first.id: before[first.id], second.id: before[second.id] + 1}
+
+
 async def test_unfit_blobs(tmp_path: Path) -> None:
     link = Link(Urls(f"sqlite:///{tmp_path}/v.db", f"sqlite:///{tmp_path}/k.db"))
     async with link.open() as store:

@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from ringtrue.voices.store.errors import StoreUnavailableError, StoreUrlError
+from ringtrue.voices.store.glance import Glance
 from ringtrue.voices.store.schema import Schema, upgrade
 
 BUSY_SECONDS: Final = 10
@@ -124,6 +125,8 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self._reader = self.engine.execution_options(**{_READ_ONLY: True})
+        self.glance = Glance(Path(self.url.database or "")) if self.is_sqlite else None
+        """SQLite's way to ask one short question soon."""
 
     async def upgrade(self) -> tuple[str, ...]:
         """Create what is missing; returns the revisions run.
@@ -174,6 +177,8 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self.glance is not None:
+            await self.glance.close()
         await self.engine.dispose()
 
     def _make_file(self) -> None:

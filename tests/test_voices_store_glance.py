@@ -117,3 +117,6 @@ async def test_closing_leaves_nothing_open(path: Path) -> None:
     assert await glance.read(ALL, [""]) == [("rope",)]
     await glance.close()
     assert sorted(each.name for each in path.parent.iterdir()) == [path.name], "no log beside it"
+    await glance.close()
+    assert await glance.read(ALL, [""]) == [("rope",)]
+    await glance.close()

@@ -29,7 +29,7 @@ class Glance:
     def __init__(self, path: Path) -> None:
         """``path`` need not be there yet."""
         self._path = path
-        self._thread = ThreadPoolExecutor(1, "store-glance")
+        self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         """Device and inode of what the connection has open."""
@@ -39,14 +39,21 @@ class Glance:
 
         Raises :class:`StoreUnavailableError` where there is no such file or it can't be read.
         """
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "store-glance")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._read, query, tuple(values))
 
     async def close(self) -> None:
-        """Close the connection, after what was asked for before; a query that hangs is left."""
-        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
-        self._thread.shutdown(wait=False)
-        await asyncio.wait({closing}, timeout=PATIENCE_SECONDS)
+        """Close the connection, after what was asked for before; a query that hangs is left.
+
+        Reading again connects again.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            closing = asyncio.get_running_loop().run_in_executor(thread, self._drop)
+            thread.shutdown(wait=False)
+            await asyncio.wait({closing}, timeout=PATIENCE_SECONDS)
 
     def _read(self, query: str, values: Row) -> list[Row]:
         try:

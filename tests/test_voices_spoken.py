@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from ringtrue.streaming.gate import FrameKind, Unmarked, UtteranceDigest
 from ringtrue.streaming.ports import frame_bytes
 from ringtrue.streaming.refusals import RefusalReport
 from ringtrue.voices.lease import ConsentLostError
-from ringtrue.voices.library import utc_now
 from ringtrue.voices.saying import said
 from ringtrue.voices.spoken import LATE_SECONDS, SpeechRefusedError, spoken
 from ringtrue.voices.stock import FliteEngine
@@ -47,7 +47,8 @@ def significance(pcm: bytes, rate: int, key: MarkKey) -> float:
 @pytest.mark.parametrize("rate", [8000, 16000])
 async def test_what_is_said_carries_the_installations_mark(engine: FliteEngine, rate: int) -> None:
     digests: list[UtteranceDigest] = []
-    marker = Marker(KEYS, rate, utc_now())
+    # Of a mark that is not there chance finds something now and then: always the same one here.
+    marker = Marker(KEYS, rate, datetime(2026, 11, 2, 9, 30, tzinfo=UTC), session=7)
     stream = engine.open("rms", rate)
     pcm = b"".join(
         [part async for part in spoken(stream, TEXT, rate, marker, on_digest=digests.append)]

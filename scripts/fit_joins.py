@@ -1,4 +1,4 @@
-"""Teaches the network of ``voices/enrolment/joins.py`` to hear where recordings were joined.
+"""Teaches the networks of ``voices/enrolment/joins.py`` to hear where recordings were joined.
 
     python scripts/enrolment_corpus.py --fetch
     python scripts/fit_joins.py
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import taught_networks
 from enrolment_corpus import ROOT
 from splice_material import KEPT, Sample, material, people
-from taught_networks import EVERYBODY, Taught
+from taught_networks import Taught
 
 from ringtrue.voices.enrolment.joins import (
     BANDS,
@@ -87,13 +87,13 @@ def batch(made: Sequence[Sequence[Sample]], rng: np.random.Generator) -> tuple[R
     return seen, joined, counts
 
 
-def learnt(fold: int) -> JoinNetwork:
+def learnt(fold: int, member: int) -> JoinNetwork:
     """Teach one network."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    rng = taught_networks.seeded(fold)
+    rng = taught_networks.seeded(fold, member)
     made = [material(person) for person in people() if NETWORKS.folds[person.name] != fold]
     sizes = [BANDS, *[CHANNELS] * (len(DILATIONS) - 1)]
     layers = nn.ModuleList(
@@ -116,22 +116,20 @@ def learnt(fold: int) -> JoinNetwork:
         return (losses * counts).mean()
 
     modules = nn.ModuleList([*layers, *norms, last])
-    taught_networks.learn(modules, loss, STEPS, RATE, f"fold {fold}")
+    taught_networks.learn(modules, loss, STEPS, RATE, f"fold {fold}, {member}")
     return JoinNetwork(*taught_networks.exported(layers, norms, [last]))
 
 
-NETWORKS: Final = Taught(
-    JoinNetwork, KEPT, lambda: (person.name for person in people()), learnt, EVERYBODY
-)
+NETWORKS: Final = Taught(JoinNetwork, KEPT, lambda: (person.name for person in people()), learnt)
 
 
 def report() -> None:
     """What share of each kind is above what 2 % of uncut ones exceed, nobody judged by theirs."""
     found: dict[str, list[float]] = {}
     for person in people():
-        network = NETWORKS.without(person.name)
+        networks = NETWORKS.without(person.name)
         for sample in material(person):
-            odds = network.odds(sample.course.astype(np.float32))
+            odds = networks.odds(sample.course.astype(np.float32))
             found.setdefault(sample.kind, []).append(float(strongest(odds)[2]))
     bound = float(np.quantile(found["uncut"], 0.98))
     for kind, scores in sorted(found.items()):

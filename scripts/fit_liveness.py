@@ -33,9 +33,12 @@ from ringtrue.voices.enrolment.logistic import Logistic
 Real = npt.NDArray[np.float64]
 
 OUT: Final = ROOT / "voices" / "enrolment" / "weights.py"
-REFUSED: Final = {"synthesis": 0.03, "channel": 0.005, "splice": 0.04, "loudspeaker": 0.01}
+REFUSED: Final = {"synthesis": 0.015, "channel": 0.005, "splice": 0.04, "loudspeaker": 0.01}
 """Of people's recordings (pairs of them for the channel), by each model's threshold. The splices'
 is the largest: most of who is above it are studios' prompts, cut by gates."""
+
+PARTS: Final = {"neural": 5.0, "pulses": 5.0, "vocoded": 5.0}
+"""Of what the synthesis model may refuse, the part that each kind gets; one for those not named."""
 
 PENALTY: Final = {"synthesis": 5.0, "channel": 5.0, "splice": 5.0, "loudspeaker": 30.0}
 QUADRATIC: Final = ("synthesis", "loudspeaker")
@@ -67,20 +70,27 @@ def fit(what: str, measured: Measured, *, attacks: bool = False) -> tuple[Logist
         own = owners == owner
         others, constants = regressions(measured.where(~own), features[~own], PENALTY[what])
         odds[own] = features[own] @ others.T + constants
-    # Several kinds refuse the same share of people each, or the one that errs most would decide.
-    for kind in range(len(bias) if len(bias) > 1 else 0):
-        level = quantile(odds[judged, kind], owners[judged], 1 - REFUSED[what] / len(bias))
-        odds[:, kind] -= level
-        bias[kind] -= level
+    # Each of several kinds may refuse a share of people, or the one that errs most would decide.
+    kinds = kinds_of(measured)
+    parts = np.array([PARTS.get(kind, 1.0) for kind in kinds])
+    for number, part in enumerate(parts / parts.sum() if len(kinds) > 1 else ()):
+        level = quantile(odds[judged, number], owners[judged], 1 - REFUSED[what] * part)
+        odds[:, number] -= level
+        bias[number] -= level
     scores = np.logaddexp.reduce(odds, axis=1)
     threshold = quantile(scores[judged], owners[judged], 1 - REFUSED[what])
     return Logistic(mean, spread, weights, bias, threshold, quadratic), scores
 
 
+def kinds_of(measured: Measured) -> list[str]:
+    """The kinds of attack, in the order of a model's rows."""
+    return sorted(set(measured.kinds) - {PERSON})
+
+
 def regressions(measured: Measured, features: Real, penalty: float) -> tuple[Real, Real]:
     """One regression for each kind of attack: weights (kinds, traits) and biases (kinds,)."""
     found = []
-    for kind in sorted(set(measured.kinds) - {PERSON}):
+    for kind in kinds_of(measured):
         mask = (measured.kinds == PERSON) | (measured.kinds == kind)
         weights = balance(measured.names[mask], measured.labels[mask])
         found.append(logistic(features[mask], measured.labels[mask], weights, penalty))

@@ -1,9 +1,9 @@
-"""Teaches the network of ``voices/enrolment/texture.py`` to hear what vocoders make.
+"""Teaches the networks of ``voices/enrolment/texture.py`` to hear what vocoders make.
 
     python scripts/enrolment_corpus.py --fetch
     python scripts/fit_texture.py
 
-By folds of people (:mod:`taught_networks`); synthesizers are in none. What is learnt is kept under
+By folds of people and synthesizers (:mod:`taught_networks`). What is learnt is kept under
 ``build/enrolment/synthesis``.
 """
 
@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 import taught_networks
-from enrolment_corpus import ROOT, at_home, speakers
-from synthesis_material import KEPT, Sample, everything
-from taught_networks import EVERYBODY, Taught
+from enrolment_corpus import ROOT
+from synthesis_material import KEPT, Sample, everything, sources
+from taught_networks import Taught
 
-from ringtrue.voices.enrolment.texture import BINS, HIDDEN, SHAPES, TextureNetwork, active, prepared
+from ringtrue.voices.enrolment.texture import (
+    BINS,
+    HIDDEN,
+    SHAPES,
+    TextureNetwork,
+    active,
+    prepared,
+    traits,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -76,14 +84,14 @@ def roughened(seen: Real, rng: np.random.Generator) -> Real:
     return seen
 
 
-def learnt(fold: int) -> TextureNetwork:
+def learnt(fold: int, member: int) -> TextureNetwork:
     """Teach one network."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    rng = taught_networks.seeded(fold)
-    pool = Pool([s for s in everything() if NETWORKS.folds.get(s.owner, EVERYBODY - 1) != fold])
+    rng = taught_networks.seeded(fold, member)
+    pool = Pool([s for s in everything() if NETWORKS.folds[s.owner] != fold])
     sizes = [1, *(shape.channels for shape in SHAPES)]
     layers = nn.ModuleList(
         nn.Conv2d(
@@ -114,14 +122,16 @@ def learnt(fold: int) -> TextureNetwork:
         score = (odds * counted).sum(dim=1) / (counted.sum(dim=1) + 1)
         return functional.binary_cross_entropy_with_logits(score, attack)
 
-    taught_networks.learn(modules, loss, STEPS, RATE, f"fold {fold}")
+    taught_networks.learn(modules, loss, STEPS, RATE, f"fold {fold}, {member}")
     return TextureNetwork(*taught_networks.exported(layers, norms, [hidden, last]))
 
 
-NETWORKS: Final = Taught(
-    TextureNetwork, KEPT, lambda: (s.name for s in [*speakers(), *at_home()]), learnt, 0
-)
-"""A synthesizer is in no fold: the first fold's network judges it."""
+def voices() -> set[str]:
+    """Whose samples there are: people, those who read letters, and machines."""
+    return {name.removeprefix("neural-").removeprefix("pulses-") for name in sources()}
+
+
+NETWORKS: Final = Taught(TextureNetwork, KEPT, voices, learnt)
 
 
 def report() -> None:
@@ -129,8 +139,9 @@ def report() -> None:
     found: dict[str, list[float]] = defaultdict(list)
     for sample in everything():
         if not sample.owner.startswith(("letters-", "shapes-")):
-            traits = NETWORKS.without(sample.owner).traits(sample.texture.astype(np.float32))
-            found[sample.kind].append(float(traits[0]))
+            seen = sample.texture.astype(np.float32)
+            heard = traits(NETWORKS.without(sample.owner).odds(seen), seen)
+            found[sample.kind].append(float(heard[0]))
     bound = float(np.quantile(found["person"], 0.98))
     for kind, scores in sorted(found.items()):
         print(f"{kind:12} {len(scores):5}  above {np.mean(np.array(scores) > bound):.2f}")

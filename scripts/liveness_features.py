@@ -23,6 +23,7 @@ from synthesis_material import material as spoken
 from ringtrue.voices.enrolment.acoustics import channel, difference
 from ringtrue.voices.enrolment.joins import strongest
 from ringtrue.voices.enrolment.playback import playback
+from ringtrue.voices.enrolment.texture import traits
 
 Real = npt.NDArray[np.float64]
 
@@ -62,10 +63,10 @@ class Measured:
 
 
 def splices(speaker: Speaker) -> Iterator[Row]:
-    """Of statements put together and of uncut ones: breaks, and joins heard by a stranger."""
-    network = JOINS.without(speaker.name)
+    """Of statements put together and of uncut ones: breaks, and joins heard by strangers."""
+    networks = JOINS.without(speaker.name)
     for sample in material(speaker):
-        joins = strongest(network.odds(sample.course.astype(np.float32)))
+        joins = strongest(networks.odds(sample.course.astype(np.float32)))
         kind = PERSON if sample.kind == "uncut" else ATTACK
         yield speaker.name, kind, np.concatenate([sample.breaks, joins])
 
@@ -95,10 +96,10 @@ def from_loudspeaker(samples: Audio, rng: np.random.Generator) -> Audio:
 
 
 def syntheses(samples: Iterable[Sample]) -> Iterator[Row]:
-    """Of people's speech and of machines': traits, and what a network heard that is a stranger."""
+    """Of people's speech and of machines': traits, and what networks heard that are strangers."""
     for sample in samples:
-        network = TEXTURES.without(sample.owner)
-        heard = network.traits(sample.texture.astype(np.float32))
+        seen = sample.texture.astype(np.float32)
+        heard = traits(TEXTURES.without(sample.owner).odds(seen), seen)
         yield sample.owner, sample.kind, np.concatenate([sample.traits, heard])
 
 

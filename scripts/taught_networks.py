@@ -1,8 +1,8 @@
-"""What both small networks of the enrolment's checks are taught by: folds, learning, export.
+"""What the small networks of the enrolment's checks are taught by: folds, learning, export.
 
-People are divided into folds. A network is taught without each, so that everybody can be judged by
-one that never heard them, and one with everybody, which ships. What was learnt is kept and taken up
-there again. Needs the ``test`` extra (PyTorch).
+People are divided into folds. An ensemble is taught without each, so that everybody can be judged
+by networks that never heard them, and one with everybody, which ships. What was learnt is kept and
+taken up there again. Needs the ``test`` extra (PyTorch).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.enrolment.arrays import Layers
+from ringtrue.voices.enrolment.ensemble import Ensemble
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,9 @@ FOLDS: Final = 3
 EVERYBODY: Final = -1
 """In the place of a fold: nobody is left out."""
 
+MEMBERS: Final = 3
+"""Networks in an ensemble."""
+
 DECAY: Final = 1e-2
 TOLD: Final = 150
 """Steps from one line of progress to the next."""
@@ -37,7 +41,7 @@ TOLD: Final = 150
 
 @dataclass(frozen=True)
 class Taught(Generic[Network]):
-    """The networks of one kind: one without each fold, and one with everybody."""
+    """The ensembles of one kind: one without each fold, and one with everybody."""
 
     kind: type[Network]
     kept: Path
@@ -46,11 +50,8 @@ class Taught(Generic[Network]):
     people: Callable[[], Iterable[str]]
     """Everybody's names."""
 
-    learn: Callable[[int], Network]
-    """Teaches without a fold, or with :data:`EVERYBODY`."""
-
-    stranger: int
-    """The fold of a name that is not among :attr:`people`."""
+    learn: Callable[[int, int], Network]
+    """Teaches one member, without a fold or with :data:`EVERYBODY`."""
 
     @cached_property
     def folds(self) -> dict[str, int]:
@@ -58,24 +59,27 @@ class Taught(Generic[Network]):
         return {name: number % FOLDS for number, name in enumerate(sorted(self.people()))}
 
     @cached_property
-    def _read(self) -> dict[int, Network]:
+    def _read(self) -> dict[int, Ensemble[Network]]:
         return {}
 
-    def left_out(self, fold: int) -> Network:
-        """The network that was taught without a fold, or with :data:`EVERYBODY`."""
+    def left_out(self, fold: int) -> Ensemble[Network]:
+        """What was taught without a fold, or with :data:`EVERYBODY`."""
         if fold not in self._read:
-            path = self.kept / f"network{fold}.npz"
-            if not path.is_file():
-                path.write_bytes(self.learn(fold).to_bytes())
-            self._read[fold] = self.kind.from_bytes(path.read_bytes())
+            self._read[fold] = Ensemble(tuple(self._member(fold, n) for n in range(MEMBERS)))
         return self._read[fold]
 
-    def without(self, name: str) -> Network:
-        """A network that never heard somebody."""
-        return self.left_out(self.folds.get(name, self.stranger))
+    def _member(self, fold: int, member: int) -> Network:
+        path = self.kept / f"network{fold}-{member}.npz"
+        if not path.is_file():
+            path.write_bytes(self.learn(fold, member).to_bytes())
+        return self.kind.from_bytes(path.read_bytes())
+
+    def without(self, name: str) -> Ensemble[Network]:
+        """Networks that never heard somebody."""
+        return self.left_out(self.folds.get(name, EVERYBODY))
 
     def main(self, description: str, report: Callable[[], None], out: Path) -> None:
-        """Teach all networks, tell how well they hear, and write the one that ships."""
+        """Teach all networks, tell how well they hear, and write those that ship."""
         parser = argparse.ArgumentParser(description=description)
         only = "one fold, -1 for everybody; writes nothing else"
         parser.add_argument("--only", type=int, help=only)
@@ -90,13 +94,14 @@ class Taught(Generic[Network]):
         print(f"wrote {out}")
 
 
-def seeded(fold: int) -> np.random.Generator:
+def seeded(fold: int, member: int) -> np.random.Generator:
     """Random numbers for one network; PyTorch's are set too, for the layers made next."""
     import torch
 
+    seed = fold + 1 + 100 * member
     torch.set_num_threads(1)
-    torch.manual_seed(fold + 1)
-    return np.random.default_rng(fold + 1)
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
 
 
 def learn(

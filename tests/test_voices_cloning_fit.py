@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from speech import say
 
-from ringtrue.voices.cloning.analysis import Frames
+from ringtrue.voices.cloning.analysis import Frames, analyse
 from ringtrue.voices.cloning.bases import BaseMaterial, voice_of
-from ringtrue.voices.cloning.fit import HUSH, PITCH_COST, _Candidate, _Report, clone
+from ringtrue.voices.cloning.fit import HUSH, PITCH_COST, PITCH_SHARE, _Candidate, _Report, clone
 from ringtrue.voices.cloning.hush import loud_level
 from ringtrue.voices.cloning.model import CloneModel, PitchMap
 from ringtrue.voices.cloning.phones import CLASSES
@@ -89,6 +89,14 @@ def test_a_base_voice_whose_pitch_is_moved_less_is_preferred_where_both_are_as_n
     assert here.promise > above.promise == pytest.approx(below.promise)
     assert here.promise - above.promise == pytest.approx(PITCH_COST * 7 / 12 * np.log(2))
     assert candidate(0.80, 8).promise > here.promise
+
+
+def test_a_clones_pitch_goes_its_share_of_the_way_to_the_speakers(
+    model: CloneModel, speaker: np.ndarray
+) -> None:
+    f0 = analyse(speaker).speech().f0
+    way = np.median(np.log(f0[f0 > 0])) - model.pitch.source
+    assert model.pitch.target == pytest.approx(model.pitch.source + PITCH_SHARE * way, abs=1e-4)
 
 
 def test_what_is_quiet_is_reckoned_from_the_clones_own_loud_frames() -> None:

@@ -51,6 +51,11 @@ def target() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def base(voice: FliteVoice) -> np.ndarray:
+    return voice_of(RenderedVoice(voice), LEARNING[:2], SpeakerEncoder.load())
+
+
+@pytest.fixture(scope="module")
 def network() -> DifferentiableEncoder:
     return DifferentiableEncoder()
 
@@ -58,13 +63,15 @@ def network() -> DifferentiableEncoder:
 def refinement(
     phrases: list[Parameters],
     target: np.ndarray,
+    base: np.ndarray,
     network: DifferentiableEncoder,
     schedule: Schedule = SHORT,
     model: CloneModel | None = None,
 ) -> Refinement:
     rng = np.random.default_rng(0)
     classifier = PhoneClassifier([phrases])
-    return Refinement(model or unchanged(), phrases, target, network, classifier, schedule, rng)
+    start = model or unchanged()
+    return Refinement(start, phrases, target, base, network, classifier, schedule, rng)
 
 
 def test_a_change_added_to_a_model_is_the_change_of_its_output(phrases: list[Parameters]) -> None:
@@ -90,10 +97,11 @@ def test_it_makes_the_voice_more_like_the_target(
     voice: FliteVoice,
     phrases: list[Parameters],
     target: np.ndarray,
+    base: np.ndarray,
     network: DifferentiableEncoder,
 ) -> None:
     shares: list[float] = []
-    change = refinement(phrases, target, network).run(shares.append)
+    change = refinement(phrases, target, base, network).run(shares.append)
     assert shares == [step / 10 for step in range(1, 11)]
     encoder = SpeakerEncoder.load()
     # Sentences it wasn't fitted on, through the whole renderer.
@@ -107,35 +115,53 @@ def test_it_makes_the_voice_more_like_the_target(
     assert after > before + 0.05
 
 
+def test_it_leads_away_from_the_base_voice(
+    voice: FliteVoice,
+    phrases: list[Parameters],
+    target: np.ndarray,
+    base: np.ndarray,
+    network: DifferentiableEncoder,
+) -> None:
+    encoder = SpeakerEncoder.load()
+    alike = []
+    for away in (0.0, 2.0):
+        fit = refinement(phrases, target, base, network, replace(SHORT, away=away))
+        model = fit.run(lambda _: None).added_to(unchanged())
+        spoken = voice_of(RenderedVoice(model.source(voice), 0.4), LEARNING[5:8], encoder)
+        alike.append(similarity(base, spoken))
+    assert alike[1] < alike[0] - 0.02
+
+
 def test_the_slope_is_that_of_the_loss(
-    phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
+    phrases: list[Parameters], target: np.ndarray, base: np.ndarray, network: DifferentiableEncoder
 ) -> None:
     """The likeness of rendered speech to first order, by moving one offset and rendering again."""
     free = Schedule(steps=1, windows=1000, overall=0.0, varying=0.0, clarity=0.0)
-    fit = refinement(phrases, target, network, free)
+    fit = refinement(phrases, target, base, network, free)
     slope = fit._slope(np.zeros((CLASSES + 25, 25), np.float32))[:CLASSES]
     step = 0.05
 
     def loss(side: float) -> float:
         change = Change(-side * step * slope / np.linalg.norm(slope), np.zeros((25, 25)),
                         fit._mean.astype(float), fit._spread.astype(float))  # fmt: skip
-        moved = refinement(phrases, target, network, free, change.added_to(unchanged()))
+        moved = refinement(phrases, target, base, network, free, change.added_to(unchanged()))
         heard = levelled(moved._windows.power) @ filterbank()
         embeddings = network.forward(np.swapaxes(heard, 0, 1)).embeddings
         mean = embeddings.mean(axis=0)
         together = free.centroid * (mean @ target) / np.linalg.norm(mean)
-        return -float((embeddings @ target).mean() + together)
+        apart = free.away * (embeddings @ base).mean()
+        return -float((embeddings @ target).mean() + together - apart)
 
     told = -float(np.linalg.norm(slope))
     assert (loss(1.0) - loss(-1.0)) / (2 * step) == pytest.approx(told, rel=0.25)
 
 
 def test_penalties_count_decibels_and_confusions(
-    phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
+    phrases: list[Parameters], target: np.ndarray, base: np.ndarray, network: DifferentiableEncoder
 ) -> None:
     """Their slope against differences of what they are said to be."""
     plan = replace(SHORT, overall=0.03, varying=0.07, clarity=2.0)
-    fit = refinement(phrases, target, network, plan)
+    fit = refinement(phrases, target, base, network, plan)
     rng = np.random.default_rng(4)
     at, along = (rng.normal(0, 0.1, (CLASSES + 25, 25)).astype(np.float32) for _ in range(2))
     inputs = np.concatenate([fit._speech_classes, fit._speech], axis=1).astype(np.float64)
@@ -161,12 +187,12 @@ def test_penalties_count_decibels_and_confusions(
 
 
 def test_words_are_held_apart(
-    phrases: list[Parameters], target: np.ndarray, network: DifferentiableEncoder
+    phrases: list[Parameters], target: np.ndarray, base: np.ndarray, network: DifferentiableEncoder
 ) -> None:
     """With the classifier's word, fewer frames are taken for another phone than without it."""
     right = []
     for weight in (0.0, 2.0):
-        fit = refinement(phrases, target, network, replace(SHORT, clarity=weight))
+        fit = refinement(phrases, target, base, network, replace(SHORT, clarity=weight))
         change = fit.run(lambda _: None)
         made = fit._speech * fit._spread + fit._mean
         made += (fit._speech @ change.matrix.T + fit._speech_classes @ change.offsets) * fit._spread

@@ -16,6 +16,7 @@ from ringtrue.voices.enrolment.texture import (
     prepared,
     shipped,
     texture,
+    traits,
 )
 from ringtrue.voices.fargan.vocoder import NeuralVocoder
 
@@ -85,8 +86,15 @@ def test_says_nothing_of_silence_and_scraps(samples: np.ndarray) -> None:
 
 def test_there_is_an_answer_for_every_other_frame() -> None:
     seen = seen_of(spoken())
-    assert len(network().odds(seen)) == -(-len(seen) // EVERY)
-    assert network().traits(seen).shape == (len(TRAITS),)
+    odds = network().odds(seen)
+    assert len(odds) == -(-len(seen) // EVERY)
+    assert traits(odds, seen).shape == (len(TRAITS),)
+
+
+def test_what_is_not_loud_takes_no_part_in_the_traits() -> None:
+    seen = seen_of(np.concatenate([spoken(), np.zeros(2 * RATE, np.float32)]))
+    odds = np.where(active(seen)[::EVERY], 3.0, -9.0).astype(np.float32)
+    assert traits(odds, seen).tolist() == [3.0] * len(TRAITS)
 
 
 def test_hears_a_neural_vocoder_in_the_same_words() -> None:
@@ -95,6 +103,7 @@ def test_hears_a_neural_vocoder_in_the_same_words() -> None:
         real = prompt(who, "vm-options")[: 6 * RATE]
         frames, stream = analyse(real), NeuralVocoder().stream()
         copy = stream.render(frames.f0, frames.mcep, frames.strengths).astype(np.float32)
-        scores = [float(shipped().traits(seen_of(each))[0]) for each in (real, copy)]
+        heard = [seen_of(each) for each in (real, copy)]
+        scores = [float(traits(shipped().odds(seen), seen)[0]) for seen in heard]
         higher.append(scores[1] > scores[0] + 1)
     assert all(higher)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ringtrue.voices.cloning.analysis import Frames, analyse
 from ringtrue.voices.cloning.model import BaseVoice
 from ringtrue.voices.cloning.movement import enlivened
-from ringtrue.voices.cloning.phones import voiceless
+from ringtrue.voices.cloning.phones import class_weights, voiceless
 from ringtrue.voices.encoder import SpeakerEncoder, centroid
 from ringtrue.voices.flite import Parameters, spoken_tokens
 from ringtrue.voices.renderer import RenderedVoice, Renderer, scaled, vocoder_for
@@ -49,6 +49,13 @@ class BaseMaterial:
         marks = [(voiceless(found.phones, len(found.f0)), found.f0 > 0) for found in self.phrases]
         both = sum(int((quiet & pitched).sum()) for quiet, pitched in marks)
         return both > _ALWAYS * sum(int(quiet.sum()) for quiet, _ in marks)
+
+    @property
+    def measured_classes(self) -> RealArray:
+        """How much each frame of ``measured`` belongs to each phone class, (T, CLASSES)."""
+        phrases = self.phrases[:MEASURED]
+        weights = [class_weights(found.phones, len(found.f0)) for found in phrases]
+        return np.concatenate(weights)[: len(self.measured)]
 
     @property
     def frames(self) -> Frames:

@@ -43,6 +43,11 @@ EASE: Final = 0.8
 """Share of the statistical map that is applied before the refinement, which finds the rest of the
 likeness with less harm to naturalness."""
 
+PITCH_SHARE: Final = 0.75
+"""Share of the way, in log F0, that the base voice's pitch is moved to the speaker's. The encoder
+hears no less of the speaker for what is left out (a quarter of a semitone to one), and a voice
+whose spectrum was learnt at another pitch sounds better the nearer it stays to that."""
+
 HUSH: Final = 2.0
 """Nepers by which new voices' quiet frames are lowered."""
 
@@ -54,10 +59,13 @@ _SEED: Final = 20
 _TRIED: Final = 4
 """Sentences by which adapted base voices are compared."""
 
+_HEARD: Final = 6
+"""Sentences by which the base voice itself is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A base voice fitted by statistics alone."""
+    """A base voice fitted by one map for all its sounds, and at the speaker's pitch."""
 
     base: BaseMaterial
     voice: FliteVoice
@@ -68,6 +76,19 @@ class _Candidate:
     def promise(self) -> float:
         """What may be expected of a clone made from it; higher is better."""
         return self.likeness - PITCH_COST * abs(self.model.pitch.target - self.model.pitch.source)
+
+    def started(self, frames: Frames) -> CloneModel:
+        """What the refinement begins with: phone classes get what the one map leaves of them.
+
+        Base voices are compared without it, as the cost of their pitch was settled without it.
+        """
+        statistics = adapted(self.base, frames, np.random.default_rng(_SEED))
+        return replace(
+            eased(statistics, EASE),
+            pitch=statistics.pitch.eased(PITCH_SHARE),
+            neural=True,
+            liveliness=LIVELINESS,
+        )
 
     def hushed(self, model: CloneModel) -> CloneModel:
         """``model``, made from this one, lowering what is quiet."""
@@ -108,12 +129,14 @@ def clone(
         candidates.append(_candidate(FliteVoice(flite, name), frames, target, encoder))
         report.within(done / len(VOICES))
     chosen = max(candidates, key=lambda candidate: candidate.promise)
+    start = chosen.started(frames)
 
     report.stage("fitting the voice", 0.35, 0.75)
     refinement = Refinement(
-        chosen.model,
+        start,
         chosen.base.phrases,
         target,
+        voice_of(RenderedVoice(chosen.voice), LEARNING[:_HEARD], encoder),
         DifferentiableEncoder(),
         PhoneClassifier([candidate.base.phrases for candidate in candidates]),
         schedule or Schedule(),
@@ -124,7 +147,7 @@ def clone(
     report.stage("listening to the clone", 0.75, 1.0)
 
     def refined(strength: float) -> CloneModel:
-        return chosen.hushed(change.added_to(chosen.model, strength))
+        return chosen.hushed(change.added_to(start, strength))
 
     def clone_of(strength: float) -> RenderedVoice:
         return refined(strength).rendered(chosen.voice)
@@ -149,7 +172,7 @@ def _candidate(
     encoder: SpeakerEncoder,
 ) -> _Candidate:
     base = material(voice, LEARNING, neural=True, liveliness=LIVELINESS)
-    statistics = adapted(base, frames, np.random.default_rng(_SEED))
+    statistics = adapted(base, frames, np.random.default_rng(_SEED), class_gain=0.0)
     model = replace(eased(statistics, EASE), neural=True, liveliness=LIVELINESS)
     likeness = similarity(target, voice_of(model.rendered(voice), JUDGING[:_TRIED], encoder))
     return _Candidate(base, voice, model, likeness)

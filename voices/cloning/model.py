@@ -75,7 +75,7 @@ class PitchMap:
     """Median natural-log F0 of the base voice."""
 
     target: float
-    """Median natural-log F0 of the speaker."""
+    """Median natural-log F0 of the clone: the speaker's, or on the way to it."""
 
     spread: float
     """How much wider the speaker's log F0 varies."""
@@ -86,6 +86,10 @@ class PitchMap:
         log = np.log(np.where(voiced, f0, 1.0).astype(np.float64))
         mapped = np.exp((log - self.source) * self.spread + self.target)
         return np.where(voiced, np.clip(mapped, *F0_RANGE), 0.0)
+
+    def eased(self, share: float) -> PitchMap:
+        """The line that moves the median ``share`` of the way, and widens as much as this one."""
+        return replace(self, target=self.source + share * (self.target - self.source))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -68,6 +68,9 @@ class Schedule:
     centroid: float = 0.5
     """Weight of the mean embedding's similarity beside that of single windows."""
 
+    away: float = 0.3
+    """Weight of the similarity to the base voice, whom the clone is not to be taken for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -120,16 +123,18 @@ class Refinement:
         model: CloneModel,
         phrases: Sequence[Parameters],
         target: npt.NDArray[np.float32],
+        base: npt.NDArray[np.float32],
         encoder: DifferentiableEncoder,
         classifier: PhoneClassifier,
         schedule: Schedule,
         rng: np.random.Generator,
     ) -> None:
-        """``phrases`` are the base voice's; ``target`` is an embedding (256,)."""
+        """``phrases`` are the base voice's; ``target`` and ``base`` are embeddings (256,)."""
         self._encoder = encoder
         self._classifier = classifier
         self._schedule = schedule
         self._target = target
+        self._base = base
         self._rng = rng
         self._windows = _windows(model, phrases)
         speech = self._windows.mcep.reshape(-1, COEFFICIENTS)
@@ -190,16 +195,17 @@ class Refinement:
         return np.asarray(slope + self._penalty_slope(parameters), np.float32)
 
     def _embedding_slope(self, embeddings: FloatArray) -> FloatArray:
-        """Of minus the mean similarity, of single windows and of their centroid."""
+        """Of minus the mean similarity, of single windows and of their centroid, and of that to the
+        base voice.
+        """
         count = len(embeddings)
         mean = embeddings.mean(axis=0)
         length = float(np.linalg.norm(mean))
         direction = mean / length
         onto = float(direction @ self._target)
         shared = (self._target - onto * direction) * (self._schedule.centroid / length)
-        return np.asarray(
-            np.broadcast_to(-(self._target + shared) / count, embeddings.shape), np.float32
-        )
+        wanted = self._target + shared - self._schedule.away * self._base
+        return np.asarray(np.broadcast_to(-wanted / count, embeddings.shape), np.float32)
 
     def _penalty_slope(self, parameters: FloatArray) -> FloatArray:
         inputs = np.concatenate([self._speech_classes, self._speech], axis=1)

@@ -6,6 +6,7 @@ Single precision in memory; nothing is unpickled.
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -43,8 +44,8 @@ def shipped(file: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layers:
-    """A network's layers, first to last."""
+class Layers(ABC):
+    """A network of the liveness checks: its layers, first to last."""
 
     LAYERS: ClassVar[int]
     """How many a network of this kind has."""
@@ -55,17 +56,28 @@ class Layers:
     biases: tuple[FloatArray, ...] = field(repr=False)
     """Of each layer, shape ``(outputs,)``."""
 
-    def to_bytes(self) -> bytes:
-        """As an archive."""
-        arrays = {f"weights{n}": weights for n, weights in enumerate(self.weights)}
-        arrays |= {f"biases{n}": bias for n, bias in enumerate(self.biases)}
-        return packed(arrays)
+    @abstractmethod
+    def odds(self, seen: FloatArray, /) -> FloatArray:
+        """``(answers,)`` of log odds for what is seen, ``(frames, bins)``."""
+
+    def named(self) -> dict[str, FloatArray]:
+        """The arrays by their names in an archive."""
+        found = {f"weights{n}": weights for n, weights in enumerate(self.weights)}
+        return found | {f"biases{n}": bias for n, bias in enumerate(self.biases)}
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """What :meth:`to_bytes` made. Raises ``ValueError`` or ``KeyError`` for anything else."""
-        kept = unpacked(data)
+    def from_named(cls, kept: Mapping[str, FloatArray]) -> Self:
+        """What :meth:`named` gave. Raises ``KeyError`` where a layer is missing."""
         count = range(cls.LAYERS)
         return cls(
             tuple(kept[f"weights{n}"] for n in count), tuple(kept[f"biases{n}"] for n in count)
         )
+
+    def to_bytes(self) -> bytes:
+        """As an archive."""
+        return packed(self.named())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What :meth:`to_bytes` made. Raises ``ValueError`` or ``KeyError`` for anything else."""
+        return cls.from_named(unpacked(data))

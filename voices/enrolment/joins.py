@@ -1,9 +1,9 @@
-"""Where a recording was joined, as a small network hears it: no word runs on past a cut.
+"""Where a recording was joined, as small networks hear it: no word runs on past a cut.
 
-The network is dilated convolutions over time (van den Oord et al., "WaveNet: A Generative Model
+A network is dilated convolutions over time (van den Oord et al., "WaveNet: A Generative Model
 for Raw Audio", 2016, without the gates) on a mel spectrogram, 630 ms to either side of an instant.
-It was taught where real recordings had been cut and put together, and where they had not, by
-``scripts/fit_joins.py``; it ships as plain arrays and runs in NumPy.
+Several were taught where real recordings had been cut and put together, and where they had not, by
+``scripts/fit_joins.py``; they ship as plain arrays and run in NumPy.
 
 All blocking, on mono samples at 16 kHz, shape ``(n,)``, full scale 1.0.
 """
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ringtrue.voices.engine import SPEECH_RATE
 from ringtrue.voices.enrolment import arrays
 from ringtrue.voices.enrolment.arrays import Layers
+from ringtrue.voices.enrolment.ensemble import Ensemble
 
 RealArray = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
@@ -79,9 +80,9 @@ class JoinNetwork(Layers):
 
 
 @cache
-def shipped() -> JoinNetwork:
-    """The network that ships with this package."""
-    return JoinNetwork.from_bytes(arrays.shipped(FILE))
+def shipped() -> Ensemble[JoinNetwork]:
+    """The networks that ship with this package."""
+    return Ensemble.from_bytes(JoinNetwork, arrays.shipped(FILE))
 
 
 def course(samples: FloatArray) -> FloatArray | None:

@@ -1,11 +1,11 @@
-"""The fine structure of a voice's spectrum over time, by which a small network hears vocoders.
+"""The fine structure of a voice's spectrum over time, by which small networks hear vocoders.
 
 Harmonics, the noise between them and how both run on are looked at bin by bin, under 3.8 kHz only,
-as in :mod:`ringtrue.voices.enrolment.cues`: a telephone's band says nothing by itself. The network
+as in :mod:`ringtrue.voices.enrolment.cues`: a telephone's band says nothing by itself. A network
 is four convolutions over frequency and time (LeCun et al., "Gradient-based learning applied to
-document recognition", Proc. IEEE 86(11), 1998). It was taught by ``scripts/fit_texture.py`` with
-people's recordings and copies of the same by vocoders, neural ones among them; it ships as plain
-arrays and runs in NumPy.
+document recognition", Proc. IEEE 86(11), 1998). Several were taught by ``scripts/fit_texture.py``
+with people's recordings and copies of the same by vocoders, neural ones among them; they ship as
+plain arrays and run in NumPy.
 
 All blocking, on mono samples at 16 kHz, shape ``(n,)``, full scale 1.0.
 """
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from ringtrue.voices.engine import SPEECH_RATE
 from ringtrue.voices.enrolment import arrays
 from ringtrue.voices.enrolment.arrays import Layers
+from ringtrue.voices.enrolment.ensemble import Ensemble
 
 RealArray = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
@@ -95,7 +96,7 @@ EVERY: Final = 2
 _QUANTILES: Final = (0.2, 0.8)
 
 TRAITS: Final = ("texture mean", *(f"texture {quantile}" for quantile in _QUANTILES))
-"""What each number of :meth:`TextureNetwork.traits` is: log odds of a vocoder."""
+"""What each number of :func:`traits` is: log odds of a vocoder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,18 +118,22 @@ class TextureNetwork(Layers):
         hidden = np.maximum(flat @ self.weights[-2] + self.biases[-2], 0.0)
         return np.asarray((hidden @ self.weights[-1] + self.biases[-1])[:, 0], np.float32)
 
-    def traits(self, texture: FloatArray) -> RealArray:
-        """The traits named in :data:`TRAITS` of a recording, shape ``(len(TRAITS),)``."""
-        heard = self.odds(texture).astype(np.float64)[active(texture)[::EVERY]]
-        if not len(heard):
-            return np.zeros(len(TRAITS))
-        return np.array([heard.mean(), *np.quantile(heard, _QUANTILES)])
+
+def traits(odds: FloatArray, texture: FloatArray) -> RealArray:
+    """The traits named in :data:`TRAITS` of a recording, shape ``(len(TRAITS),)``.
+
+    ``odds`` are a network's, ``(answers,)``, for ``texture``, ``(frames, BINS)``.
+    """
+    heard = odds.astype(np.float64)[active(texture)[::EVERY]]
+    if not len(heard):
+        return np.zeros(len(TRAITS))
+    return np.array([heard.mean(), *np.quantile(heard, _QUANTILES)])
 
 
 @cache
-def shipped() -> TextureNetwork:
-    """The network that ships with this package."""
-    return TextureNetwork.from_bytes(arrays.shipped(FILE))
+def shipped() -> Ensemble[TextureNetwork]:
+    """The networks that ship with this package."""
+    return Ensemble.from_bytes(TextureNetwork, arrays.shipped(FILE))
 
 
 def prepared(texture: FloatArray) -> FloatArray:

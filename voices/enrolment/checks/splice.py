@@ -22,7 +22,7 @@ MODEL: Final = SPLICE
 """Of :func:`~ringtrue.voices.enrolment.acoustics.breaks` and
 :func:`~ringtrue.voices.enrolment.joins.strongest`."""
 
-NETWORK: Final = shipped()
+NETWORKS: Final = shipped()
 
 DEAD_SECONDS: Final = 0.02
 """Of a waveform that stands still between words; microphones never do."""
@@ -48,7 +48,7 @@ def check(evidence: Evidence) -> Finding:
             f"{1e3 * DEAD_SECONDS:.0f} ms); record it in one go, without noise suppression"
         )
         return Finding(Check.SPLICE, False, _DEAD_SCORE, MODEL.threshold, message)
-    value = MODEL.score(np.concatenate([broken, strongest(NETWORK.odds(seen))]))
+    value = MODEL.score(np.concatenate([broken, strongest(NETWORKS.odds(seen))]))
     if value > MODEL.threshold:
         message = (
             f"the statement seems put together from pieces (score {value:.1f}, allowed: "

@@ -2,8 +2,8 @@
 
 For each way of synthesis (formants, diphones, statistical parameters, a person's own words
 through WORLD, and this package's pulse and neural vocoders) there is a logistic model of it against
-people, over the traits of :mod:`ringtrue.voices.enrolment.cues` and what the network of
-:mod:`ringtrue.voices.enrolment.texture` hears; the score is the log odds of any of them. The
+people, over the traits of :mod:`ringtrue.voices.enrolment.cues` and what the networks of
+:mod:`ringtrue.voices.enrolment.texture` hear; the score is the log odds of any of them. The
 weights are fitted by ``scripts/fit_liveness.py``. What is made in yet another way, another neural
 vocoder above all, is not known to be found.
 """
@@ -18,13 +18,13 @@ import numpy.typing as npt
 from ringtrue.voices.enrolment.cues import cues
 from ringtrue.voices.enrolment.evidence import Evidence
 from ringtrue.voices.enrolment.findings import Check, Finding
-from ringtrue.voices.enrolment.texture import shipped, texture
+from ringtrue.voices.enrolment.texture import shipped, texture, traits
 from ringtrue.voices.enrolment.weights import SYNTHESIS
 
 MODEL: Final = SYNTHESIS
 """Of the traits of both modules, in this order."""
 
-NETWORK: Final = shipped()
+NETWORKS: Final = shipped()
 
 SPEECH_ALONE: Final = 1.5
 """How much more the speech has to sound synthesized than the statement to be refused by itself: it
@@ -69,7 +69,7 @@ def score(samples: npt.NDArray[np.float32]) -> float | None:
 
     None where under 0.3 s of it is voiced.
     """
-    traits, seen = cues(samples), texture(samples)
-    if traits is None or seen is None:
+    found, seen = cues(samples), texture(samples)
+    if found is None or seen is None:
         return None
-    return MODEL.score(np.concatenate([traits, NETWORK.traits(seen)]))
+    return MODEL.score(np.concatenate([found, traits(NETWORKS.odds(seen), seen)]))

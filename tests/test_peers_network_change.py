@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from peers.chromium import browser_caller, chromium, find_chromium
 from peers.network import machine
 from peers.server import running_server
@@ -27,9 +29,13 @@ async def test_a_call_goes_on_over_another_network(tmp_path: Path) -> None:
                 assert (await caller.selected())[0]["address"] == laptop.address(1)
                 laptop.plug(2)
                 laptop.unplug(1)
-                async with asyncio.timeout(RECONNECT_SECONDS):
-                    await caller.page.wait_for_selector("#error:has-text('Reconnecting')")
-                    await caller.page.wait_for_selector("#error", state="hidden")
+                try:
+                    async with asyncio.timeout(RECONNECT_SECONDS):
+                        await caller.page.wait_for_selector("#error:has-text('Reconnecting')")
+                        await caller.page.wait_for_selector("#error", state="hidden")
+                except TimeoutError:
+                    told = await caller.page.locator("#error").text_content()
+                    pytest.fail(f"the page says {told!r}, sending by {await caller.selected()}")
                 assert (await caller.selected())[0]["address"] == laptop.address(2)
                 await caller.heard()
                 lines = await caller.transcript()

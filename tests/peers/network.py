@@ -21,6 +21,7 @@ class Machine:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._cables: list[str] = []
 
     def command(self, folder: Path, program: str) -> Path:
         """A file that runs ``program`` there."""
@@ -34,6 +35,7 @@ class Machine:
         ours, theirs = f"{self.name}o{number}", f"{self.name}t{number}"
         host, there = self.ours(number), self.address(number)
         _ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", self.name)
+        self._cables.append(ours)
         _ip("addr", "add", f"{host}/24", "dev", ours)
         _ip("link", "set", ours, "up")
         _ip("-n", self.name, "addr", "add", f"{there}/24", "dev", theirs)
@@ -52,6 +54,14 @@ class Machine:
         """Take the cable out, on its side, and its address there with it."""
         _ip("-n", self.name, "link", "set", f"{self.name}t{number}", "down")
         _ip("-n", self.name, "addr", "flush", "dev", f"{self.name}t{number}")
+
+    def remove(self) -> None:
+        """Take it away with its cables: what a closed connection left there would keep both, and
+        the next machine's packets would go down the old cable.
+        """
+        for cable in self._cables:
+            _ip("link", "del", cable)
+        _ip("netns", "del", self.name)
 
 
 @contextmanager
@@ -73,7 +83,7 @@ def machine() -> Iterator[Machine]:
         _ip("-n", name, "link", "set", "lo", "up")
         yield made
     finally:
-        _ip("netns", "del", name)
+        made.remove()
 
 
 def _net(number: int) -> str:

@@ -30,7 +30,7 @@ from enrolment_corpus import speakers
 
 from ringtrue.streaming.ports import SynthesisStream
 from ringtrue.voices.cloning.adapt import eased
-from ringtrue.voices.cloning.model import CloneModel, PitchMap
+from ringtrue.voices.cloning.model import CloneModel
 from ringtrue.voices.cloning.script import JUDGING, LEARNING
 from ringtrue.voices.embedded import EmbeddedEngine
 from ringtrue.voices.engine import Progress, Speech
@@ -125,16 +125,11 @@ def background(corpus: Corpus) -> Recording | None:
 
 def blended(model: CloneModel, share: float) -> CloneModel:
     """``share`` of the way from the stock voice to ``model``."""
-    pitch = model.pitch
     strengths = model.strengths * share
     strengths[0] += 1.0 - share
     return replace(
         eased(model, share),
-        pitch=PitchMap(
-            pitch.source,
-            pitch.source + share * (pitch.target - pitch.source),
-            1.0 + share * (pitch.spread - 1.0),
-        ),
+        pitch=replace(model.pitch.eased(share), spread=1.0 + share * (model.pitch.spread - 1.0)),
         strengths=strengths,
         rate=1.0 + share * (model.rate - 1.0),
         liveliness=share * model.liveliness,

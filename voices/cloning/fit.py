@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from ringtrue.voices.cloning.adapt import adapted, eased
+from ringtrue.voices.cloning.adapt import CLASS_GAIN, adapted, eased
 from ringtrue.voices.cloning.analysis import Frames, analyse
 from ringtrue.voices.cloning.bases import BaseMaterial, material, voice_of
 from ringtrue.voices.cloning.clarity import PhoneClassifier
@@ -82,13 +82,8 @@ class _Candidate:
 
         Base voices are compared without it, as the cost of their pitch was settled without it.
         """
-        statistics = adapted(self.base, frames, np.random.default_rng(_SEED))
-        return replace(
-            eased(statistics, EASE),
-            pitch=statistics.pitch.eased(PITCH_SHARE),
-            neural=True,
-            liveliness=LIVELINESS,
-        )
+        model = _mapped(self.base, frames)
+        return replace(model, pitch=model.pitch.eased(PITCH_SHARE))
 
     def hushed(self, model: CloneModel) -> CloneModel:
         """``model``, made from this one, lowering what is quiet."""
@@ -172,10 +167,14 @@ def _candidate(
     encoder: SpeakerEncoder,
 ) -> _Candidate:
     base = material(voice, LEARNING, neural=True, liveliness=LIVELINESS)
-    statistics = adapted(base, frames, np.random.default_rng(_SEED), class_gain=0.0)
-    model = replace(eased(statistics, EASE), neural=True, liveliness=LIVELINESS)
+    model = _mapped(base, frames, class_gain=0.0)
     likeness = similarity(target, voice_of(model.rendered(voice), JUDGING[:_TRIED], encoder))
     return _Candidate(base, voice, model, likeness)
+
+
+def _mapped(base: BaseMaterial, frames: Frames, class_gain: float = CLASS_GAIN) -> CloneModel:
+    statistics = adapted(base, frames, np.random.default_rng(_SEED), class_gain)
+    return replace(eased(statistics, EASE), neural=True, liveliness=LIVELINESS)
 
 
 def _recording(speech: Speech) -> npt.NDArray[np.float32]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ringtrue.loadtest.ports import free_port
 from ringtrue.streaming.errors import RingtrueError
 
 READY_SECONDS: Final = 60.0
@@ -62,14 +62,6 @@ class Served:
         return found
 
 
-def free_port(kind: int = socket.SOCK_DGRAM) -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((SIP_HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
     """Serve in ``folder`` with ``RINGTRUE_*`` settings, given without that prefix.
@@ -84,7 +76,7 @@ def serving(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator
         "SIP__RTP_PORT_MIN": "30000",
         "SIP__RTP_PORT_MAX": "33999",
         "HTTP__HOST": SIP_HOST,
-        "HTTP__PORT": str(free_port(socket.SOCK_STREAM)),
+        "HTTP__PORT": str(free_port()),
         "RECORDS__DIR": str(folder / "records"),
         "RECORDS__KEEP": "10000",
         "SERVER__DRAIN_SECONDS": "1",

@@ -23,6 +23,7 @@ from typing import Any, Final
 import httpx
 
 from ringtrue.loadtest.phones import Access
+from ringtrue.loadtest.ports import free_port, free_span
 from ringtrue.loadtest.results import Transport
 from ringtrue.loadtest.scenario.schema import Scenario
 from ringtrue.loadtest.stand_ins.language import MODEL, LanguageStandIn
@@ -88,7 +89,7 @@ async def spawned(
             llm = await stack.enter_async_context(LanguageStandIn(serve.llm, seed))
         if serve.redis:
             redis, redis_url = await stack.enter_async_context(_redis(folder))
-        sip, http, token = _free_port(), _free_port(socket.SOCK_STREAM), secrets.token_hex(16)
+        sip, http, token = free_port(), free_port(), secrets.token_hex(16)
         settings = _settings(scenario, folder, sip, http, token)
         if llm is not None:
             endpoint = {"engine": "openai", "model": MODEL, "base_url": llm.base_url}
@@ -110,7 +111,7 @@ def _settings(
     scenario: Scenario, folder: Path, sip: int, http: int, token: str
 ) -> dict[str, dict[str, Any]]:
     serve = scenario.serve
-    rtp = _media_ports()
+    rtp = free_span(MEDIA_PORTS)
     settings: dict[str, dict[str, Any]] = {
         "server": {"drain_seconds": DRAIN_SECONDS, "workers": serve.workers},
         "sip": {
@@ -245,7 +246,7 @@ async def _until_ready(server: Spawned) -> None:
 
 @asynccontextmanager
 async def _redis(folder: Path) -> AsyncIterator[tuple[Process, str]]:
-    port = _free_port(socket.SOCK_STREAM)
+    port = free_port()
     place = folder / "redis"
     place.mkdir(parents=True, exist_ok=True)
     try:
@@ -266,15 +267,3 @@ async def _redis(folder: Path) -> AsyncIterator[tuple[Process, str]]:
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def _free_port(kind: int = socket.SOCK_DGRAM) -> int:
-    """A port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _media_ports() -> int:
-    """The even first port of a span that is hardly used: below what the system hands out."""
-    return 10_000 + 2 * secrets.randbelow(9_000)

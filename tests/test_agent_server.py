@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from fakes.calls import ScriptedCall
-from peers.server import free_port, running_server
+from peers.server import running_server
 from ringtrue.agent.loopback import loopback_server, on_loopback
 from ringtrue.agent.server import AgentChoice, Server
 from ringtrue.config.agent_schema import AgentError
@@ -28,6 +28,7 @@ from ringtrue.config.errors import ConfigError
 from ringtrue.config.settings import Settings, load_settings
 from ringtrue.loadtest.caller import CallResult, Failure, VirtualCaller
 from ringtrue.loadtest.phone import Phone
+from ringtrue.loadtest.ports import free_port
 from ringtrue.streaming.errors import RecognizerError
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.rtp.ports import PortPool
@@ -420,7 +421,7 @@ def test_a_process_that_gets_sigterm_while_loading_stops(tmp_path: Path) -> None
         "RINGTRUE_SIP__HOST": "127.0.0.1",
         "RINGTRUE_SIP__PORT": str(free_port()),
         "RINGTRUE_HTTP__HOST": "127.0.0.1",
-        "RINGTRUE_HTTP__PORT": str(free_port(socket.SOCK_STREAM)),
+        "RINGTRUE_HTTP__PORT": str(free_port()),
         "RINGTRUE_LOGGING__FORMAT": "json",
     }
     with (tmp_path / "log").open("wb") as log:

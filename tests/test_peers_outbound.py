@@ -21,9 +21,10 @@ from speech import pause, say
 from peers.baresip import baresip, needs_baresip
 from peers.compare import compare, read_wav, write_wav
 from peers.greetings import rendered_greetings
-from peers.server import RunningServer, free_port, free_span, running_server
+from peers.server import RunningServer, running_server
 from ringtrue.agent.outbound import with_variables
 from ringtrue.config.agent_schema import load_agents
+from ringtrue.loadtest.ports import free_port, free_span
 from ringtrue.telephony.codecs.g711 import UlawCodec
 
 SIPP = shutil.which("sipp")

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from speech import pause, say
 
-from peers.server import RunningServer, free_port, free_span, running_server
+from peers.server import RunningServer, running_server
+from ringtrue.loadtest.ports import free_port, free_span
 from ringtrue.loadtest.scanner import scanning
 from ringtrue.telephony.codecs.g711 import UlawCodec
 

@@ -21,9 +21,10 @@ from speech import pause
 from peers.baresip import Baresip, baresip, needs_baresip
 from peers.compare import read_wav, write_wav
 from peers.kamailio import DOMAIN, USERS, Kamailio, running_kamailio
-from peers.server import RunningServer, free_port, running_server
+from peers.server import RunningServer, running_server
 from ringtrue.agent.doctor_sip import SIP_CHECKS
 from ringtrue.config.settings import load_settings
+from ringtrue.loadtest.ports import free_port
 
 SCENARIOS = Path(__file__).parent / "peers" / "sipp"
 PROVIDER = "127.0.0.5"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,8 @@ import pytest
 from command_line import Ran, restored_logs, run_command
 
 from fakes.twilio_api import ACCOUNT, AUTH, ApiCall, TwilioApi, told, twilio_api
-from peers.server import RunningServer, free_port, running_server
+from peers.server import RunningServer, running_server
+from ringtrue.loadtest.ports import free_port
 
 TO, FROM = "+12015550123", "+12015550100"
 HEARD_SECONDS = 1.0
@@ -48,7 +48,7 @@ async def answered(api: TwilioApi, call: ApiCall) -> None:
 async def test_the_command_calls_over_twilio(tmp_path: Path) -> None:
     async with twilio_api() as api:
         api.plot = answered
-        port = free_port(socket.SOCK_STREAM)
+        port = free_port()
         settings = settings_of(tmp_path, api, port)
         with running_server(tmp_path / "server", settings) as server:
             key = await asyncio.to_thread(made_key, settings)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import csv
 import shutil
-import socket
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from sip_media import MediaShelf
 
+from ringtrue.loadtest.ports import free_port
 from ringtrue.streaming.ports import EndReason
 from ringtrue.telephony.sip.endpoint import SipEndpoint
 from ringtrue.telephony.sip.handles import ServerInvite, SipCall
@@ -22,13 +22,6 @@ SCENARIOS = Path(__file__).parent / "peers" / "sipp"
 CALLS = 50
 
 pytestmark = pytest.mark.skipif(SIPP is None, reason="sipp (Debian: sip-tester) is not installed")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def sipp(*arguments: str, folder: Path) -> asyncio.subprocess.Process:

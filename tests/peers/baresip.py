@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from peers.server import free_port, free_span
+from ringtrue.loadtest.ports import free_port, free_span
 
 MODULES = Path("/usr/lib/baresip/modules")
 CODECS = {
@@ -95,7 +95,7 @@ def baresip(
     needs_baresip()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rec").mkdir(exist_ok=True)
-    sip, control = _sip_port(), free_port(socket.SOCK_STREAM)
+    sip, control = free_port(), free_port()
     rtp = free_span(100)
     module, name = CODECS[codec]
     literal = f"[{host}]" if ":" in host else host
@@ -152,13 +152,3 @@ ctrl_tcp_listen 127.0.0.1:{control}
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(5)
-
-
-def _sip_port() -> int:
-    """One that is free for UDP and TCP: it listens on both."""
-    for _ in range(50):
-        port = free_port()
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no port is free for UDP and TCP")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from peers.loopback import ice_address
-from peers.server import free_port, free_span
+from ringtrue.loadtest.ports import free_port, free_span
 
 SPAN = 100
 

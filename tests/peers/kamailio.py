@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from peers.server import free_port
+from ringtrue.loadtest.ports import free_port
 from ringtrue.telephony.sip.account import Account
 from ringtrue.telephony.sip.uri import SipUri
 
@@ -183,7 +183,7 @@ def running_kamailio(
     if place is None:
         pytest.skip("needs Kamailio (Debian package kamailio)")
     folder.mkdir(parents=True, exist_ok=True)
-    port, tls_port = free_port(), free_port(socket.SOCK_STREAM)
+    port, tls_port = free_port(), free_port()
     if certificate is not None and not (place / "tls.so").exists():
         pytest.skip("needs Kamailio's TLS (Debian package kamailio-tls-modules)")
     files = f"certificate = {certificate}\nprivate_key = {certificate}\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from peers.server import free_port, free_span
+from ringtrue.loadtest.ports import free_port, free_span
 
 
 def needs_linphone() -> None:

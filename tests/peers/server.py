@@ -9,20 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ringtrue.loadtest.served import Served, ServedError, free_port, serving
-
-__all__ = ["RunningServer", "free_port", "free_span", "running_server"]
+from ringtrue.loadtest.ports import free_span
+from ringtrue.loadtest.served import Served, ServedError, serving
 
 RTP_PORTS = 400
-
-
-def free_span(size: int) -> int:
-    """The even first port of ``size`` that are likely free together."""
-    for _ in range(50):
-        first = free_port() & ~1
-        if first + size < 60000:
-            return first
-    raise RuntimeError("no span of free ports")
 
 
 class RunningServer(Served):

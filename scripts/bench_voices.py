@@ -129,7 +129,7 @@ def blended(model: CloneModel, share: float) -> CloneModel:
     strengths[0] += 1.0 - share
     return replace(
         eased(model, share),
-        pitch=replace(model.pitch.eased(share), spread=1.0 + share * (model.pitch.spread - 1.0)),
+        pitch=model.pitch.eased(share, share),
         strengths=strengths,
         rate=1.0 + share * (model.rate - 1.0),
         liveliness=share * model.liveliness,

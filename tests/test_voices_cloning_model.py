@@ -45,12 +45,13 @@ def found(voice: FliteVoice) -> Parameters:
     return voice.analyse(spoken_tokens("please hold the line, it takes a moment."))
 
 
-def test_an_eased_pitch_map_goes_its_share_of_the_way_in_log_and_widens_wholly() -> None:
+def test_an_eased_pitch_map_goes_its_shares_of_the_way_in_log() -> None:
     whole = PitchMap(np.log(100.0), np.log(200.0), 1.5)
-    part = whole.eased(0.5)
-    assert part == PitchMap(whole.source, pytest.approx(np.log(2.0**0.5 * 100)), 1.5)
-    assert whole.eased(1.0) == whole
-    assert whole.eased(0.0)(np.array([0.0, 100.0])) == pytest.approx([0.0, 100.0])
+    part = whole.eased(0.5, 0.2)
+    half = pytest.approx(np.log(2.0**0.5 * 100))
+    assert part == PitchMap(whole.source, half, pytest.approx(1.1))
+    assert whole.eased(1.0, 1.0) == whole
+    assert whole.eased(0.0, 0.0)(np.array([0.0, 90.0])) == pytest.approx([0.0, 90.0])
 
 
 def test_bytes_give_the_same_voice_to_the_bit(found: Parameters) -> None:

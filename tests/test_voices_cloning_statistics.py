@@ -48,3 +48,26 @@ def test_the_same_seed_gives_the_same_mixture() -> None:
     rows = np.random.default_rng(4).normal(size=(300, 6))
     first, second = (fit_mixture(rows, 5, np.random.default_rng(9)) for _ in range(2))
     np.testing.assert_array_equal(first.means, second.means)
+
+
+def test_slopes_are_those_of_the_log_density() -> None:
+    rng = np.random.default_rng(3)
+    mixture = fit_mixture(rng.normal(size=(800, 3)) * (1.0, 2.0, 0.5), 6, rng)
+    rows, along = rng.normal(size=(40, 3)), rng.normal(size=(40, 3))
+
+    def log_density(at: np.ndarray) -> np.ndarray:
+        return np.logaddexp.reduce(mixture.log_densities(at), axis=1)
+
+    numeric = (log_density(rows + 1e-4 * along) - log_density(rows - 1e-4 * along)) / 2e-4
+    np.testing.assert_allclose((mixture.slopes(rows) * along).sum(axis=1), numeric, rtol=1e-4)
+
+
+def test_a_round_of_improvement_makes_the_rows_likelier() -> None:
+    rng = np.random.default_rng(4)
+    mixture = fit_mixture(rng.normal(size=(500, 4)), 4, rng)
+    rows = rng.normal(1.0, 2.0, (500, 4))
+    told = [
+        np.logaddexp.reduce(one.log_densities(rows), axis=1).mean()
+        for one in (mixture, mixture.improved(rows), mixture.improved(rows).improved(rows))
+    ]
+    assert told[0] < told[1] < told[2]

@@ -4,8 +4,7 @@ The speaker's recording and the base voice say different things, so nothing is a
 mixture of Gaussians of the base voice is moved onto the speaker's frames by an affine transform
 (MLLR: Leggetter and Woodland, Computer Speech and Language 1995) and then component by component
 (MAP: Gauvain and Lee, IEEE Trans. SAP 1994); a ridge regression between the two sets of means is
-the transform. What one transform for all sounds leaves of the way to the means is added by phone
-class. What the transform takes away of the variance is given back by voicing.
+the transform. What it takes away of the variance is given back by voicing.
 """
 
 from __future__ import annotations
@@ -26,12 +25,7 @@ from ringtrue.voices.flite.frontend import BANDS, COEFFICIENTS
 COMPONENTS: Final = 64
 ROUNDS: Final = 12
 PRIOR_FRAMES: Final = 20.0
-"""Frames of speech that weigh as much as what the affine transform predicts, of a component or a
-phone class."""
-
-CLASS_GAIN: Final = 1.5
-"""Of what is found to be left of a phone class, how many times as much is added to it: the means it
-is found from were drawn to what one transform predicts, and half their speech is other classes'."""
+"""Frames of speech of a component that weigh as much as what the affine transform predicts."""
 
 RIDGE: Final = 10.0
 MLLR_RIDGE: Final = 1.0
@@ -61,40 +55,8 @@ class Affine:
         return np.asarray(rows @ self.matrix.T + self.offset)
 
 
-@dataclass(frozen=True, slots=True)
-class SpectralMap:
-    """How the sounds of one voice become those of another."""
-
-    affine: Affine
-    """For all sounds."""
-
-    mixture: Mixture
-    """The first voice's."""
-
-    left: RealArray
-    """What ``affine`` leaves of the way from each Gaussian's mean to the other voice's (M, 25)."""
-
-    def by_class(self, rows: RealArray, weights: RealArray) -> RealArray:
-        """What is left on average of each phone class (CLASSES, 25), of little speech less.
-
-        The level is left to the voice.
-        ``rows`` (N, 25) are the first voice's and ``weights`` (N, CLASSES) their classes.
-        """
-        mass = weights.T @ self.mixture.posteriors(rows)
-        found = mass @ self.left / (mass.sum(axis=1, keepdims=True) + PRIOR_FRAMES)
-        found[:, 0] = 0.0
-        return np.asarray(found)
-
-
-def adapted(
-    base: BaseMaterial,
-    target: Frames,
-    rng: np.random.Generator,
-    class_gain: float = CLASS_GAIN,
-) -> CloneModel:
+def adapted(base: BaseMaterial, target: Frames, rng: np.random.Generator) -> CloneModel:
     """A model fitted by statistics alone; under 2 s of CPU for 30 s of speech.
-
-    ``class_gain`` times what one map leaves of a phone class is added to that class.
 
     Voicing strengths stay the base voice's: the speaker's, as analysis finds them, make it hoarser
     and no more like the speaker.
@@ -108,23 +70,19 @@ def adapted(
     level = source.mcep[:, 0].mean() - target.mcep[:, 0].mean()
     wanted = target.mcep.copy()
     wanted[:, 0] += level
-    classes = base.measured_classes[spoken]
-    sounds = spectral_map(source.mcep, wanted, rng)
+    affine = spectral_map(source.mcep, wanted, rng)
     matrices = np.empty((2, COEFFICIENTS, COEFFICIENTS))
     offsets = np.empty((2, CLASSES, COEFFICIENTS))
     for voiced in (False, True):
-        rows, weights = source.mcep[source.voiced == voiced], classes[source.voiced == voiced]
-        left = class_gain * sounds.by_class(rows, weights)
-        ours = sounds.affine(rows) + weights @ left
+        ours = affine(source.mcep[source.voiced == voiced])
         theirs = wanted[target.voiced == voiced]
         gain = _variance_gain(ours, theirs)
         centre = ours.mean(axis=0)
         added = (source.mcep - given.mcep)[source.voiced == voiced].mean(axis=0)
         added[0] += _SCALE
-        matrix = gain[:, None] * sounds.affine.matrix
+        matrix = gain[:, None] * affine.matrix
         matrices[int(voiced)] = matrix
-        common = gain * sounds.affine.offset + (1.0 - gain) * centre + matrix @ added - added
-        offsets[int(voiced)] = common + gain * left
+        offsets[int(voiced)] = gain * affine.offset + (1.0 - gain) * centre + matrix @ added - added
     return CloneModel(
         base=base.voice.name,
         pitch=pitch_map(base.frames.f0, target.f0),
@@ -154,12 +112,11 @@ def _log_quartiles(f0: RealArray) -> RealArray:
     return np.asarray(np.percentile(np.log(f0[f0 > 0]), [25, 50, 75]))
 
 
-def spectral_map(source: RealArray, target: RealArray, rng: np.random.Generator) -> SpectralMap:
-    """What makes frames (N, 25) of one voice sound like (M, 25) of another."""
+def spectral_map(source: RealArray, target: RealArray, rng: np.random.Generator) -> Affine:
+    """Which affine transform makes frames (N, 25) of one voice sound like (M, 25) of another."""
     mixture = fit_mixture(source[::2], COMPONENTS, rng)
     moved, mass = moved_onto(mixture, target)
-    affine = _ridge(mixture.means, moved.means, mass[:, None] / moved.variances, RIDGE, 1e-3)
-    return SpectralMap(affine, mixture, moved.means - affine(mixture.means))
+    return _ridge(mixture.means, moved.means, mass[:, None] / moved.variances, RIDGE, 1e-3)
 
 
 def moved_onto(mixture: Mixture, target: RealArray) -> tuple[Mixture, RealArray]:

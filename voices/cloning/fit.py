@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from ringtrue.voices.cloning.adapt import CLASS_GAIN, adapted, eased
+from ringtrue.voices.cloning.adapt import adapted, eased
 from ringtrue.voices.cloning.analysis import Frames, analyse
 from ringtrue.voices.cloning.bases import BaseMaterial, material, voice_of
 from ringtrue.voices.cloning.clarity import PhoneClassifier
@@ -20,7 +20,7 @@ from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
 from ringtrue.voices.cloning.guard import Listener, judged
 from ringtrue.voices.cloning.hush import loud_level
 from ringtrue.voices.cloning.model import CloneModel
-from ringtrue.voices.cloning.refine import Refinement, Schedule
+from ringtrue.voices.cloning.refine import Aim, Refinement, Schedule
 from ringtrue.voices.cloning.script import JUDGING, LEARNING
 from ringtrue.voices.encoder import EncoderError, SpeakerEncoder, similarity
 from ringtrue.voices.engine import SPEECH_RATE, OnProgress, Progress, Speech
@@ -43,10 +43,13 @@ EASE: Final = 0.8
 """Share of the statistical map that is applied before the refinement, which finds the rest of the
 likeness with less harm to naturalness."""
 
-PITCH_SHARE: Final = 0.75
+PITCH_SHARE: Final = 0.65
 """Share of the way, in log F0, that the base voice's pitch is moved to the speaker's. The encoder
-hears no less of the speaker for what is left out (a quarter of a semitone to one), and a voice
-whose spectrum was learnt at another pitch sounds better the nearer it stays to that."""
+hears no less of the speaker for what is left out (up to a semitone and a half), and a voice whose
+spectrum was learnt at another pitch sounds better the nearer it stays to that."""
+
+SPREAD_SHARE: Final = 0.5
+"""The same for the range of pitch."""
 
 HUSH: Final = 2.0
 """Nepers by which new voices' quiet frames are lowered."""
@@ -77,13 +80,9 @@ class _Candidate:
         """What may be expected of a clone made from it; higher is better."""
         return self.likeness - PITCH_COST * abs(self.model.pitch.target - self.model.pitch.source)
 
-    def started(self, frames: Frames) -> CloneModel:
-        """What the refinement begins with: phone classes get what the one map leaves of them.
-
-        Base voices are compared without it, as the cost of their pitch was settled without it.
-        """
-        model = _mapped(self.base, frames)
-        return replace(model, pitch=model.pitch.eased(PITCH_SHARE))
+    def started(self) -> CloneModel:
+        """What the refinement begins with: its pitch is not moved all the way."""
+        return replace(self.model, pitch=self.model.pitch.eased(PITCH_SHARE, SPREAD_SHARE))
 
     def hushed(self, model: CloneModel) -> CloneModel:
         """``model``, made from this one, lowering what is quiet."""
@@ -124,14 +123,18 @@ def clone(
         candidates.append(_candidate(FliteVoice(flite, name), frames, target, encoder))
         report.within(done / len(VOICES))
     chosen = max(candidates, key=lambda candidate: candidate.promise)
-    start = chosen.started(frames)
+    start = chosen.started()
 
     report.stage("fitting the voice", 0.35, 0.75)
     refinement = Refinement(
         start,
         chosen.base.phrases,
-        target,
-        voice_of(RenderedVoice(chosen.voice), LEARNING[:_HEARD], encoder),
+        Aim(
+            target,
+            frames.speech().mcep,
+            voice_of(RenderedVoice(chosen.voice), LEARNING[:_HEARD], encoder),
+            chosen.base.added,
+        ),
         DifferentiableEncoder(),
         PhoneClassifier([candidate.base.phrases for candidate in candidates]),
         schedule or Schedule(),
@@ -167,14 +170,10 @@ def _candidate(
     encoder: SpeakerEncoder,
 ) -> _Candidate:
     base = material(voice, LEARNING, neural=True, liveliness=LIVELINESS)
-    model = _mapped(base, frames, class_gain=0.0)
+    statistics = adapted(base, frames, np.random.default_rng(_SEED))
+    model = replace(eased(statistics, EASE), neural=True, liveliness=LIVELINESS)
     likeness = similarity(target, voice_of(model.rendered(voice), JUDGING[:_TRIED], encoder))
     return _Candidate(base, voice, model, likeness)
-
-
-def _mapped(base: BaseMaterial, frames: Frames, class_gain: float = CLASS_GAIN) -> CloneModel:
-    statistics = adapted(base, frames, np.random.default_rng(_SEED), class_gain)
-    return replace(eased(statistics, EASE), neural=True, liveliness=LIVELINESS)
 
 
 def _recording(speech: Speech) -> npt.NDArray[np.float32]:

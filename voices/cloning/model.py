@@ -87,9 +87,15 @@ class PitchMap:
         mapped = np.exp((log - self.source) * self.spread + self.target)
         return np.where(voiced, np.clip(mapped, *F0_RANGE), 0.0)
 
-    def eased(self, share: float) -> PitchMap:
-        """The line that moves the median ``share`` of the way, and widens as much as this one."""
-        return replace(self, target=self.source + share * (self.target - self.source))
+    def eased(self, share: float, spread: float) -> PitchMap:
+        """The line that moves the median ``share`` of the way, and widens by ``spread`` of what
+        this one does.
+        """
+        return replace(
+            self,
+            target=self.source + share * (self.target - self.source),
+            spread=1.0 + spread * (self.spread - 1.0),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,8 +3,9 @@
 An offset for each phone class and one linear map, added to a model and fitted by gradient descent
 through the speaker encoder. The clone so far is rendered once; while the envelope moves, its
 spectrogram is multiplied by how much, as if the vocoder's filters had moved with it. Penalties
-keep the change small: all of it a little, and more what differs from sound to sound; and a
-classifier of phones, :mod:`.clarity`, holds apart what words are told apart by.
+keep the change small: all of it a little, and more what differs from sound to sound. A classifier
+of phones, :mod:`.clarity`, holds apart what words are told apart by, and :mod:`.divergence` draws
+the sounds, taken together, to the speaker's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.cloning.clarity import PhoneClassifier
+from ringtrue.voices.cloning.divergence import Divergence
 from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
 from ringtrue.voices.cloning.model import CloneModel
 from ringtrue.voices.cloning.phones import CLASSES, PAUSE, class_weights, phone_numbers
@@ -68,8 +70,29 @@ class Schedule:
     centroid: float = 0.5
     """Weight of the mean embedding's similarity beside that of single windows."""
 
-    away: float = 0.3
+    away: float = 0.5
     """Weight of the similarity to the base voice, whom the clone is not to be taken for."""
+
+    divergence: float = 0.05
+    """Weight of the divergence (nats) of the clone's sounds from the speaker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Who the clone is to be taken for, and who not."""
+
+    speaker: npt.NDArray[np.float32]
+    """The speaker's embedding, shape (256,)."""
+
+    mcep: RealArray
+    """Frames of the speaker's speech as analysed, (M, 25)."""
+
+    base: npt.NDArray[np.float32]
+    """The base voice's embedding, shape (256,)."""
+
+    added: RealArray
+    """What rendering and analysis add to frames, (K, 25), as
+    :attr:`~ringtrue.voices.cloning.bases.BaseMaterial.added`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +145,17 @@ class Refinement:
         self,
         model: CloneModel,
         phrases: Sequence[Parameters],
-        target: npt.NDArray[np.float32],
-        base: npt.NDArray[np.float32],
+        aim: Aim,
         encoder: DifferentiableEncoder,
         classifier: PhoneClassifier,
         schedule: Schedule,
         rng: np.random.Generator,
     ) -> None:
-        """``phrases`` are the base voice's; ``target`` and ``base`` are embeddings (256,)."""
+        """Begin from ``model``, with phrases of its base voice."""
         self._encoder = encoder
         self._classifier = classifier
         self._schedule = schedule
-        self._target = target
-        self._base = base
+        self._aim = aim
         self._rng = rng
         self._windows = _windows(model, phrases)
         speech = self._windows.mcep.reshape(-1, COEFFICIENTS)
@@ -144,6 +165,9 @@ class Refinement:
         self._speech = self._normalised(speech[stride])
         self._speech_classes = self._windows.classes.reshape(-1, CLASSES)[stride]
         self._speech_phones = self._windows.phones.reshape(-1)[stride]
+        self._divergence = Divergence(
+            aim.mcep, speech[stride].astype(np.float64), aim.added, rng.spawn(1)[0]
+        )
         sharpened = np.ones(COEFFICIENTS)
         sharpened[2:] += model.postfilter
         self._cosines: FloatArray = (cosines(BINS) * sharpened).astype(np.float32)
@@ -202,9 +226,9 @@ class Refinement:
         mean = embeddings.mean(axis=0)
         length = float(np.linalg.norm(mean))
         direction = mean / length
-        onto = float(direction @ self._target)
-        shared = (self._target - onto * direction) * (self._schedule.centroid / length)
-        wanted = self._target + shared - self._schedule.away * self._base
+        onto = float(direction @ self._aim.speaker)
+        shared = (self._aim.speaker - onto * direction) * (self._schedule.centroid / length)
+        wanted = self._aim.speaker + shared - self._schedule.away * self._aim.base
         return np.asarray(np.broadcast_to(-wanted / count, embeddings.shape), np.float32)
 
     def _penalty_slope(self, parameters: FloatArray) -> FloatArray:
@@ -215,10 +239,13 @@ class Refinement:
         slope = 2 * (self._schedule.overall * moved + self._schedule.varying * varying)
         slope *= np.float32(_DECIBELS / moved.size)
         into_change = slope @ self._cosines
+        made = self._speech * self._spread + self._mean + change
         if self._schedule.clarity:
-            made = self._speech * self._spread + self._mean + change
             unclear = self._classifier.slope(made, self._speech_phones)
             into_change += np.float32(self._schedule.clarity) * unclear
+        if self._schedule.divergence:
+            unlike = self._divergence.slope(made.astype(np.float64))
+            into_change += np.float32(self._schedule.divergence) * unlike.astype(np.float32)
         return np.asarray(inputs.T @ (into_change * self._spread))
 
 

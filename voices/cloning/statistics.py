@@ -43,6 +43,16 @@ class Mixture:
         share = np.exp(log)
         return np.asarray(share / share.sum(axis=1, keepdims=True))
 
+    def slopes(self, rows: RealArray) -> RealArray:
+        """Derivative of the log density at each row (N, D)."""
+        share = self.posteriors(rows)
+        precision = 1.0 / self.variances
+        return np.asarray(share @ (self.means * precision) - rows * (share @ precision))
+
+    def improved(self, rows: RealArray) -> Mixture:
+        """One round of expectation-maximisation on ``rows`` (N, D)."""
+        return _maximised(rows, self.posteriors(rows))
+
 
 def fit_mixture(rows: RealArray, count: int, rng: np.random.Generator, rounds: int = 30) -> Mixture:
     """``count`` Gaussians of ``rows`` (N, D), from k-means; fewer if there are too few rows.
@@ -55,7 +65,7 @@ def fit_mixture(rows: RealArray, count: int, rng: np.random.Generator, rounds: i
     share = np.eye(count)[owner] + 1e-6
     mixture = _maximised(rows, share / share.sum(axis=1, keepdims=True))
     for _ in range(rounds):
-        mixture = _maximised(rows, mixture.posteriors(rows))
+        mixture = mixture.improved(rows)
     return mixture
 
 

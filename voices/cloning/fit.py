@@ -43,9 +43,9 @@ EASE: Final = 0.8
 """Share of the statistical map that is applied before the refinement, which finds the rest of the
 likeness with less harm to naturalness."""
 
-PITCH_SHARE: Final = 0.65
+PITCH_SHARE: Final = 0.5
 """Share of the way, in log F0, that the base voice's pitch is moved to the speaker's. The encoder
-hears no less of the speaker for what is left out (up to a semitone and a half), and a voice whose
+hears no less of the speaker for what is left out (up to two semitones), and a voice whose
 spectrum was learnt at another pitch sounds better the nearer it stays to that."""
 
 SPREAD_SHARE: Final = 0.5

@@ -123,17 +123,19 @@ def goals(report: Report) -> list[tuple[str, bool]]:
         return [("every clone and base was recognized", False)]
     cosine = _mean(row.cosine for row in cloned)
     gain = _mean(row.p808 - base.p808 for row, base in pairs)
-    worse = max(
-        after - before
-        for row, base in pairs
-        for after, before in ((row.wer, base.wer), (row.wer_general, base.wer_general))
-        if after is not None and before is not None  # all are there
-    )
+    by_domain = max(_added(row.wer, base.wer) for row, base in pairs)
+    by_general = max(_added(row.wer_general, base.wer_general) for row, base in pairs)
     return [
         (f"mean cosine {cosine:.3f} (0.82 or more)", cosine >= 0.82),
         (
-            f"word error rate at most {worse:+.3f} on the base's, by either model (+0.02 or less)",
-            worse <= 0.02,
+            f"word error rate at most {by_domain:+.3f} on the base's, by the domain's model "
+            "(+0.02 or less)",
+            by_domain <= 0.02,
+        ),
+        (
+            f"word error rate at most {by_general:+.3f} on the base's, by the general model "
+            "(+0.02 or less)",
+            by_general <= 0.02,
         ),
         (
             "identified by the encoder, every utterance",
@@ -145,6 +147,11 @@ def goals(report: Report) -> list[tuple[str, bool]]:
         ),
         (f"mean P.808 {gain:+.2f} on the base's (+0.15 or more)", gain >= 0.15),
     ]
+
+
+def _added(after: float | None, before: float | None) -> float:
+    """How much a figure grew; nothing where it wasn't taken."""
+    return 0.0 if after is None or before is None else after - before
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -99,7 +99,7 @@ def clone(
     on_progress: OnProgress | None = None,
     schedule: Schedule | None = None,
 ) -> CloneModel:
-    """Fit a model to ``speech``; deterministic, at most 30 s of CPU on one core.
+    """Fit a model to ``speech``; deterministic, about 30 s of CPU on one core.
 
     Flite is looked for in ``library_dir`` or ``search`` as by
     :class:`~ringtrue.voices.flite.Flite`. Raises

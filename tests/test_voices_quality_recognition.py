@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -47,4 +49,22 @@ def test_clear_speech_is_understood_and_other_words_are_not(general: bool) -> No
     noise = np.random.default_rng(0)
     drowned = [one + noise.normal(0, 0.5, len(one)) for one in right]
     assert recognizer.error_rate(SCRIPT, drowned) > rate + 0.2
+    recognizer.close()
+
+
+def test_where_enough_is_understood_the_rest_is_not_asked_for() -> None:
+    recognizer = ScriptRecognizer(SCRIPT, OTHERS, general=False)
+    right = spoken(*SCRIPT)
+    asked: list[int] = []
+
+    def given(order: tuple[int, ...]) -> Iterator[npt.NDArray[np.float64]]:
+        for number in order:
+            asked.append(number)
+            yield right[number]
+
+    assert recognizer.error_rate(SCRIPT, given((0, 1, 2)), enough=2) == 0.0
+    assert asked == [0, 1]
+    asked.clear()
+    assert recognizer.error_rate(SCRIPT, given((0, 2, 1)), enough=2) > 0.3
+    assert asked == [0, 2, 1]
     recognizer.close()

@@ -8,7 +8,7 @@ forgives less.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -58,18 +58,24 @@ class ScriptRecognizer:
         self._channel = final["cmn"]
         return normalize(final["text"])
 
-    def error_rate(self, script: Sequence[str], spoken: Sequence[Samples]) -> float:
+    def error_rate(
+        self, script: Sequence[str], spoken: Iterable[Samples], *, enough: int | None = None
+    ) -> float:
         """Word errors over words, all sentences of ``script`` together; may exceed 1.
 
-        The first sentence is heard once before it counts, to learn the channel.
+        The first sentence is heard once before it counts, to learn the channel. Where the first
+        ``enough`` sentences have no error, the rest are not asked of ``spoken``, and it is 0.
         """
         self._channel = None
-        self.words(spoken[0])
         errors = words = 0
-        for text, samples in zip(script, spoken, strict=True):
+        for count, (text, samples) in enumerate(zip(script, spoken, strict=enough is None), 1):
+            if count == 1:
+                self.words(samples)
             expected = normalize(text)
             errors += word_errors(expected, self.words(samples))
             words += len(expected)
+            if count == enough and not errors:
+                break
         return errors / words
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ringtrue.voices.encoder.speaker import MODEL
+from ringtrue.voices.jit import compiled
 
 CELLS: Final = 256
 _GATES: Final = 4 * CELLS
@@ -144,25 +145,23 @@ def _matrix(stored: dict[str, npt.NDArray[Any]], name: str) -> FloatArray:
 
 def _forward(layer: _Layer, rows: FloatArray) -> _Trace:
     length, batch, _ = rows.shape
-    gates = (rows.reshape(length * batch, -1) @ layer.inputs + layer.bias).reshape(
-        length, batch, _GATES
-    )
+    gates = rows.reshape(length * batch, -1) @ layer.inputs
+    gates += layer.bias
+    gates = gates.reshape(length, batch, _GATES)
     cells = np.zeros((length + 1, batch, CELLS), np.float32)
     squashed = np.empty((length, batch, CELLS), np.float32)
     hidden = np.empty((length, batch, CELLS), np.float32)
     state = np.zeros((batch, CELLS), np.float32)
-    half = np.float32(0.5)
+    fed_back = np.empty((batch, _GATES), np.float32)
     for t in range(length):
         gate = gates[t]
-        gate += state @ layer.states
+        np.matmul(state, layer.states, out=fed_back)
+        gate += fed_back
         np.tanh(gate, out=gate)
-        gate[:, :_SIGMOIDS] *= half
-        gate[:, :_SIGMOIDS] += half
-        kept = gate[:, 2 * CELLS : _SIGMOIDS] * cells[t]
-        np.add(kept, gate[:, :CELLS] * gate[:, _SIGMOIDS:], out=cells[t + 1])
+        _open(gate, cells[t], cells[t + 1])
         np.tanh(cells[t + 1], out=squashed[t])
-        np.multiply(gate[:, CELLS : 2 * CELLS], squashed[t], out=hidden[t])
         state = hidden[t]
+        np.multiply(gate[:, CELLS : 2 * CELLS], squashed[t], out=state)
     return _Trace(gates, cells, squashed, hidden)
 
 
@@ -171,20 +170,52 @@ def _backward(layer: _Layer, trace: _Trace, slopes: FloatArray) -> FloatArray:
     back = np.empty((length, batch, _GATES), np.float32)
     into_hidden = np.zeros((batch, CELLS), np.float32)
     into_cell = np.zeros((batch, CELLS), np.float32)
-    one, two = np.float32(1), np.float32(2)
     for t in range(length - 1, -1, -1):
-        gate, squashed = trace.gates[t], trace.squashed[t]
-        enter, leave = gate[:, :CELLS], gate[:, CELLS : 2 * CELLS]
-        forget, new = gate[:, 2 * CELLS : _SIGMOIDS], gate[:, _SIGMOIDS:]
-        hidden = slopes[t] + into_hidden
-        cell = into_cell + hidden * leave * (one - squashed * squashed)
-        step = back[t]
-        # With s = (1 + tanh(x)) / 2, ds/dx = 2 s (1 - s).
-        step[:, :CELLS] = cell * new * (two * enter * (one - enter))
-        step[:, CELLS : 2 * CELLS] = hidden * squashed * (two * leave * (one - leave))
-        step[:, 2 * CELLS : _SIGMOIDS] = cell * trace.cells[t] * (two * forget * (one - forget))
-        step[:, _SIGMOIDS:] = cell * enter * (one - new * new)
-        into_hidden = step @ layer.states_back
-        into_cell = cell * forget
+        into_hidden += slopes[t]
+        _step_back(
+            trace.gates[t], trace.cells[t], trace.squashed[t], into_hidden, into_cell, back[t]
+        )
+        np.matmul(back[t], layer.states_back, out=into_hidden)
     flat = back.reshape(length * batch, _GATES) @ layer.inputs_back
     return flat.reshape(length, batch, -1)
+
+
+@compiled
+def _open(gate: FloatArray, before: FloatArray, after: FloatArray) -> None:
+    """From a step's tanh in ``gate`` (B, 1024) to its gates, and from one state to the next."""
+    half = np.float32(0.5)
+    for b in range(gate.shape[0]):
+        row, old, new = gate[b], before[b], after[b]
+        for c in range(CELLS):
+            enter = row[c] * half + half
+            forget = row[2 * CELLS + c] * half + half
+            row[c] = enter
+            row[CELLS + c] = row[CELLS + c] * half + half
+            row[2 * CELLS + c] = forget
+            new[c] = forget * old[c] + enter * row[3 * CELLS + c]
+
+
+@compiled
+def _step_back(
+    gate: FloatArray,
+    before: FloatArray,
+    squashed: FloatArray,
+    into_hidden: FloatArray,
+    into_cell: FloatArray,
+    back: FloatArray,
+) -> None:
+    """A step's derivatives, into ``back`` (B, 1024); ``into_cell`` becomes that of one before."""
+    one, two = np.float32(1), np.float32(2)
+    for b in range(gate.shape[0]):
+        row, out, hidden, cells = gate[b], back[b], into_hidden[b], into_cell[b]
+        old, tanh = before[b], squashed[b]
+        for c in range(CELLS):
+            enter, leave = row[c], row[CELLS + c]
+            forget, new = row[2 * CELLS + c], row[3 * CELLS + c]
+            cell = cells[c] + hidden[c] * leave * (one - tanh[c] * tanh[c])
+            # With s = (1 + tanh(x)) / 2, ds/dx = 2 s (1 - s).
+            out[c] = cell * new * (two * enter * (one - enter))
+            out[CELLS + c] = hidden[c] * tanh[c] * (two * leave * (one - leave))
+            out[2 * CELLS + c] = cell * old[c] * (two * forget * (one - forget))
+            out[3 * CELLS + c] = cell * enter * (one - new * new)
+            cells[c] = cell * forget

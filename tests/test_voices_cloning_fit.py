@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -42,12 +40,7 @@ def speaker() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model(speaker: np.ndarray) -> CloneModel:
-    """Made in a process whose BLAS has one thread, as the engine does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENBLAS_NUM_THREADS", "1")
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-            work = processes.submit(clone, Speech(speaker), schedule=Schedule(steps=8, windows=6))
-            return work.result()
+    return clone(Speech(speaker), schedule=Schedule(steps=8, windows=6))
 
 
 @pytest.mark.timeout(300)

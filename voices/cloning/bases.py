@@ -14,8 +14,9 @@ from ringtrue.voices.cloning.analysis import Frames, analyse, speech_mask
 from ringtrue.voices.cloning.model import BaseVoice
 from ringtrue.voices.cloning.movement import enlivened
 from ringtrue.voices.cloning.phones import voiceless
+from ringtrue.voices.cloning.script import LEARNING
 from ringtrue.voices.encoder import SpeakerEncoder, centroid
-from ringtrue.voices.flite import Parameters, spoken_tokens
+from ringtrue.voices.flite import FliteVoice, Parameters, spoken_tokens
 from ringtrue.voices.renderer import RenderedVoice, Renderer, scaled, vocoder_for
 from ringtrue.voices.vocoder import HOP, RATE
 
@@ -43,6 +44,9 @@ class BaseMaterial:
 
     given: Frames
     """Their parameters, frame for frame those of ``measured``."""
+
+    known_embedding: npt.NDArray[np.float32] | None = None
+    """Of the voice itself saying those phrases, (256,), where :mod:`.heard` has it."""
 
     @property
     def always_voiced(self) -> bool:
@@ -75,11 +79,11 @@ def material(
     """
     phrases = tuple(voice.analyse(spoken_tokens(text)) for text in sentences)
     given = rendered(phrases[:MEASURED], liveliness)
-    measured = heard.kept(heard.digest(given, neural=neural))
-    if measured is None:
-        measured = measure(given, neural=neural)
+    known = heard.kept(heard.digest(given, neural=neural))
+    measured = measure(given, neural=neural) if known is None else known.frames
     kept = given.where(np.arange(len(given)) < len(measured))
-    return BaseMaterial(voice, phrases, measured, kept)
+    embedding = None if known is None else known.embedding
+    return BaseMaterial(voice, phrases, measured, kept, embedding)
 
 
 def measure(given: Frames, *, neural: bool = False) -> Frames:
@@ -122,3 +126,8 @@ def voice_of(
 ) -> npt.NDArray[np.float32]:
     """The embedding of ``voice`` speaking ``sentences``, shape (256,)."""
     return centroid([encoder.embed(samples, RATE) for samples in spoken(voice, sentences)])
+
+
+def embedding_of(voice: FliteVoice, encoder: SpeakerEncoder) -> npt.NDArray[np.float32]:
+    """The embedding of a base voice as it is, (256,): what :mod:`.heard` keeps of it."""
+    return voice_of(RenderedVoice(voice), LEARNING[:MEASURED], encoder)

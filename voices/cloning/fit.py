@@ -14,7 +14,7 @@ import structlog
 
 from ringtrue.voices.cloning.adapt import adapted, eased
 from ringtrue.voices.cloning.analysis import Frames, analyse
-from ringtrue.voices.cloning.bases import BaseMaterial, material, voice_of
+from ringtrue.voices.cloning.bases import BaseMaterial, embedding_of, material, voice_of
 from ringtrue.voices.cloning.clarity import PhoneClassifier
 from ringtrue.voices.cloning.ge2e_gradient import DifferentiableEncoder
 from ringtrue.voices.cloning.guard import Listener, judged
@@ -62,9 +62,6 @@ _SEED: Final = 20
 _TRIED: Final = 4
 """Sentences by which adapted base voices are compared."""
 
-_HEARD: Final = 6
-"""Sentences by which the base voice itself is known."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
@@ -84,6 +81,11 @@ class _Candidate:
         """What the refinement begins with: its pitch is not moved all the way."""
         return replace(self.model, pitch=self.model.pitch.eased(PITCH_SHARE, SPREAD_SHARE))
 
+    def base_embedding(self, encoder: SpeakerEncoder) -> npt.NDArray[np.float32]:
+        """Of the base voice as it is, (256,)."""
+        known = self.base.known_embedding
+        return embedding_of(self.voice, encoder) if known is None else known
+
     def hushed(self, model: CloneModel) -> CloneModel:
         """``model``, made from this one, lowering what is quiet."""
         plain = replace(model, hush=0.0)
@@ -99,7 +101,7 @@ def clone(
     on_progress: OnProgress | None = None,
     schedule: Schedule | None = None,
 ) -> CloneModel:
-    """Fit a model to ``speech``; deterministic, about 30 s of CPU on one core.
+    """Fit a model to ``speech``; deterministic, 25 to 30 s of CPU on one core.
 
     Flite is looked for in ``library_dir`` or ``search`` as by
     :class:`~ringtrue.voices.flite.Flite`. Raises
@@ -132,7 +134,7 @@ def clone(
         Aim(
             target,
             frames.speech().mcep,
-            voice_of(RenderedVoice(chosen.voice), LEARNING[:_HEARD], encoder),
+            chosen.base_embedding(encoder),
             chosen.base.added,
         ),
         DifferentiableEncoder(),

@@ -100,6 +100,40 @@ def test_everything_at_once_stays_bounded(seed: int) -> None:
     assert all(len(step.pcm) == 320 for step in heard.steps)
 
 
+@pytest.mark.parametrize("rise", [0.15, 0.3, 0.6, 0.95])
+def test_a_delay_that_rises_for_good_is_followed(rise: float) -> None:
+    """A path that got longer, or a sender whose own clock stood still for a while."""
+    call = stream()
+    arrivals = [(n * 0.02 + rise * (n >= 500), packet) for n, packet in enumerate(SENT[:2000])]
+    heard = _feed(call, arrivals)
+    concealed = [step.concealed for step in heard.steps]
+    assert sum(concealed) < rise / 0.02 + 12
+    assert not any(concealed[600:2000])
+    assert call.stats.packets_late < 10
+    assert max(heard.depths[600:]) < 0.25
+    assert max(heard.depths[1200:2000]) < 0.060
+
+
+def test_a_delay_that_falls_again_is_followed_too() -> None:
+    call = stream()
+    arrivals = [(n * 0.02 + 0.4 * (500 <= n < 600), packet) for n, packet in enumerate(SENT[:2000])]
+    heard = _feed(call, arrivals)
+    assert not any(step.concealed for step in heard.steps[650:2000])
+    assert max(heard.depths[630:2000]) < 0.25
+    assert call.stats.packets_late < 30
+
+
+def test_what_was_held_up_once_does_not_move_the_delay() -> None:
+    """Half a second's packets, all at once: what is old is dropped, and the network as it was."""
+    call = stream()
+    stall = 500 * 0.02 + 0.5
+    arrivals = [(max(n * 0.02, stall if n >= 500 else 0), p) for n, p in enumerate(SENT[:2000])]
+    heard = _feed(call, arrivals)
+    assert 20 < call.stats.packets_late <= 25
+    assert max(heard.depths[530:2000]) < 0.25
+    assert not any(step.concealed for step in heard.steps[530:2000])
+
+
 def test_reordered_packets_are_put_in_order() -> None:
     call = stream()
     swapped = list(SENT[:1000])

@@ -50,6 +50,14 @@ IDLE: Final = 0.2
 CAPACITY: Final = 64
 """Packets held at most (1.28 s at 20 ms); the oldest gives way and counts as late."""
 
+SLACK: Final = 0.060
+"""Seconds above the maximum from which media is dropped rather than shortened: the deadline moves
+by packets and by pitch periods, and may aim at the maximum."""
+
+RISEN: Final = 0.1
+"""Seconds in which all that comes is beyond what playout may wait for, after which that is how
+long the network takes now. What was held up once comes all at once."""
+
 MAX_NOTED: Final = 1024
 """Packets without audio remembered: a key held for 20 s."""
 
@@ -78,10 +86,7 @@ class Kind(Enum):
     """The sender paused (or has not begun): :attr:`Step.units` of silence."""
 
 
-# Written out: what a dataclass makes is not compiled, and every packet comes through here.
-
-
-class Held:
+class Held:  # written out: what a dataclass makes is not compiled
     """One packet in the buffer, in the order of their timestamps."""
 
     __slots__ = ("codec", "payload", "sequence", "timestamp", "units")
@@ -95,10 +100,6 @@ class Held:
         self.units = units
         self.payload = payload
         self.codec = codec
-
-
-def _timestamp(packet: Held) -> int:
-    return packet.timestamp
 
 
 class Step:
@@ -133,6 +134,8 @@ class JitterBuffer:
     __slots__ = (
         "_base",
         "_began",
+        "_beyond",
+        "_beyond_since",
         "_buffered",
         "_deadline",
         "_held",
@@ -141,6 +144,7 @@ class JitterBuffer:
         "_last_sequence",
         "_last_transit",
         "_learnt",
+        "_limit",
         "_maximum",
         "_minimum",
         "_newest",
@@ -171,12 +175,12 @@ class JitterBuffer:
         minimum: float = 0.010,
         maximum: float = 0.200,
     ) -> None:
-        """Delays in seconds above the network's own; playout never stays above ``maximum``."""
+        """Delays in seconds above the network's own; playout aims at ``maximum`` at most."""
         if not 0 < minimum <= initial <= maximum:
-            raise ValueError(
-                f"need 0 < minimum <= initial <= maximum, got {minimum}, {initial}, {maximum}"
-            )
+            found = f"got {minimum}, {initial}, {maximum}"
+            raise ValueError(f"need 0 < minimum <= initial <= maximum, {found}")
         self._initial, self._minimum, self._maximum = initial, minimum, maximum
+        self._limit = maximum + SLACK
         self.late = 0
         self.duplicates = 0
         self.resets = 0
@@ -192,7 +196,9 @@ class JitterBuffer:
         self._held: list[Held] = []
         self._transits = array("d")
         """The last :data:`WINDOW`, in no order once there were more."""
-
+        self._beyond = array("d")
+        """The last ones, as long as all of them came too late to be waited for."""
+        self._beyond_since = 0.0
         self._learnt = 0
         self._last_transit = 0.0
         self._since_review = 0
@@ -290,7 +296,7 @@ class JitterBuffer:
                 self.duplicates += 1
                 return Put.DUPLICATE
             self.late += 1
-            self._learn(transit)
+            self._learn(transit, now)
             return Put.LATE
         held = self._held
         if units is None:
@@ -302,9 +308,9 @@ class JitterBuffer:
             self.duplicates += 1
             return Put.DUPLICATE
         else:
-            insort(held, packet, key=_timestamp)
+            insort(held, packet, key=lambda other: other.timestamp)
         self._newest = max(self._newest, unwrapped)
-        self._learn(transit)
+        self._learn(transit, now)
         if len(held) > CAPACITY:
             self.late += 1
             del held[0]
@@ -328,7 +334,7 @@ class JitterBuffer:
         self.put(*before)
         return self.put(sequence, timestamp, payload, codec, now)
 
-    def _learn(self, transit: float) -> None:
+    def _learn(self, transit: float, now: float) -> None:
         learnt = self._learnt
         if not learnt or transit < self._base:
             self._base = transit
@@ -338,11 +344,28 @@ class JitterBuffer:
             self._transits[learnt % WINDOW] = transit
         self._learnt, self._last_transit = learnt + 1, transit
         self._since_review += 1
+        if transit > self._base + self._limit:
+            self._follow(transit, now)
+        elif self._beyond:
+            self._beyond = array("d")
         if self._since_review >= REVIEW or transit > self._deadline:
             self._review()
 
+    def _follow(self, transit: float, now: float) -> None:
+        """Learn anew from what came beyond the maximum, once nothing else did for a while."""
+        if not self._beyond:
+            self._beyond_since = now
+        self._beyond.append(transit)
+        if now - self._beyond_since < RISEN and len(self._beyond) < WINDOW:
+            return
+        self._transits, self._beyond = self._beyond, array("d")
+        self._learnt = len(self._transits)
+        self._review()
+        if not self._playing:
+            self._deadline = self._base + self._target
+
     def _review(self) -> None:
-        """What the network's delay is, and where playout is to stand above it."""
+        """Tell the network's delay, and where playout is to stand above it."""
         self._since_review = 0
         transits = np.array(self._transits)
         high = int(QUANTILE * (len(transits) - 1) + 0.5)
@@ -381,7 +404,7 @@ class JitterBuffer:
         self._deadline = needed - self._next / self._rate
         if not held:
             return self._empty(wanted)
-        if self._starved or self._deadline > self._base + self._maximum:
+        if self._starved or self._deadline > self._base + self._limit:
             self._settle(needed)
             if not held:
                 return self._empty(wanted)
@@ -434,7 +457,7 @@ class JitterBuffer:
         covered = min(gap, self._starved) if gap > 0 else 0
         self._next += covered
         self._starved = 0
-        limit = self._base + self._maximum
+        limit = self._base + self._limit
         while held:
             self._deadline = needed - self._next / self._rate
             if self._deadline <= limit:

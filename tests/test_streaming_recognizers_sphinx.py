@@ -243,17 +243,18 @@ async def test_memory_and_decoders_stay_bounded(pool: WorkerPool) -> None:
     def resident() -> int:
         return sum(psutil.Process(pid).memory_info().rss for pid in pool.pids)
 
-    for _ in range(3 * READY):  # until all decoders are there, and each has served
-        await hear(stream, pcm)
-    before = resident()
-    for turn in range(60):
-        if turn % 3:
-            await hear(stream, pcm)
-        else:
-            await stream.start()
-            await stream.accept(pcm)
-            await stream.cancel()
-    assert resident() - before < 12 * 2**20
+    grown: list[int] = []
+    while len(grown) < 4 and not (grown and grown[-1] < 12 * 2**20):
+        before = resident()  # on a busy machine decoders are made, and workers replaced, meanwhile
+        for turn in range(60):
+            if turn % 3:
+                await hear(stream, pcm)
+            else:
+                await stream.start()
+                await stream.accept(pcm)
+                await stream.cancel()
+        grown.append(resident() - before)
+    assert grown[-1] < 12 * 2**20, grown
 
 
 def test_as_many_decoders_are_kept_as_were_needed_lately(monkeypatch: pytest.MonkeyPatch) -> None:
